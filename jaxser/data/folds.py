@@ -1,0 +1,155 @@
+"""Protocols: how a dataset is split into training, validation and test.
+
+Folds come from the corpus's utterances and the protocol's own seed, never from what a model or a training seed does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxser.types import Dataset, Fold, UsageError
+
+EMOBOX_RAVDESS = (
+    (1, 11, 20, 21),
+    (4, 10, 12, 14),
+    (8, 9, 19, 23),
+    (3, 5, 7, 24),
+    (2, 15, 16, 18),
+    (6, 13, 17, 22),
+)
+"""EmoBox's six folds of RAVDESS's actors (emo-box/EmoBox, data/ravdess)."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to split. `folds` 0 means the protocol's own number: 10 random folds, one for every session or speaker group.
+
+    `groups` names the speakers that are tested together (`speaker` protocol); without it, groups of consecutive
+    speakers. `file` holds folds as id lists (`file` protocol).
+    """
+
+    name: str = "session"
+    folds: int = 0
+    split_seed: int = 0
+    validation_share: float = 0.0  # of what is not tested, in `random`; 0: the next fold validates
+    groups: tuple[tuple[str, ...], ...] = ()
+    file: str = ""
+
+
+def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """The folds of a dataset, in order.
+
+    Raises:
+        UsageError: the protocol is unknown, or the dataset has not what it needs.
+    """
+    makers = {"random": _random, "session": _session, "speaker": _speaker, "official": _official, "file": _file}
+    if protocol.name not in makers:
+        raise UsageError(f"protocol.name={protocol.name!r} is not one of {', '.join(makers)}")
+    folds = makers[protocol.name](dataset, protocol)
+    for fold in folds:
+        for part in ("train", "validation", "test"):
+            if len(getattr(fold, part)) == 0:
+                raise UsageError(f"protocol {protocol.name}: fold {fold.name} has no {part} utterances")
+    return folds
+
+
+def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object]]:
+    """The folds as lists of utterance ids: what `folds.json` holds and the `file` protocol reads."""
+    ids = dataset.column("id")
+    parts = ("train", "validation", "test")
+    return [{"name": fold.name} | {part: ids[getattr(fold, part)].tolist() for part in parts} for fold in folds]
+
+
+def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """Stratified by class, utterance by utterance: fold k tests; fold k + 1 or a share of the rest validates."""
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
+    number = protocol.folds or 10
+    rarest = np.bincount(dataset.label, minlength=len(dataset.classes)).min()
+    if not 3 <= number <= rarest:
+        raise UsageError(f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class")
+    splitter = StratifiedKFold(number, shuffle=True, random_state=protocol.split_seed)
+    tests = [test for _, test in splitter.split(dataset.label, dataset.label)]
+    everything = np.arange(len(dataset.label))
+    folds = []
+    for k, test in enumerate(tests):
+        rest = np.setdiff1d(everything, test)
+        if protocol.validation_share:
+            seed = protocol.split_seed + k
+            share = protocol.validation_share
+            _, validation = train_test_split(rest, test_size=share, stratify=dataset.label[rest], random_state=seed)
+        else:
+            validation = tests[(k + 1) % number]
+        folds.append(Fold(str(k + 1), np.setdiff1d(rest, validation), np.sort(validation), test))
+    return tuple(folds)
+
+
+def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """Fold k tests session k; session k + 1 validates."""
+    return _by_group(dataset.column("session"), "session", protocol)
+
+
+def _speaker(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """Fold k tests the k-th group of speakers; the next group validates."""
+    speakers = dataset.column("speaker")
+    names = sorted(set(speakers.tolist()) - {""})
+    groups = protocol.groups or _consecutive(names, protocol.folds or len(names))
+    of = {speaker: str(g + 1) for g, group in enumerate(groups) for speaker in group}
+    if missing := [name for name in names if name not in of]:
+        raise UsageError(f"protocol.groups leaves out the speakers {', '.join(missing)}")
+    return _by_group(np.array([of.get(s, "") for s in speakers]), "speaker", protocol, number=len(groups))
+
+
+def _consecutive(names: list[str], number: int) -> list[list[str]]:
+    if not 3 <= number <= len(names):
+        raise UsageError(f"protocol.folds={number} must be from 3 to the {len(names)} speakers")
+    return [part.tolist() for part in np.array_split(np.array(names), number)]
+
+
+def _by_group(group: np.ndarray, what: str, protocol: Protocol, number: int = 0) -> tuple[Fold, ...]:
+    names = sorted(set(group.tolist()) - {""}, key=lambda name: (len(name), name))
+    if len(names) < 3:
+        raise UsageError(f"protocol {protocol.name} needs at least 3 {what}s; the dataset has {len(names)}")
+    if number == 0 and protocol.folds not in (0, len(names)):
+        raise UsageError(f"protocol.folds={protocol.folds}, but the dataset has {len(names)} {what}s (0: all)")
+    folds = []
+    for k, name in enumerate(names):
+        validation = names[(k + 1) % len(names)]
+        train = np.flatnonzero((group != name) & (group != validation) & (group != ""))
+        folds.append(Fold(name, train, np.flatnonzero(group == validation), np.flatnonzero(group == name)))
+    return tuple(folds)
+
+
+def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """The corpus's own split (MELD)."""
+    split = dataset.column("split")
+    parts = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
+    if any(len(rows) == 0 for rows in parts.values()):
+        raise UsageError(f"protocol official: {dataset.name} has no official split; use session, speaker or random")
+    return (Fold("official", **parts),)
+
+
+def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """Folds as id lists, such as another run's `folds.json`."""
+    try:
+        stored = json.loads(Path(protocol.file).read_text(encoding="utf-8"))
+        entries = stored["folds"] if isinstance(stored, Mapping) else stored
+        parts = [{p: entry[p] for p in ("train", "validation", "test")} for entry in entries]
+        names = [str(entry.get("name", k + 1)) for k, entry in enumerate(entries)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"protocol.file={protocol.file!r} is no file of folds ({error})") from error
+    row = {name: n for n, name in enumerate(dataset.column("id").tolist())}
+    for part in parts:
+        for ids in part.values():
+            if unknown := [name for name in ids if name not in row]:
+                raise UsageError(
+                    f"protocol.file={protocol.file!r}: {len(unknown)} utterances are not in {dataset.name} "
+                    f"with these classes, the first {unknown[0]!r}"
+                )
+    rows = [{p: np.array([row[i] for i in ids], dtype=np.int64) for p, ids in part.items()} for part in parts]
+    return tuple(Fold(name, **part) for name, part in zip(names, rows, strict=True))

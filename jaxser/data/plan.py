@@ -1,0 +1,120 @@
+"""Plans: which utterances each step of an epoch sees, made on the host.
+
+Utterances of similar length share a batch, so that little is computed on padding. The order of the buckets depends on
+the epoch alone and the number of batches on all folds of the protocol, so that replicas may run side by side, and a
+replica runs as it would alone: a step whose weights are all zero changes nothing and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+Widths = Mapping[str, int]
+"""Padded length of each array ("audio", "words") in a bucket."""
+
+
+class Plan(NamedTuple):
+    """The batches of an epoch, step by step."""
+
+    bucket: Int[Array, " steps"]
+    index: Int[Array, "steps B"]
+    weight: Float[Array, "steps B"]  # 0 = filler
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets:
+    """Utterances grouped by length: `of[n]` is the bucket of row n, padded to `widths[of[n]]`."""
+
+    of: Int[np.ndarray, " N"]
+    widths: tuple[Widths, ...]
+    lengths: Mapping[str, Int[np.ndarray, " N"]]
+    batch_size: int
+
+    def train_plan(self, rows: Int[np.ndarray, " n"], batches: Sequence[int], key: tuple[int, ...], epoch: int) -> Plan:
+        """Each of `rows` once, in an order drawn from `key` and `epoch`; `batches[b]` steps for bucket b."""
+        rng = np.random.default_rng([*key, epoch])
+        own = [self._cut(rng.permutation(rows[self.of[rows] == b]), number) for b, number in enumerate(batches)]
+        order = np.random.default_rng(epoch).permutation(np.repeat(np.arange(len(batches)), batches))
+        for index, weight in own:
+            filled = (weight.sum(1) > 0).sum()
+            mixed = np.r_[rng.permutation(filled), filled : len(index)]  # the short batch anywhere, idle steps last
+            index[:], weight[:] = index[mixed], weight[mixed]
+        return _in_order(order, own)
+
+    def evaluation_plan(self, rows: Int[np.ndarray, " n"], batches: Sequence[int]) -> Plan:
+        """Each of `rows` once, bucket by bucket."""
+        own = [self._cut(rows[self.of[rows] == b], number) for b, number in enumerate(batches)]
+        return _in_order(np.repeat(np.arange(len(batches)), batches), own)
+
+    def batches(self, parts: Sequence[Int[np.ndarray, " n"]]) -> list[int]:
+        """Steps for each bucket that hold any of several sets of rows."""
+        counts = [np.bincount(self.of[rows], minlength=len(self.widths)) for rows in parts]
+        return [-(-int(most) // self.batch_size) for most in np.max(counts, axis=0)]
+
+    def real_share(self, plan: Plan, array: str) -> float:
+        """The share of the computed steps of `array` (frames, words) that are real, idle steps left out."""
+        busy = plan.weight.sum(1) > 0
+        widths = np.array([widths[array] for widths in self.widths])
+        computed = widths[plan.bucket[busy]].sum() * self.batch_size
+        shown = np.minimum(self.lengths[array][plan.index], widths[plan.bucket][:, None])
+        return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
+
+    def _cut(self, rows: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        index = np.zeros(number * self.batch_size, np.int32)
+        index[: len(rows)] = rows
+        weight = (np.arange(len(index)) < len(rows)).astype(np.float32)
+        shape = (number, self.batch_size)
+        return index.reshape(shape), weight.reshape(shape)
+
+
+def _in_order(order: np.ndarray, own: list[tuple[np.ndarray, np.ndarray]]) -> Plan:
+    """Lay the buckets' batches out in the order of buckets."""
+    index = np.zeros((len(order), own[0][0].shape[1]), np.int32)
+    weight = np.zeros(index.shape, np.float32)
+    for b, (rows, weights) in enumerate(own):
+        index[order == b], weight[order == b] = rows, weights
+    return Plan(order.astype(np.int32), index, weight)
+
+
+def make_buckets(
+    lengths: Mapping[str, Int[np.ndarray, " N"]], number: int, batch_size: int, multiple: int = 9
+) -> Buckets:
+    """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
+
+    Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded to
+    the longest in the bucket.
+    """
+    main = max(lengths, key=lambda name: lengths[name].sum())
+    rounded = -(-np.maximum(lengths[main], 1) // multiple) * multiple
+    edges = best_edges(rounded, number)
+    of = np.searchsorted(edges, rounded).astype(np.int32)
+    widths = []
+    for b, edge in enumerate(edges):
+        others = {name: max(int(length[of == b].max(initial=1)), 1) for name, length in lengths.items()}
+        widths.append(others | {main: int(edge)})
+    return Buckets(of, tuple(widths), dict(lengths), batch_size)
+
+
+def best_edges(lengths: Int[np.ndarray, " N"], number: int) -> Int[np.ndarray, " b"]:
+    """The upper edges of at most `number` intervals that minimise the sum of each length's distance to its edge."""
+    values, counts = np.unique(lengths, return_counts=True)
+    number = min(number, len(values))
+    below = np.concatenate([[0], np.cumsum(counts)])
+    cost = np.full((number + 1, len(values) + 1), np.inf)  # cost[k, j]: padded steps of the j shortest in k intervals
+    cost[0, 0] = 0
+    begin = np.zeros((number + 1, len(values) + 1), np.int64)
+    for k in range(1, number + 1):
+        for j in range(1, len(values) + 1):
+            totals = cost[k - 1, :j] + values[j - 1] * (below[j] - below[:j])
+            begin[k, j] = totals.argmin()
+            cost[k, j] = totals[begin[k, j]]
+    edges, j = [], len(values)
+    for k in range(number, 0, -1):
+        edges.append(values[j - 1])
+        j = begin[k, j]
+    return np.array(edges[::-1])

@@ -1,0 +1,50 @@
+"""Multi-head attention (Vaswani et al. 2017) over masked sequences, and its position encoding."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+
+def masked_softmax(scores: Float[Array, "*rows T"], mask: Bool[Array, "*#rows T"]) -> Float[Array, "*rows T"]:
+    """Softmax over the last axis's valid positions; zero, with a finite gradient, where none is valid."""
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jnp.where(mask, jax.nn.softmax(scores, axis=-1), 0)
+
+
+class MultiHeadAttention(nn.Module):
+    """softmax(Q K^T / sqrt(d / heads)) V of each head, concatenated and projected."""
+
+    num_heads: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(
+        self, query: Float[Array, "B Tq D"], memory: Float[Array, "B Tk D"], memory_mask: Bool[Array, "B Tk"]
+    ) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
+        """Returns what `query` gathers from `memory`, and the weights by which it does.
+
+        Raises ValueError where the heads do not divide the features.
+        """
+        size = query.shape[-1]
+        if size % self.num_heads:
+            raise ValueError(f"num_heads={self.num_heads} does not divide the {size} features")
+
+        def project(name, x):
+            heads = nn.Dense(size, use_bias=self.use_bias, name=name)(x)
+            return heads.reshape(*x.shape[:2], self.num_heads, -1)  # [B, T, K, D/K]
+
+        q, k, v = project("query", query), project("key", memory), project("value", memory)
+        scores = jnp.einsum("bqkd,btkd->bkqt", q, k) * (size // self.num_heads) ** -0.5
+        weights = masked_softmax(scores, memory_mask[:, None, None, :])
+        gathered = jnp.einsum("bkqt,btkd->bqkd", weights, v).reshape(query.shape)
+        return nn.Dense(size, use_bias=self.use_bias, name="out")(gathered), weights
+
+
+def sinusoidal_positions(length: int, size: int) -> Float[np.ndarray, "T D"]:
+    """Vaswani et al. 2017, section 3.5: sines in the even features, cosines in the odd ones."""
+    angle = np.arange(length)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :size].astype(np.float32)

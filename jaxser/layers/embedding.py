@@ -1,0 +1,22 @@
+"""Word vectors: a fixed table shared by all replicas, or a trained copy of it."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxser.types import Batch
+
+
+class WordEmbedding(nn.Module):
+    """Looks the batch's words up in its table of word vectors; `trainable` begins from that table."""
+
+    trainable: bool
+
+    @nn.compact
+    def __call__(self, batch: Batch) -> Float[Array, "B Tt E"]:
+        table = batch.embeddings
+        if self.trainable:
+            table = self.param("table", lambda _: jnp.array(batch.embeddings))
+        return jnp.where(batch.words_mask[..., None], table[batch.words], 0)

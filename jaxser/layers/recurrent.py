@@ -1,0 +1,185 @@
+"""The recurrent core: LSTM and GRU layers with a lean backward pass.
+
+RNN time is training time here. The input projection is one matrix product before the scan and only `h U` stays inside
+it; the backward pass (a `custom_vjp`) carries dh and dc alone and forms dU as one product after its scan. Reverse mode
+only. Equations and gate order are PyTorch's (i, f, g, o and r, z, n), so that weights can be exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Cell(NamedTuple):
+    """A recurrent cell. The state is a tuple of [B, H] arrays, h first.
+
+    forward(state, xw, hu) -> (state, saved) and
+    backward(dstate, saved, previous state, state) -> (dxw, dhu, dstate through all but h U).
+    """
+
+    num_gates: int
+    state_size: int
+    forward: Callable
+    backward: Callable
+
+
+def _lstm_forward(state, xw, hu):
+    _, c = state
+    i, f, g, o = jnp.split(xw + hu, 4, axis=-1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    c = f * c + i * g
+    return (o * jnp.tanh(c), c), (i, f, g, o)
+
+
+def _lstm_backward(dstate, saved, previous, state):
+    dh, dc = dstate
+    i, f, g, o = saved
+    tanh_c = jnp.tanh(state[1])
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    dz = jnp.concatenate(
+        [
+            dc * g * i * (1 - i),
+            dc * previous[1] * f * (1 - f),
+            dc * i * (1 - g * g),
+            dh * tanh_c * o * (1 - o),
+        ],
+        axis=-1,
+    )
+    return dz, dz, (jnp.zeros_like(dh), dc * f)
+
+
+def _gru_forward(state, xw, hu):
+    (h,) = state
+    xr, xz, xn = jnp.split(xw, 3, axis=-1)
+    hr, hz, hn = jnp.split(hu, 3, axis=-1)
+    r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+    n = jnp.tanh(xn + r * hn)
+    return ((1 - z) * n + z * h,), (r, z, n, hn)
+
+
+def _gru_backward(dstate, saved, previous, state):
+    (dh,) = dstate
+    r, z, n, hn = saved
+    dn = dh * (1 - z) * (1 - n * n)
+    dr = dn * hn * r * (1 - r)
+    dz = dh * (previous[0] - n) * z * (1 - z)
+    return jnp.concatenate([dr, dz, dn], -1), jnp.concatenate([dr, dz, dn * r], -1), (dh * z,)
+
+
+CELLS = {
+    "lstm": Cell(num_gates=4, state_size=2, forward=_lstm_forward, backward=_lstm_backward),
+    "gru": Cell(num_gates=3, state_size=1, forward=_gru_forward, backward=_gru_backward),
+}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recurrence(
+    cell: Cell,
+    xw: Float[Array, "T B G"],
+    kernel: Float[Array, "H G"],
+    bias: Float[Array, " G"],
+    keep: Float[Array, "T B 1"],
+) -> Float[Array, "T B H"]:
+    """Run a cell over time: h_t from xw_t, and from keep_t * (h, c)_{t-1} through `kernel` and `bias`.
+
+    `keep` is 0 where a sequence begins, so that rows may hold several, and padding before or after them.
+    """
+    return _forward(cell, xw, kernel, bias, keep)[0]
+
+
+def _forward(cell, xw, kernel, bias, keep):
+    def step(state, inputs):
+        xw_t, keep_t = inputs
+        state = tuple(keep_t * s for s in state)
+        state, saved = cell.forward(state, xw_t, state[0] @ kernel + bias)
+        return state, (state, saved)
+
+    begin = jnp.zeros((*xw.shape[1:-1], kernel.shape[0]), xw.dtype)
+    _, (states, saved) = jax.lax.scan(step, (begin,) * cell.state_size, (xw, keep))
+    return states[0], (kernel, keep, states, saved)
+
+
+def _backward(cell, residuals, dh):
+    kernel, keep, states, saved = residuals
+    previous = tuple(keep * jnp.concatenate([jnp.zeros_like(s[:1]), s[:-1]]) for s in states)
+
+    def step(dstate, inputs):
+        dh_t, keep_t, saved_t, previous_t, state_t = inputs
+        dstate = (dstate[0] + dh_t, *dstate[1:])
+        dxw, dhu, (dh_previous, *rest) = cell.backward(dstate, saved_t, previous_t, state_t)
+        dstate = (dh_previous + dhu @ kernel.T, *rest)
+        return tuple(keep_t * d for d in dstate), (dxw, dhu)
+
+    end = (jnp.zeros_like(dh[0]),) * cell.state_size
+    _, (dxw, dhu) = jax.lax.scan(step, end, (dh, keep, saved, previous, states), reverse=True)
+    dkernel = jnp.einsum("tbh,tbg->hg", previous[0], dhu)
+    return dxw, dkernel, dhu.sum((0, 1)), jnp.zeros_like(keep)
+
+
+recurrence.defvjp(_forward, _backward)
+
+
+def _uniform(key, shape, dtype, hidden_size):
+    bound = hidden_size**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over masked sequences, in one direction or both; outputs at padded steps are zero.
+
+    Weights begin uniform within 1/sqrt(hidden_size), as in PyTorch, in which three of the five papers are written.
+    """
+
+    hidden_size: int
+    cell: str = "lstm"
+    bidirectional: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None = None
+    ) -> Float[Array, "B T directions H"]:
+        """`starts` marks the first steps of sequences that share a row (packed segments)."""
+        cell, directions = CELLS[self.cell], 2 if self.bidirectional else 1
+        gates = cell.num_gates * self.hidden_size
+        init = partial(_uniform, hidden_size=self.hidden_size)
+        input_kernel = self.param("input_kernel", init, (directions, x.shape[-1], gates), x.dtype)
+        kernel = self.param("kernel", init, (directions, self.hidden_size, gates), x.dtype)
+        input_bias = self.param("input_bias", init, (directions, gates), x.dtype)
+        bias = self.param("bias", init, (directions, gates), x.dtype)
+
+        by_time = x.swapaxes(0, 1)
+        keep = _continues(mask, starts, directions).astype(x.dtype)  # [directions, T, B, 1]
+        inputs = [by_time @ input_kernel[d] + input_bias[d] for d in range(directions)]
+        inputs = [reverse_time(xw, d) for d, xw in enumerate(inputs)]
+        run = partial(recurrence, cell)
+        if jax.default_backend() == "cpu" or directions == 1:
+            outputs = [run(inputs[d], kernel[d], bias[d], keep[d]) for d in range(directions)]
+        else:  # half the kernel launches
+            outputs = list(jax.vmap(run)(jnp.stack(inputs), kernel, bias, keep))
+        outputs = [reverse_time(h, d) for d, h in enumerate(outputs)]
+        return jnp.stack(outputs, axis=2).swapaxes(0, 1) * mask[:, :, None, None]
+
+
+def reverse_time(x: Float[Array, "T ..."], direction: int) -> Float[Array, "T ..."]:
+    """The sequence as direction 0 (forward) or 1 (backward) reads it."""
+    return x[::-1] if direction else x
+
+
+def _continues(
+    mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None, directions: int
+) -> Bool[Array, "directions T B 1"]:
+    """Where a step continues the one that its direction reads before it."""
+    joined = mask[:, 1:] & mask[:, :-1]  # step t+1 and step t are of one sequence
+    if starts is not None:
+        joined &= ~starts[:, 1:]
+    nothing = jnp.zeros_like(mask[:, :1])
+    forward = jnp.concatenate([nothing, joined], axis=1)
+    backward = jnp.concatenate([joined, nothing], axis=1)[:, ::-1]
+    return jnp.stack([forward, backward][:directions]).swapaxes(1, 2)[..., None]

@@ -1,0 +1,171 @@
+"""MCSAN: Sun, Liu, Tao & Lian, "Multimodal Cross- and Self-Attention Network for Speech Emotion Recognition",
+
+ICASSP 2021. Equation numbers are the paper's. Where it is silent: ReLU network of 512 hidden units as feed-forward
+layer and dropout on sub-layers and position sums as in its reference [18] (Vaswani et al. 2017), heads scaled by
+sqrt(d / heads), no biases in the projections (eqs. 6-8), one hidden layer of 128 in the classifier f_theta, convolutions padded
+to the same length, pooling with a stride of its size and no activation (eq. 1).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxser.layers.attention import MultiHeadAttention, sinusoidal_positions
+from jaxser.layers.conv import Conv1D, mask_steps, max_pool
+from jaxser.layers.dropout import Dropout
+from jaxser.layers.embedding import WordEmbedding
+from jaxser.layers.pooling import masked_max
+from jaxser.layers.recurrent import Recurrent
+from jaxser.types import Batch, Hyper, Output
+
+Sequences = dict[str, Float[Array, "B T D"]]
+Masks = dict[str, Bool[Array, "B T"]]
+
+ARRANGEMENTS = {
+    "parallel": (("cross",), ("self",)),
+    "cross": (("cross",),),
+    "self": (("self",),),
+    "cross_then_self": (("cross", "self"),),
+    "self_then_cross": (("self", "cross"),),
+}
+"""The chains of attention modules that read the encoders, side by side."""
+
+
+class MCSAN(nn.Module):
+    """The network of Fig. 1. With one modality, its encoder and self-attention module remain (Table 3)."""
+
+    num_classes: int
+    modalities: tuple[str, ...] = ("audio", "text")
+    arrangement: str = "parallel"
+    hidden_size: int = 128
+    num_layers: int = 1
+    num_heads: int = 8
+    feed_forward_size: int = 512
+    kernel_size: int = 3
+    pool_size: int = 3
+    relu_after_conv: bool = False
+    classifier_size: int = 128
+    train_embeddings: bool = False
+
+    hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The recipe's arrays that the model reads."""
+        return tuple({"audio": "audio", "text": "words"}[m] for m in self.modalities)
+
+    @nn.compact
+    def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
+        """Raises ValueError where `arrangement` is unknown or needs a modality that is not there."""
+        chains = self._chains()
+        encoded, masks = self._encode(batch)
+        pooled, attention = [], {}
+        for chain in chains:
+            sequences = encoded
+            for kind in chain:
+                module = AttentionModule(
+                    kind, self.num_layers, self.num_heads, self.feed_forward_size, name=f"{kind}_attention"
+                )
+                sequences, weights = module(sequences, masks, hyper["dropout_rate"], train=train)
+                attention |= weights
+            pooled += [masked_max(sequences[m], masks[m]) for m in self.modalities]
+        hidden = jnp.concatenate(pooled, axis=-1)  # eq. 18
+        hidden = jax.nn.relu(nn.Dense(self.classifier_size, name="hidden")(hidden))
+        logits = nn.Dense(self.num_classes, name="classifier")(hidden)
+        return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)  # eq. 19
+
+    def _chains(self):
+        if len(self.modalities) == 1:
+            return ARRANGEMENTS["self"]
+        if self.arrangement not in ARRANGEMENTS:
+            raise ValueError(f"arrangement={self.arrangement!r} is not one of {', '.join(ARRANGEMENTS)}")
+        return ARRANGEMENTS[self.arrangement]
+
+    def _encode(self, batch: Batch) -> tuple[Sequences, Masks]:
+        encoded, masks = {}, {}
+        if "audio" in self.modalities:
+            encoder = AudioEncoder(self.hidden_size, self.kernel_size, self.pool_size, self.relu_after_conv)
+            encoded["audio"], masks["audio"] = encoder(batch.audio, batch.audio_mask)
+        if "text" in self.modalities:
+            words = WordEmbedding(self.train_embeddings)(batch)
+            encoded["text"] = averaged_bilstm(self.hidden_size, "text_encoder")(words, batch.words_mask)
+            masks["text"] = batch.words_mask
+        return encoded, masks
+
+
+class AudioEncoder(nn.Module):
+    """Eqs. 1-3: two blocks of convolution and max-pooling, then the averaged BiLSTM."""
+
+    hidden_size: int
+    kernel_size: int
+    pool_size: int
+    relu: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+    ) -> tuple[Float[Array, "B Ta H"], Bool[Array, "B Ta"]]:
+        for _ in range(2):
+            x = Conv1D(self.hidden_size, self.kernel_size)(mask_steps(x, mask))
+            x, mask = max_pool(jax.nn.relu(x) if self.relu else x, mask, self.pool_size)
+        return averaged_bilstm(self.hidden_size, "bilstm")(x, mask), mask
+
+
+def averaged_bilstm(hidden_size: int, name: str):
+    """Eqs. 2-3 and 4-5: the mean of a BiLSTM's forward and backward states."""
+    bilstm = Recurrent(hidden_size, name=name)
+    return lambda x, mask: bilstm(x, mask).mean(axis=2)
+
+
+class AttentionModule(nn.Module):
+    """Position embedding and N layers of attention: `cross` (section 2.3) or `self` (section 2.4)."""
+
+    kind: str
+    num_layers: int
+    num_heads: int
+    feed_forward_size: int
+
+    @nn.compact
+    def __call__(
+        self, sequences: Sequences, masks: Masks, rate: Float[Array, ""] | float, *, train: bool
+    ) -> tuple[Sequences, dict[str, Float[Array, "B K Tq Tk"]]]:
+        def dropped(x):
+            return Dropout()(x, rate, train=train)
+
+        def with_positions(x):
+            return dropped(x + sinusoidal_positions(*x.shape[1:]).astype(x.dtype))
+
+        attention = {}
+        sequences = {m: with_positions(h) for m, h in sequences.items()}
+        for n in range(self.num_layers):
+            updated = {}
+            for m, h in sequences.items():
+                source = self._source(m, sequences)
+                attend = MultiHeadAttention(self.num_heads, name=f"{m}_attention_{n}")
+                delta, attention[f"{self.kind}_{m}_{n}"] = attend(h, sequences[source], masks[source])  # eqs. 9, 10, 15
+                h = nn.LayerNorm(name=f"{m}_attention_norm_{n}")(h + dropped(delta))  # eqs. 11, 12, 16
+                forward = FeedForward(self.feed_forward_size, name=f"{m}_feed_forward_{n}")
+                updated[m] = nn.LayerNorm(name=f"{m}_norm_{n}")(h + dropped(forward(h)))  # eqs. 13, 14, 17
+            sequences = updated
+        return sequences, attention
+
+    def _source(self, modality: str, sequences: Sequences) -> str:
+        if self.kind == "self":
+            return modality
+        (other,) = (m for m in sequences if m != modality)
+        return other
+
+
+class FeedForward(nn.Module):
+    """Vaswani et al. 2017, section 3.3."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return nn.Dense(x.shape[-1])(jax.nn.relu(nn.Dense(self.size)(x)))
