@@ -47,7 +47,13 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     Raises:
         UsageError: the protocol is unknown, or the dataset has not what it needs.
     """
-    makers = {"random": _random, "session": _session, "speaker": _speaker, "official": _official, "file": _file}
+    makers = {
+        "random": _random,
+        "session": _session,
+        "speaker": _speaker,
+        "official": _official,
+        "file": _file,
+    }
     if protocol.name not in makers:
         raise UsageError(f"protocol.name={protocol.name!r} is not one of {', '.join(makers)}")
     folds = makers[protocol.name](dataset, protocol)
@@ -62,7 +68,9 @@ def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object
     """The folds as lists of utterance ids: what `folds.json` holds and the `file` protocol reads."""
     ids = dataset.column("id")
     parts = ("train", "validation", "test")
-    return [{"name": fold.name} | {part: ids[getattr(fold, part)].tolist() for part in parts} for fold in folds]
+    return [
+        {"name": fold.name} | {part: ids[getattr(fold, part)].tolist() for part in parts} for fold in folds
+    ]
 
 
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
@@ -72,7 +80,9 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     number = protocol.folds or 10
     rarest = np.bincount(dataset.label, minlength=len(dataset.classes)).min()
     if not 3 <= number <= rarest:
-        raise UsageError(f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class")
+        raise UsageError(
+            f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class"
+        )
     splitter = StratifiedKFold(number, shuffle=True, random_state=protocol.split_seed)
     tests = [test for _, test in splitter.split(dataset.label, dataset.label)]
     everything = np.arange(len(dataset.label))
@@ -82,7 +92,9 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
         if protocol.validation_share:
             seed = protocol.split_seed + k
             share = protocol.validation_share
-            _, validation = train_test_split(rest, test_size=share, stratify=dataset.label[rest], random_state=seed)
+            _, validation = train_test_split(
+                rest, test_size=share, stratify=dataset.label[rest], random_state=seed
+            )
         else:
             validation = tests[(k + 1) % number]
         folds.append(Fold(str(k + 1), np.setdiff1d(rest, validation), np.sort(validation), test))
@@ -116,7 +128,9 @@ def _by_group(group: np.ndarray, what: str, protocol: Protocol, number: int = 0)
     if len(names) < 3:
         raise UsageError(f"protocol {protocol.name} needs at least 3 {what}s; the dataset has {len(names)}")
     if number == 0 and protocol.folds not in (0, len(names)):
-        raise UsageError(f"protocol.folds={protocol.folds}, but the dataset has {len(names)} {what}s (0: all)")
+        raise UsageError(
+            f"protocol.folds={protocol.folds}, but the dataset has {len(names)} {what}s (0: all)"
+        )
     folds = []
     for k, name in enumerate(names):
         validation = names[(k + 1) % len(names)]
@@ -130,7 +144,9 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     split = dataset.column("split")
     parts = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
     if any(len(rows) == 0 for rows in parts.values()):
-        raise UsageError(f"protocol official: {dataset.name} has no official split; use session, speaker or random")
+        raise UsageError(
+            f"protocol official: {dataset.name} has no official split; use session, speaker or random"
+        )
     return (Fold("official", **parts),)
 
 

@@ -35,26 +35,27 @@ class Buckets:
     lengths: Mapping[str, Int[np.ndarray, " N"]]
     batch_size: int
 
-    def train_plan(self, rows: Int[np.ndarray, " n"], batches: Sequence[int], key: tuple[int, ...], epoch: int) -> Plan:
+    @property
+    def main(self) -> str:
+        """The array that makes most of the work, by which utterances are grouped."""
+        return max(self.lengths, key=lambda name: self.lengths[name].sum())
+
+    def train_plan(
+        self, rows: Int[np.ndarray, " n"], batches: Sequence[int], key: tuple[int, ...], epoch: int
+    ) -> Plan:
         """Each of `rows` once, in an order drawn from `key` and `epoch`; `batches[b]` steps for bucket b."""
         rng = np.random.default_rng([*key, epoch])
-        own = [self._cut(rng.permutation(rows[self.of[rows] == b]), number) for b, number in enumerate(batches)]
+        own = [rng.permutation(batch) for batch in self._deal(rng.permutation(rows))]
         order = np.random.default_rng(epoch).permutation(np.repeat(np.arange(len(batches)), batches))
-        for index, weight in own:
-            filled = (weight.sum(1) > 0).sum()
-            mixed = np.r_[rng.permutation(filled), filled : len(index)]  # the short batch anywhere, idle steps last
-            index[:], weight[:] = index[mixed], weight[mixed]
-        return _in_order(order, own)
+        return self._lay_out(order, own)
 
     def evaluation_plan(self, rows: Int[np.ndarray, " n"], batches: Sequence[int]) -> Plan:
         """Each of `rows` once, bucket by bucket."""
-        own = [self._cut(rows[self.of[rows] == b], number) for b, number in enumerate(batches)]
-        return _in_order(np.repeat(np.arange(len(batches)), batches), own)
+        return self._lay_out(np.repeat(np.arange(len(batches)), batches), self._deal(rows))
 
     def batches(self, parts: Sequence[Int[np.ndarray, " n"]]) -> list[int]:
         """Steps for each bucket that hold any of several sets of rows."""
-        counts = [np.bincount(self.of[rows], minlength=len(self.widths)) for rows in parts]
-        return [-(-int(most) // self.batch_size) for most in np.max(counts, axis=0)]
+        return np.max([[len(own) for own in self._deal(rows)] for rows in parts], axis=0).tolist()
 
     def real_share(self, plan: Plan, array: str) -> float:
         """The share of the computed steps of `array` (frames, words) that are real, idle steps left out."""
@@ -64,21 +65,29 @@ class Buckets:
         shown = np.minimum(self.lengths[array][plan.index], widths[plan.bucket][:, None])
         return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
 
-    def _cut(self, rows: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-        index = np.zeros(number * self.batch_size, np.int32)
-        index[: len(rows)] = rows
-        weight = (np.arange(len(index)) < len(rows)).astype(np.float32)
-        shape = (number, self.batch_size)
-        return index.reshape(shape), weight.reshape(shape)
+    def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "steps B"]]:
+        """Cut each bucket's rows into batches, -1 as filler. What does not fill a batch goes into the next bucket,
 
+        so that the last bucket alone has fillers.
+        """
+        dealt, left = [], rows[:0]
+        for b in range(len(self.widths)):
+            pool = np.concatenate([left, rows[self.of[rows] == b]])
+            steps = len(pool) // self.batch_size
+            if b == len(self.widths) - 1:
+                steps = -(-len(pool) // self.batch_size)
+            size = steps * self.batch_size
+            left = pool[size:]
+            filled = np.pad(pool[:size], (0, max(size - len(pool), 0)), constant_values=-1)
+            dealt.append(filled.reshape(steps, self.batch_size))
+        return dealt
 
-def _in_order(order: np.ndarray, own: list[tuple[np.ndarray, np.ndarray]]) -> Plan:
-    """Lay the buckets' batches out in the order of buckets."""
-    index = np.zeros((len(order), own[0][0].shape[1]), np.int32)
-    weight = np.zeros(index.shape, np.float32)
-    for b, (rows, weights) in enumerate(own):
-        index[order == b], weight[order == b] = rows, weights
-    return Plan(order.astype(np.int32), index, weight)
+    def _lay_out(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "b B"]]) -> Plan:
+        """The buckets' batches in the order of buckets; steps that are left over are idle."""
+        index = np.full((len(order), self.batch_size), -1, np.int32)
+        for b, batches in enumerate(own):
+            index[np.flatnonzero(order == b)[: len(batches)]] = batches
+        return Plan(order.astype(np.int32), np.maximum(index, 0), (index >= 0).astype(np.float32))
 
 
 def make_buckets(
@@ -86,8 +95,8 @@ def make_buckets(
 ) -> Buckets:
     """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
 
-    Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded to
-    the longest in the bucket.
+    Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded
+    to the longest in the bucket.
     """
     main = max(lengths, key=lambda name: lengths[name].sum())
     rounded = -(-np.maximum(lengths[main], 1) // multiple) * multiple
@@ -105,7 +114,9 @@ def best_edges(lengths: Int[np.ndarray, " N"], number: int) -> Int[np.ndarray, "
     values, counts = np.unique(lengths, return_counts=True)
     number = min(number, len(values))
     below = np.concatenate([[0], np.cumsum(counts)])
-    cost = np.full((number + 1, len(values) + 1), np.inf)  # cost[k, j]: padded steps of the j shortest in k intervals
+    cost = np.full(
+        (number + 1, len(values) + 1), np.inf
+    )  # cost[k, j]: padded steps of the j shortest in k intervals
     cost[0, 0] = 0
     begin = np.zeros((number + 1, len(values) + 1), np.int64)
     for k in range(1, number + 1):

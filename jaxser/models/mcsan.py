@@ -2,8 +2,8 @@
 
 ICASSP 2021. Equation numbers are the paper's. Where it is silent: ReLU network of 512 hidden units as feed-forward
 layer and dropout on sub-layers and position sums as in its reference [18] (Vaswani et al. 2017), heads scaled by
-sqrt(d / heads), no biases in the projections (eqs. 6-8), one hidden layer of 128 in the classifier f_theta, convolutions padded
-to the same length, pooling with a stride of its size and no activation (eq. 1).
+sqrt(d / heads), no biases in the projections (eqs. 6-8), one hidden layer of 128 in the classifier f_theta,
+convolutions padded to the same length, pooling with a stride of its size and no activation (eq. 1).
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class AttentionModule(nn.Module):
             for m, h in sequences.items():
                 source = self._source(m, sequences)
                 attend = MultiHeadAttention(self.num_heads, name=f"{m}_attention_{n}")
-                delta, attention[f"{self.kind}_{m}_{n}"] = attend(h, sequences[source], masks[source])  # eqs. 9, 10, 15
+                delta, attention[f"{self.kind}_{m}_{n}"] = attend(
+                    h, sequences[source], masks[source]
+                )  # eqs. 9, 10, 15
                 h = nn.LayerNorm(name=f"{m}_attention_norm_{n}")(h + dropped(delta))  # eqs. 11, 12, 16
                 forward = FeedForward(self.feed_forward_size, name=f"{m}_feed_forward_{n}")
                 updated[m] = nn.LayerNorm(name=f"{m}_norm_{n}")(h + dropped(forward(h)))  # eqs. 13, 14, 17

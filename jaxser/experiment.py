@@ -1,0 +1,307 @@
+"""A run from its config to its folder: dataset, folds, sweep, results, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxser import metrics, results, summary
+from jaxser.data.dataset import CLASSES, SUBSETS
+from jaxser.data.dataset import load as load_dataset
+from jaxser.data.folds import Protocol, make_folds
+from jaxser.data.plan import make_buckets
+from jaxser.leaks import FoldIds
+from jaxser.models import MODELS
+from jaxser.optim import SCHEDULES, Adam
+from jaxser.sweep import STRATEGIES, Predicted, Sweep, grid, replica_mesh, status
+from jaxser.train import NORMALISATIONS, SELECTIONS, Trainer
+from jaxser.types import Dataset, ReplicaState, UsageError
+
+Say = Callable[[str], None]
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """The config with its variant's fields set and every value checked.
+
+    Raises:
+        UsageError: a variant, field or value that cannot be, and what is allowed.
+    """
+    config = config.copy_and_resolve_references()
+    variants = config.variants.to_dict()
+    if config.variant not in variants:
+        raise UsageError(f"config.variant={config.variant!r} is not one of {', '.join(variants)}")
+    with config.unlocked():
+        del config.variants
+    config.update(variants[config.variant])
+    _check_values(config)
+    return config
+
+
+def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
+    """The prepared dataset of a resolved config; a missing demo dataset is made on the spot.
+
+    Raises:
+        UsageError: the dataset is missing or of another recipe; the command that makes it is said.
+        InputError: a shard is damaged.
+    """
+    folder = data_dir / config.dataset
+    if config.dataset == "demo" and not (folder / config.recipe).is_dir():
+        from data_prep.prepare import prepare  # the one place that makes data
+
+        say("making the demo corpus")
+        prepare("demo", recipe=config.recipe, out=data_dir)
+    dataset = load_dataset(folder, config.recipe, classes=config.classes, subset=config.subset)
+    say(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
+    if dataset.left_out:
+        say("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
+    return dataset
+
+
+def model_of(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The network that a resolved config describes."""
+    fields = dict(config.model)
+    name = fields.pop("name")
+    _choice("model.name", name, MODELS)
+    allowed = {f.name for f in dataclasses.fields(MODELS[name])} - {"parent", "name", "num_classes"}
+    for field in fields:
+        if field not in allowed:
+            raise UsageError(
+                f"config.model.{field} is no field of {name}; it has {', '.join(sorted(allowed))}"
+            )
+    return MODELS[name](num_classes=num_classes, **fields)
+
+
+def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str) -> Sweep:
+    """The sweep that a resolved config describes, over a dataset."""
+    model = model_of(config, len(dataset.classes))
+    if lacking := [name for name in model.needs if name not in dataset.arrays]:
+        raise UsageError(
+            f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} has not"
+        )
+    clip = config.optimizer.clip_norm or None
+    optimizer = Adam(**{**config.optimizer, "clip_norm": clip})
+    _check_hyper(config, (*model.hyper, *optimizer.hyper))
+    folds = make_folds(dataset, Protocol(**config.protocol))
+    lengths = {name: dataset.arrays[name].length for name in model.needs}
+    buckets = make_buckets(lengths, config.buckets, config.batch_size)
+    trainer = Trainer(
+        model=model,
+        optimizer=optimizer,
+        widths=tuple(tuple(widths.items()) for widths in buckets.widths),
+        num_classes=len(dataset.classes),
+        epochs=config.epochs,
+        selection=config.selection,
+        patience=config.patience or None,
+    )
+    swept = {name: values for name, values in config.sweep.items() if values}
+    return Sweep(
+        trainer=trainer,
+        dataset=dataset,
+        folds=folds,
+        buckets=buckets,
+        replicas=grid(len(folds), range(config.seeds), swept),
+        hyper=dict(config.hyper),
+        mesh=replica_mesh(devices),
+        strategy=strategy or ("map" if devices[0].platform == "cpu" else "vmap"),
+        split_seed=config.protocol.split_seed,
+        balanced=config.class_weights == "balanced",
+        normalise=config.normalise,
+    )
+
+
+def run(
+    config: ConfigDict,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    strategy: str = "",
+    command: str = "",
+    say: Say = print,
+) -> dict[str, Any]:
+    """Train and evaluate a resolved config over a dataset; everything it finds goes into `folder`.
+
+    Goes on where an interrupted run of the same config stopped, and does nothing where one has finished.
+
+    Raises:
+        UsageError: the folder holds a run of another config or dataset.
+    """
+    sweep = sweep_of(config, dataset, jax.devices(), strategy)
+    asked = results.plain({"config": config.to_dict(), "dataset": dataset.manifest.get("digest", "")})
+    _claim(folder, asked, command)
+    if (folder / results.RESULTS).is_file():
+        say(f"{folder} is finished already; nothing to train")
+        return results.read_json(folder / results.RESULTS)
+    folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in sweep.folds)
+    rows = results.utterance_rows(
+        dataset.utterances, [dataset.classes[n] for n in dataset.label], dataset.duration
+    )
+    results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
+    results.write_utterances(folder, rows)
+    say(f"{len(sweep.replicas)} replicas ({len(folds)} folds x {config.seeds} seeds), {config.epochs} epochs")
+
+    state = sweep.train(folder, say)
+    predicted = sweep.predict(state)
+    save_models(folder / results.MODEL, config, sweep, state)
+    results.write_predictions(folder, (_predictions(sweep, r, found) for r, found in enumerate(predicted)))
+    found = results.results(
+        model=config.model.name,
+        variant=config.variant,
+        dataset=config.dataset,
+        protocol={**config.protocol, "select": "validation", "metric": config.selection, "note": config.note},
+        classes=dataset.classes,
+        epochs=config.epochs,
+        replicas=_replica_results(sweep, state, predicted),
+        folds=folds,
+        utterances=rows,
+        environment=results.environment(jax.devices()),
+        synthetic=bool(dataset.manifest.get("facts", {}).get("synthetic")),
+        best_possible=dataset.manifest.get("facts", {}).get("bayes"),
+        settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
+    )
+    results.write_json(folder / results.RESULTS, found)
+    return found
+
+
+def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaState) -> None:
+    """Every replica's selected parameters and what else prediction needs, without pickles: npz and JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(sweep.replicas)
+    kept = {
+        "params": state.best.params,
+        "batch_stats": state.best.batch_stats,
+        "normalisation": {name: value._asdict() for name, value in state.normalisation.items()},
+        "hyper": dict(state.hyper),
+    }
+    flat = flax.traverse_util.flatten_dict(jax.device_get(kept), sep="/")
+    np.savez(folder / "replicas.npz", **{path: leaf[:number] for path, leaf in flat.items()})
+    dataset = sweep.dataset
+    if dataset.embeddings is not None:
+        np.save(folder / "embeddings.npy", dataset.embeddings)
+    description = {
+        "model": config.model.to_dict(),
+        "classes": dataset.classes,
+        "recipe": {"name": dataset.recipe, "version": dataset.version},
+        "normalise": config.normalise,
+        "vocabulary": dataset.vocabulary,
+        "replicas": [
+            {"fold": sweep.folds[r.fold].name, "seed": r.seed, "setting": results.setting_name(r.setting)}
+            for r in sweep.replicas
+        ],
+    }
+    results.write_json(folder / "model.json", description)
+
+
+def _predictions(sweep: Sweep, r: int, found: Predicted) -> results.Predictions:
+    replica, dataset = sweep.replicas[r], sweep.dataset
+    number = len(found.rows)
+    return results.Predictions(
+        classes=dataset.classes,
+        utterance=dataset.column("id")[found.rows],
+        fold=np.full(number, sweep.folds[replica.fold].name),
+        seed=np.full(number, replica.seed),
+        setting=np.full(number, results.setting_name(replica.setting)),
+        split=np.where(np.arange(number) < found.validation, "validation", "test"),
+        true=dataset.label[found.rows],
+        predicted=found.log_probs.argmax(1),
+        probabilities=np.exp(found.log_probs.astype(np.float64)),
+    )
+
+
+def _replica_results(
+    sweep: Sweep, state: ReplicaState, predicted: Sequence[Predicted]
+) -> list[dict[str, Any]]:
+    epochs, codes = np.asarray(jax.device_get(state.best.epoch)), status(state)
+    told = []
+    for r, (replica, found) in enumerate(zip(sweep.replicas, predicted, strict=True)):
+        true = sweep.dataset.label[found.rows]
+        guess, ones = found.log_probs.argmax(1), np.ones(len(true))
+        parts = {"validation": slice(found.validation), "test": slice(found.validation, None)}
+        size = len(sweep.dataset.classes)
+        confusions: dict[str, Any] = {
+            name: metrics.confusion(true[part], guess[part], ones[part], size) if epochs[r] else None
+            for name, part in parts.items()
+        }
+        told.append(
+            summary.replica_result(
+                fold=sweep.folds[replica.fold].name,
+                seed=replica.seed,
+                setting=results.setting_name(replica.setting),
+                best_epoch=int(epochs[r]) - 1 if epochs[r] else None,
+                status=int(codes[r]),
+                classes=sweep.dataset.classes,
+                **confusions,
+            )
+        )
+    return told
+
+
+def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
+    """Write what the run is asked for, or see that the folder was begun with the same."""
+    path = folder / results.CONFIG
+    if not path.is_file():
+        results.write_json(path, {**asked, "command": command})
+        return
+    before = results.read_json(path)
+    if changed := _first_difference(before, asked):
+        raise UsageError(
+            f"{folder} holds a run of another {changed}; give another --workdir, or remove that folder"
+        )
+
+
+def _first_difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    if before.get("dataset") != asked["dataset"]:
+        return "version of the dataset"
+    old, new = _flat(before.get("config", {})), _flat(asked["config"])
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            return f"config: {name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
+    return ""
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return flax.traverse_util.flatten_dict(dict(tree), sep=".")
+
+
+def _check_values(config: ConfigDict) -> None:
+    for name in ("epochs", "batch_size", "seeds", "buckets"):
+        if config[name] < 1:
+            raise UsageError(f"config.{name}={config[name]} must be at least 1")
+    if config.patience < 0:
+        raise UsageError(f"config.patience={config.patience} must be 0 (all epochs) or more")
+    _choice("selection", config.selection, SELECTIONS)
+    _choice("classes", config.classes, CLASSES)
+    _choice("subset", config.subset, SUBSETS)
+    _choice("normalise", config.normalise, NORMALISATIONS)
+    _choice("class_weights", config.class_weights, ("none", "balanced"))
+    _choice("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
+
+
+def _check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
+    for name in config.hyper:
+        if name not in known:
+            raise UsageError(f"config.hyper.{name} is read by nothing here; known are {', '.join(known)}")
+        values = (config.hyper[name], *config.sweep.get(name, ()))
+        for value in values:
+            if not (0 <= value < 1 if name == "dropout_rate" else value >= 0):
+                allowed = "from 0 to below 1" if name == "dropout_rate" else "0 or more"
+                raise UsageError(f"config.hyper.{name}={value} must be {allowed}")
+
+
+def _choice(field: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+    if value not in allowed:
+        raise UsageError(f"config.{field}={value!r} is not one of {', '.join(allowed)}")
+
+
+def check_strategy(strategy: str) -> None:
+    """Raises UsageError where a strategy's name is unknown; "" chooses by device."""
+    if strategy and strategy not in STRATEGIES:
+        raise UsageError(f"--strategy={strategy!r} is not one of {', '.join(STRATEGIES)}")

@@ -1,0 +1,154 @@
+"""Train a table's fold x seed grid and write its report.
+
+    python -m jaxser.main --config=configs/mcsan.py                  # the demo corpus, made where it is missing
+    python -m jaxser.main --config=configs/mcsan.py:iemocap          # a prepared corpus
+    python -m jaxser.main --config=configs/mcsan.py:iemocap --config.variant=no_cross --config.seeds=10
+
+An interrupted run goes on with the same command. Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxser.types import InputError, UsageError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE.py:DATASET, such as configs/mcsan.py:iemocap", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder; default runs/<model>-<variant>-<dataset>")
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "where prepared datasets are")
+_STRATEGY = flags.DEFINE_string(
+    "strategy", "", "replicas on a device: map (one by one), vmap (side by side); default by device"
+)
+_CACHE_DIR = flags.DEFINE_string(
+    "cache_dir",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "jaxser"),
+    "compiled programs are kept here; empty: nowhere",
+)
+_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _CACHE_DIR)
+
+
+def run() -> None:
+    """The command `jaxser-train`, and `python -m jaxser.main`."""
+    app.run(_main, flags_parser=_parse)
+
+
+def _main(_: list[str]) -> int:
+    try:
+        _train()
+    except UsageError as error:
+        return _fail(error, 2)
+    except InputError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train() -> None:
+    import jax
+
+    from jaxser import experiment, report
+    from jaxser.results import command_line
+
+    config = experiment.resolve(_CONFIG.value)
+    experiment.check_strategy(_STRATEGY.value)
+    if _CACHE_DIR.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE_DIR.value)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    dataset = experiment.load(config, Path(_DATA_DIR.value))
+    name = f"{config.model.name}-{config.variant}-{config.dataset}"
+    folder = Path(_WORKDIR.value or f"runs/{name}")
+    command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
+    found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command)
+    page = report.write(folder)
+    mean, std = found["summary"]["mean"], found["summary"]["std"]
+    shown = "  ".join(f"{key} {_percent(mean[name])} ± {_percent(std[name])}" for key, name in _SHOWN.items())
+    mark = " (demo numbers: synthetic speech)" if found["synthetic"] else ""
+    print(f"test  {shown}  (± over {found['summary']['std_over']}){mark}")
+    print(f"report: {page}")
+
+
+_SHOWN = {"WA": "wa", "UA": "ua", "weighted F1": "f1_weighted"}
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Flags, with a misspelt one in a line; a config's file is looked for here, then among the installed ones."""
+    if any(argument in ("-h", "--help") for argument in arguments[1:]):
+        print(_help(arguments))
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS([_found(argument) for argument in arguments])
+        if len(rest) > 1:
+            raise UsageError(f"unexpected argument {rest[1]!r}; flags are --name=value")
+        if _CONFIG.value is None:
+            raise UsageError("--config is missing, such as --config=configs/mcsan.py (--help says more)")
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        sys.exit(_fail(" ".join(message.split()), 2))
+    return rest
+
+
+def _found(argument: str) -> str:
+    for prefix in ("--config=", "-config="):
+        if argument.startswith(prefix):
+            file, colon, dataset = argument.removeprefix(prefix).partition(":")
+            return f"{prefix}{_config_file(file)}{colon}{dataset}"
+    return argument
+
+
+def _config_file(name: str) -> str:
+    import configs
+
+    installed = Path(configs.__file__).parent
+    for path in (Path(name), installed / Path(name).name, installed / f"{Path(name).name}.py"):
+        if path.is_file():
+            return str(path)
+    there = sorted(path.name for path in installed.glob("[!_]*.py") if path.stem != "common")
+    raise UsageError(f"--config={name}: no such file; installed are configs/{{{','.join(there)}}}")
+
+
+def _help(arguments: list[str]) -> str:
+    lines = [__doc__.strip(), "", *(f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in _OWN)]
+    named = [argument for argument in arguments if argument.startswith("--config=")]
+    flags.FLAGS([arguments[0], _found(named[0] if named else "--config=configs/mcsan.py")])
+    config = _CONFIG.value
+    lines += [
+        "",
+        f"variants (--config.variant=NAME): {', '.join(config.variants)}",
+        "",
+        "fields and their values:",
+    ]
+    with config.unlocked():
+        del config.variants
+    return "\n".join([*lines, *(f"  --config.{line}" for line in _fields(config))])
+
+
+def _fields(config, prefix: str = "") -> list[str]:
+    lines = []
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            lines += _fields(value, f"{prefix}{name}.")
+        else:
+            lines.append(f"{prefix}{name}={value!r}")
+    return lines
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"jaxser: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,77 @@
+"""Progress on the terminal: live where there is one, a line an epoch where the output goes into a file."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from jaxser import metrics
+from jaxser.train import EpochResult
+
+LINES = 40
+"""Replicas that a live table shows; of more, the spread is shown alone."""
+
+
+class EpochProgress:
+    """Shows the epochs of a sweep as they end; used in a `with` block."""
+
+    def __init__(self, names: list[str], epochs: int, begin: int, console: Console | None = None):
+        self._console = console or Console()
+        self._names, self._epochs, self._begin = names, epochs, begin
+        self._started = time.monotonic()
+        self._best = np.full(len(names), np.nan)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+
+    def __enter__(self) -> EpochProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, epoch: int, told: EpochResult, running: int) -> None:
+        """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest."""
+        train_loss, validation_loss = told.train_loss, told.validation_loss
+        ua = np.array([metrics.scores(confusion)["ua"] for confusion in told.confusion])
+        self._best = np.fmax(self._best, ua)
+        line = (
+            f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
+            f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  best {_spread(self._best)}  "
+            f"{running} running  {self._left(epoch)} left"
+        )
+        if self._live:
+            self._live.update(self._table(line, train_loss, validation_loss, ua), refresh=True)
+        else:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _left(self, epoch: int) -> timedelta:
+        each = (time.monotonic() - self._started) / max(epoch - self._begin, 1)
+        return timedelta(seconds=round(each * (self._epochs - epoch)))
+
+    def _table(self, line, train_loss, validation_loss, ua) -> Table:
+        columns = ("replica", "loss", "validation loss", "UA %", "best UA %")
+        table = Table(*columns, caption=line, caption_justify="left", box=None, pad_edge=False)
+        if len(self._names) <= LINES:
+            for name, *values in zip(self._names, train_loss, validation_loss, ua, self._best, strict=True):
+                loss, held, now, best = values
+                table.add_row(name, f"{loss:.3f}", f"{held:.3f}", f"{100 * now:.1f}", f"{100 * best:.1f}")
+        return table
+
+
+def _median(values: np.ndarray, form: str) -> str:
+    finite = values[np.isfinite(values)]
+    return format(np.median(finite), form) if len(finite) else "-"
+
+
+def _spread(values: np.ndarray) -> str:
+    finite = 100 * values[np.isfinite(values)]
+    if not len(finite):
+        return "-"
+    return f"{np.median(finite):.1f} % ({finite.min():.1f} to {finite.max():.1f})"

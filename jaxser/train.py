@@ -1,0 +1,337 @@
+"""One replica: begin, train an epoch, evaluate. Pure functions of arrays; `sweep.py` maps them over many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+
+from jaxser import metrics
+from jaxser.data.plan import Plan, Widths
+from jaxser.losses import cross_entropy
+from jaxser.optim import Adam
+from jaxser.types import (
+    NOT_FINITE,
+    RUNNING,
+    STOPPED,
+    Batch,
+    Best,
+    Dataset,
+    Hyper,
+    Normalisation,
+    Output,
+    Ragged,
+    ReplicaState,
+    UsageError,
+)
+
+SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua")
+"""What may select the epoch, on validation; ties go to the lower loss."""
+
+
+NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
+"""Whose frames' mean and standard deviation are taken from a feature's values."""
+
+
+class Sequences(NamedTuple):
+    """A `Ragged` on the device."""
+
+    values: Shaped[Array, "total ..."]
+    offset: Int[Array, " N"]
+    length: Int[Array, " N"]
+
+
+class DeviceData(NamedTuple):
+    """A dataset on the device, shared by all replicas."""
+
+    label: Int[Array, " N"]
+    arrays: Mapping[str, Sequences]
+    embeddings: Float[Array, "V E"] | None
+
+
+class EpochResult(NamedTuple):
+    """What one epoch of a replica tells."""
+
+    train_loss: Float[Array, ""]
+    validation_loss: Float[Array, ""]
+    confusion: Float[Array, "C C"]  # on validation
+    learning_rate: Float[Array, ""]
+
+
+class Loss(Protocol):
+    """The loss of a batch, a scalar; fillers do not count."""
+
+    def __call__(
+        self, output: Output, batch: Batch, class_weights: Float[Array, " C"]
+    ) -> Float[Array, ""]: ...
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What all replicas of a run share: the network, how it is trained, and how an epoch is selected."""
+
+    model: nn.Module
+    optimizer: Adam
+    widths: tuple[tuple[tuple[str, int], ...], ...]  # of each bucket: (array, padded length) pairs
+    num_classes: int
+    epochs: int
+    selection: str = "wa"
+    patience: int | None = None
+    loss: Loss = cross_entropy
+
+    def init(
+        self,
+        key: PRNGKeyArray,
+        hyper: Hyper,
+        normalisation: Mapping[str, Normalisation],
+        class_weights: Float[Array, " C"],
+        data: DeviceData,
+    ) -> ReplicaState:
+        """A replica before its first epoch."""
+        init_key, key = jax.random.split(key)
+        index, weight = jnp.zeros(2, jnp.int32), jnp.ones(2)
+        batch = gather(data, index, weight, dict(self.widths[0]), normalisation)
+        variables = self.model.init({"params": init_key, "dropout": init_key}, batch, hyper, train=False)
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        zero = jnp.zeros((), jnp.int32)
+        return ReplicaState(
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=self.optimizer.init(params),
+            hyper=hyper,
+            key=key,
+            epoch=zero,
+            step=zero,
+            best=Best(params, batch_stats, jnp.float32(-jnp.inf), jnp.float32(jnp.inf), zero),
+            bad_epochs=zero,
+            status=jnp.int32(RUNNING),
+            normalisation=normalisation,
+            class_weights=class_weights,
+        )
+
+    def epoch(
+        self, state: ReplicaState, train: Plan, validation: Plan, data: DeviceData
+    ) -> tuple[ReplicaState, EpochResult]:
+        """Train for an epoch, validate, select. A replica that is not running stays as it is."""
+
+        def run(state):
+            trained, train_loss = self._train(state, train, data)
+            log_probs = self._predict(trained.params, trained.batch_stats, trained, validation, data)
+            label = data.label[validation.index]
+            confusion = confusion_of(log_probs, label, validation.weight, self.num_classes)
+            loss = validation_loss(log_probs, label, validation.weight)
+            rate = trained.hyper["learning_rate"]
+            result = EpochResult(train_loss, loss, confusion, rate)
+            return self._select(state, trained, result), result
+
+        def rest(state):
+            nan = jnp.float32(jnp.nan)
+            empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
+            return state, EpochResult(nan, nan, empty, nan)
+
+        return jax.lax.cond(state.status == RUNNING, run, rest, state)
+
+    def predict(self, state: ReplicaState, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
+        """Log-probabilities of the selected epoch."""
+        return self._predict(state.best.params, state.best.batch_stats, state, plan, data)
+
+    def apply(
+        self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
+    ) -> tuple[Output, Mapping]:
+        """The model's output and its updated batch statistics."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        rngs = {"dropout": key} if train else {}
+        mutable = ["batch_stats"] if train else []
+        output, updated = self.model.apply(variables, batch, hyper, train=train, rngs=rngs, mutable=mutable)
+        return output, updated.get("batch_stats", batch_stats)
+
+    def step(
+        self, state: ReplicaState, batch: Batch, progress: Float[Array, ""]
+    ) -> tuple[ReplicaState, Float[Array, ""]]:
+        """One update; returns the loss before it."""
+
+        def loss_fn(params):
+            key = jax.random.fold_in(state.key, state.step)
+            output, stats = self.apply(params, state.batch_stats, batch, state.hyper, train=True, key=key)
+            return self.loss(output, batch, state.class_weights), stats
+
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        params, opt_state = self.optimizer.update(grads, state.opt_state, state.params, state.hyper, progress)
+        step = state.step + 1
+        return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
+
+    def _train(
+        self, state: ReplicaState, plan: Plan, data: DeviceData
+    ) -> tuple[ReplicaState, Float[Array, ""]]:
+        steps = plan.bucket.shape[0]
+
+        def busy(state, bucket, index, weight, progress):
+            def of_bucket(widths):
+                batch = gather(data, index, weight, dict(widths), state.normalisation)
+                return self.step(state, batch, progress)
+
+            branches = [lambda widths=widths: of_bucket(widths) for widths in self.widths]
+            state, loss = jax.lax.switch(bucket, branches)
+            return state, loss * weight.sum()
+
+        def step(state, inputs):
+            position, bucket, index, weight = inputs
+            progress = (state.epoch + position / steps) / self.epochs
+            idle = lambda state, *_: (state, jnp.zeros(()))  # noqa: E731
+            return jax.lax.cond(weight.sum() > 0, busy, idle, state, bucket, index, weight, progress)
+
+        positions = jnp.arange(steps, dtype=jnp.float32)
+        state, losses = jax.lax.scan(step, state, (positions, *plan))
+        return state, losses.sum() / plan.weight.sum()
+
+    def _predict(self, params, batch_stats, state, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
+        def step(_, inputs):
+            bucket, index, weight = inputs
+
+            def of_bucket(widths):
+                batch = gather(data, index, weight, dict(widths), state.normalisation)
+                return self.apply(params, batch_stats, batch, state.hyper, train=False)[0].log_probs
+
+            return None, jax.lax.switch(bucket, [lambda w=widths: of_bucket(w) for widths in self.widths])
+
+        return jax.lax.scan(step, None, plan)[1]
+
+    def _select(self, before: ReplicaState, trained: ReplicaState, result: EpochResult) -> ReplicaState:
+        """Keep the epoch if it is the best so far; stop when patience is out; freeze what is not finite."""
+        scores = metrics.scores(result.confusion)
+        metric = scores["wa"] + scores["ua"] if self.selection == "wa_plus_ua" else scores[self.selection]
+        best, loss = before.best, result.validation_loss
+        finite = jnp.isfinite(result.train_loss) & jnp.isfinite(loss)
+        better = finite & ((metric > best.metric) | ((metric == best.metric) & (loss < best.loss)))
+        epoch = before.epoch + 1
+        candidate = Best(trained.params, trained.batch_stats, metric, loss, epoch)
+        bad_epochs = jnp.where(better, 0, before.bad_epochs + 1)
+        patience = self.epochs if self.patience is None else self.patience
+        status = jnp.where(bad_epochs >= patience, STOPPED, RUNNING)
+        return trained._replace(
+            epoch=epoch,
+            best=jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best),
+            bad_epochs=bad_epochs,
+            status=jnp.where(finite, status, NOT_FINITE),
+        )
+
+
+def gather(
+    data: DeviceData,
+    index: Int[Array, " B"],
+    weight: Float[Array, " B"],
+    widths: Widths,
+    normalisation: Mapping[str, Normalisation],
+) -> Batch:
+    """The batch of some rows, padded to the bucket's widths; a filler (weight 0) is masked as a whole."""
+    fields = {}
+    for name, width in widths.items():
+        values, offset, length = data.arrays[name]
+        position = jnp.arange(width)
+        mask = (position < length[index][:, None]) & (weight[:, None] > 0)
+        x = values[jnp.where(mask, offset[index][:, None] + position, 0)]
+        if name in normalisation:
+            x = (x - normalisation[name].mean) / normalisation[name].std
+        filled = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+        fields |= {name: jnp.where(filled, x, 0), f"{name}_mask": mask}
+    return Batch(label=data.label[index], weight=weight, embeddings=data.embeddings, **fields)
+
+
+def confusion_of(
+    log_probs: Float[Array, "steps B C"],
+    label: Int[Array, "steps B"],
+    weight: Float[Array, "steps B"],
+    num_classes: int,
+) -> Float[Array, "C C"]:
+    """The confusion matrix of a plan's predictions; rows are true classes."""
+    predicted = log_probs.argmax(-1).ravel()
+    return metrics.confusion(label.ravel(), predicted, weight.ravel(), num_classes)
+
+
+def validation_loss(
+    log_probs: Float[Array, "steps B C"], label: Int[Array, "steps B"], weight: Float[Array, "steps B"]
+) -> Float[Array, ""]:
+    """Mean -log p(label) of the model's inference rule, unweighted by class."""
+    chosen = jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
+    return -(chosen * weight).sum() / weight.sum()
+
+
+def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") -> DeviceData:
+    """The arrays that a model needs, as they go to the device; normalised already where each utterance is by itself."""
+    arrays = {}
+    for name in needs:
+        ragged = dataset.arrays[name]
+        values = ragged.values
+        if normalise == "utterance" and is_frames(ragged):
+            values = values.copy()
+            sums = FrameSums.of(ragged)
+            for n, (start, length) in enumerate(zip(ragged.offset, ragged.length, strict=True)):
+                own = sums.normalisation(np.array([n]))
+                values[start : start + length] = (values[start : start + length] - own.mean) / own.std
+        arrays[name] = Sequences(values, ragged.offset, ragged.length.astype(np.int32))
+    embeddings = dataset.embeddings if "words" in needs else None
+    return DeviceData(dataset.label.astype(np.int32), arrays, embeddings)
+
+
+def is_frames(ragged: Ragged) -> bool:
+    """Whether an array has features over time, rather than ids."""
+    return np.issubdtype(ragged.values.dtype, np.floating)
+
+
+def fold_normalisations(
+    dataset: Dataset, rows: Sequence[Int[np.ndarray, " n"]], needs: tuple[str, ...], normalise: str = "train"
+) -> list[dict[str, Normalisation]]:
+    """The statistics of each set of training rows; of its neutral utterances alone for `train_neutral` (Ramet 2018).
+
+    Raises:
+        UsageError: a training part has no utterance labelled neutral.
+    """
+    if normalise in ("utterance", "none"):
+        return [{} for _ in rows]
+    if normalise == "train_neutral":
+        neutral = np.isin(dataset.column("label"), ("neu", "neutral"))
+        rows = [part[neutral[part]] for part in rows]
+        if any(len(part) == 0 for part in rows):
+            raise UsageError("config.normalise=train_neutral: a training part has no neutral utterance")
+    sums = {name: FrameSums.of(dataset.arrays[name]) for name in needs if is_frames(dataset.arrays[name])}
+    return [{name: own.normalisation(part) for name, own in sums.items()} for part in rows]
+
+
+class FrameSums(NamedTuple):
+    """Per-utterance sums of frames, in float64, from which any fold's statistics follow."""
+
+    count: Int[np.ndarray, " N"]
+    total: Float[np.ndarray, "N D"]
+    squares: Float[np.ndarray, "N D"]
+
+    @classmethod
+    def of(cls, frames: Ragged) -> FrameSums:
+        """One pass over the frames, an utterance at a time."""
+        count, width = frames.length, frames.values.shape[1]
+        total, squares = np.zeros((len(count), width)), np.zeros((len(count), width))
+        for n, (start, length) in enumerate(zip(frames.offset, count, strict=True)):
+            x = frames.values[start : start + length].astype(np.float64)
+            total[n], squares[n] = x.sum(0), (x * x).sum(0)
+        return cls(count, total, squares)
+
+    def normalisation(self, rows: Int[np.ndarray, " n"]) -> Normalisation:
+        """Mean and standard deviation of each feature over the valid frames of `rows`; 1 for a constant feature."""
+        count = self.count[rows].sum()
+        mean = self.total[rows].sum(0) / count
+        variance = np.maximum(self.squares[rows].sum(0) / count - mean**2, 0)
+        std = np.where(variance > 1e-12 * (mean**2 + 1), np.sqrt(variance), 1)
+        return Normalisation(mean.astype(np.float32), std.astype(np.float32))
+
+
+def class_weights(label: Int[np.ndarray, " n"], num_classes: int, balanced: bool) -> Float[np.ndarray, " C"]:
+    """1, or N / (C N_c) over the training labels (Ramet 2018); a class without utterances weighs nothing."""
+    if not balanced:
+        return np.ones(num_classes, np.float32)
+    counts = np.bincount(label, minlength=num_classes)
+    return np.where(counts > 0, len(label) / (num_classes * np.maximum(counts, 1)), 0).astype(np.float32)
