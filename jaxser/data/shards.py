@@ -1,0 +1,248 @@
+"""TFRecord shards by TFDS's own feature specs, without TensorFlow.
+
+A record is a `tf.train.Example` with every field of an `Utterance` and the arrays of a recipe as raw bytes.
+In a file, each record is framed as TensorFlow frames it: its length, the length's CRC, the record, its CRC;
+both are checked in reading. A folder of shards opens with `tfds.builder_from_directory`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import google_crc32c
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Shaped
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from jaxser.features.recipes import ArraySpec
+from jaxser.types import InputError, Utterance, Word
+
+SPLIT = "utterances"  # the only one: folds are made at training, and TFDS reserves the name "all"
+MANIFEST = "manifest.json"
+
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a shard holds, and by which its damage is noticed."""
+
+    file: str
+    records: int
+    bytes: int
+    crc32c: str  # of the whole file, hexadecimal
+    rows: Mapping[str, int]  # length of each array, summed over the shard's records
+
+
+def shard_name(dataset: str, index: int, count: int) -> str:
+    return f"{dataset}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+def write_shard(
+    path: Path, records: Iterable[tuple[Utterance, Arrays]], specs: Mapping[str, ArraySpec]
+) -> ShardInfo:
+    """Write the records to a temporary name, then rename: the file is whole or absent."""
+    count = size = 0
+    checksum = google_crc32c.Checksum()
+    rows = dict.fromkeys(specs, 0)
+    with atomic_write(path) as file:
+        for utterance, arrays in records:
+            framed = _frame(encode(utterance, arrays, specs))
+            file.write(framed)
+            checksum.update(framed)
+            count, size = count + 1, size + len(framed)
+            for name in specs:
+                rows[name] += len(arrays[name])
+    return ShardInfo(path.name, count, size, checksum.hexdigest().decode(), rows)
+
+
+def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utterance, Arrays]]:
+    """The utterances of a shard and their arrays; `InputError` names the file and the damaged record."""
+    for number, record in enumerate(read_records(path)):
+        try:
+            yield decode(record, specs)
+        except (KeyError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: record {number} is not of this recipe ({error!r})") from None
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file, each after its checksums were compared."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    position, number = 0, 0
+    while position < len(content):
+        head = content[position : position + 12]
+        end = position + 16 + struct.unpack("<Q", head[:8])[0] if len(head) == 12 else len(content) + 1
+        if len(head) == 12 and _masked_crc(head[:8]) != head[8:]:
+            raise InputError(f"{path}: record {number} is damaged (the checksum of its length differs)")
+        if end > len(content):
+            raise InputError(f"{path}: record {number} is cut short (the file ends within it)")
+        record = content[position + 12 : end - 4]
+        if _masked_crc(record) != content[end - 4 : end]:
+            raise InputError(f"{path}: record {number} is damaged (its checksum differs)")
+        yield record
+        position, number = end, number + 1
+
+
+def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
+    """Whether the file is there with the bytes that were written."""
+    try:
+        content = (directory / shard.file).read_bytes()
+    except OSError:
+        return False
+    return len(content) == shard.bytes and _hexadecimal(google_crc32c.value(content)) == shard.crc32c
+
+
+def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec]) -> bytes:
+    """A record: the same bytes for the same content."""
+    features = record_features(specs)
+    example: dict[str, Any] = {name: _to_bytes(getattr(utterance, name)) for name in _TEXTS}
+    example |= {name: [_to_bytes(text) for text in getattr(utterance, name)] for name in _TEXT_LISTS}
+    words = utterance.words or ()
+    example |= {
+        "aligned": utterance.words is not None,
+        "word": [_to_bytes(word.text) for word in words],
+        "word_start": np.array([word.start for word in words], np.float64),
+        "word_end": np.array([word.end for word in words], np.float64),
+        "attribute": [_to_bytes(name) for name in utterance.attributes],
+        "attribute_value": np.array(list(utterance.attributes.values()), np.float64),
+    }
+    example |= {_array_key(name): arrays[name] for name in specs}
+    proto = _serializer(_frozen(specs)).get_tf_example(features.encode_example(example))
+    return proto.SerializeToString(deterministic=True)
+
+
+def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Arrays]:
+    """What `encode` was given; the arrays are views of the record's bytes."""
+    example = record_features(specs).deserialize_example_np(record)
+    fields: dict[str, Any] = {name: _to_text(example[name]) for name in _TEXTS}
+    fields |= {name: tuple(map(_to_text, example[name])) for name in _TEXT_LISTS}
+    starts, ends = example["word_start"].tolist(), example["word_end"].tolist()
+    words = tuple(map(Word, map(_to_text, example["word"]), starts, ends)) if example["aligned"] else None
+    attributes = dict(
+        zip(map(_to_text, example["attribute"]), example["attribute_value"].tolist(), strict=True)
+    )
+    utterance = Utterance(words=words, attributes=attributes, **fields)
+    return utterance, {name: example[_array_key(name)] for name in specs}
+
+
+def record_features(specs: Mapping[str, ArraySpec]) -> tfds.features.FeaturesDict:
+    """TFDS's description of a record."""
+    return _record_features(_frozen(specs))
+
+
+def write_metadata(
+    directory: Path, version: str, specs: Mapping[str, ArraySpec], shards: list[ShardInfo]
+) -> None:
+    """`dataset_info.json` and `features.json`, by which TFDS opens the folder."""
+    split = tfds.core.SplitInfo(
+        name=SPLIT,
+        shard_lengths=[shard.records for shard in shards],
+        num_bytes=sum(shard.bytes for shard in shards),
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=record_features(specs),
+        split_infos=[split],
+        version=version,
+        check_data=False,  # that would import TensorFlow
+        description="Utterances of a speech emotion corpus and their features, made by jaxser.",
+    )
+
+
+def write_json(path: Path, content: Any) -> None:
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def shard_info(content: Mapping[str, Any]) -> ShardInfo:
+    """A `ShardInfo` out of JSON."""
+    return ShardInfo(**{name: content[name] for name in ShardInfo.__dataclass_fields__})
+
+
+def shard_json(shard: ShardInfo) -> dict[str, Any]:
+    return asdict(shard)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when it is whole; what a kill leaves behind ends in `.tmp`."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+_TEXTS = ("id", "wav", "label", "transcript", "speaker", "gender", "session", "dialogue", "split", "sha256")
+_TEXT_LISTS = ("votes", "flags")
+
+
+def _array_key(name: str) -> str:
+    return f"array_{name}"  # so that no recipe's array can take the place of a field
+
+
+def _frozen(specs: Mapping[str, ArraySpec]) -> tuple[tuple[str, ArraySpec], ...]:
+    return tuple((name, ArraySpec(*spec)) for name, spec in specs.items())
+
+
+@lru_cache
+def _record_features(specs: tuple[tuple[str, ArraySpec], ...]) -> tfds.features.FeaturesDict:
+    text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
+    times = _raw((None,), np.float64)
+    fields = dict.fromkeys(_TEXTS, text) | dict.fromkeys(_TEXT_LISTS, texts)
+    fields |= {
+        "aligned": tfds.features.Scalar(np.bool_),
+        "word": texts,
+        "word_start": times,
+        "word_end": times,
+    }
+    fields |= {"attribute": texts, "attribute_value": times}
+    fields |= {_array_key(name): _raw(spec.shape, np.dtype(spec.dtype)) for name, spec in specs}
+    return tfds.features.FeaturesDict(fields)
+
+
+@lru_cache
+def _serializer(specs: tuple[tuple[str, ArraySpec], ...]) -> ExampleSerializer:
+    return ExampleSerializer(_record_features(specs).get_serialized_info())
+
+
+def _raw(shape: tuple[int | None, ...], dtype: Any) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+
+
+def _to_text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _frame(record: bytes) -> bytes:
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
+
+
+def _masked_crc(content: bytes) -> bytes:
+    """TFRecord's CRC: rotated and shifted, so that CRCs of data that holds CRCs stay good."""
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _hexadecimal(crc: int) -> str:
+    return f"{crc:08x}"

@@ -1,0 +1,218 @@
+"""Waveforms and their mel-frequency cepstra: one front end for all recipes.
+
+16 kHz, Hamming windows of 25 ms every 10 ms, 512-point FFT, 40 mel bands, no pre-emphasis. The reference is
+`librosa.feature.mfcc` with its own defaults for the rest: zeros at the edges so that frames are centred,
+Slaney's mel scale, decibels with a floor of 80 dB below the loudest band *of the signal*, orthonormal DCT-II.
+Here the same is computed for many signals at once in float32, and without importing librosa, which costs each
+process seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float
+from scipy import fft
+
+from jaxser.types import InputError
+
+SAMPLE_RATE = 16_000
+WINDOW = 400  # samples: 25 ms
+HOP = 160  # samples: 10 ms
+N_FFT = 512
+N_MELS = 40
+TOP_DB = 80.0
+AMIN = 1e-10  # librosa's smallest power
+
+_BLOCK = 128  # frames whose windows and spectra fit together in a core's own cache
+_BAND_GROUPS = 4  # neighbouring mel bands see a part of the spectrum only: a quarter of the products
+
+
+def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
+    """Samples in [-1, 1], mono, 16 kHz, and the SHA-256 of the file's bytes.
+
+    Channels are averaged and any other rate is resampled by soxr. Raises `InputError` where there is nothing
+    to use.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        samples = decode_audio(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return samples, hashlib.sha256(content).hexdigest()
+
+
+def decode_audio(content: bytes) -> Float[np.ndarray, " samples"]:
+    """The samples of a sound file's bytes, as `read_audio` gives them; `InputError` says what is wrong."""
+    if not content:
+        raise InputError("the file is empty")
+    _refuse_cut_wav(content)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            frames, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise InputError(f"not a sound file that can be read ({_one_line(error)})") from None
+    if len(samples) < frames:
+        raise InputError(f"truncated: {len(samples)} of {frames} samples are there")
+    if not np.isfinite(samples).all():
+        raise InputError("NaN or infinite samples")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if rate != SAMPLE_RATE and len(mono):
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    if len(mono) < WINDOW:
+        raise InputError(f"{len(mono)} samples at 16 kHz: shorter than one window of 25 ms")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def num_frames(num_samples: int) -> int:
+    """How many frames a signal of so many samples has."""
+    return 1 + num_samples // HOP
+
+
+def log_mel(signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.ndarray, "frames bands"]]:
+    """Mel bands of each signal in dB over its own floor: librosa's `power_to_db(melspectrogram(y))`."""
+    counts = [num_frames(len(signal)) for signal in signals]
+    decibels = _band_decibels(signals, sum(counts))
+    bands = np.split(decibels, np.cumsum(counts)[:-1]) if counts else []
+    for band in bands:
+        np.maximum(band, band.max() - np.float32(TOP_DB), out=band)
+    return bands
+
+
+def mfcc(signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.ndarray, "frames coefficients"]]:
+    """40 cepstral coefficients of each frame of each signal, each signal as if it were alone."""
+    bands = log_mel(signals)
+    if not bands:
+        return []
+    cepstra = np.concatenate(bands) @ _dct_matrix()
+    return np.split(cepstra, np.cumsum([len(band) for band in bands])[:-1])
+
+
+@lru_cache
+def mel_matrix() -> Float[np.ndarray, "bins bands"]:
+    """Slaney's triangles on 0 to 8 kHz, each of unit area: `librosa.filters.mel` transposed."""
+    hertz = _mel_to_hertz(np.linspace(0.0, _hertz_to_mel(SAMPLE_RATE / 2), N_MELS + 2))
+    ramps = hertz[:, None] - np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
+    width = np.diff(hertz)[:, None]
+    triangles = np.maximum(0, np.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:]))
+    triangles *= 2.0 / (hertz[2:] - hertz[:-2])[:, None]
+    return triangles.T.astype(np.float32)
+
+
+def _band_decibels(signals: Sequence[np.ndarray], total: int) -> Float[np.ndarray, "total bands"]:
+    """Decibels before the floor, of all frames of all signals in a row."""
+    power = np.empty((total, N_MELS), np.float32)
+    windows = np.zeros((min(total, _BLOCK), N_FFT), np.float32)
+    filled = done = 0
+    for signal in signals:
+        frames = _frames(signal)
+        start = 0
+        while start < len(frames):
+            taken = min(len(frames) - start, len(windows) - filled)
+            _window_into(windows[filled : filled + taken], frames[start : start + taken])
+            start, filled = start + taken, filled + taken
+            if filled == len(windows):
+                done, filled = _powers_into(power, done, windows), 0
+    _powers_into(power, done, windows[:filled])
+    np.maximum(power, np.float32(AMIN), out=power)
+    np.log(power, out=power)  # numpy's log of float32 is vectorised, its log10 is not
+    power *= np.float32(10 / np.log(10))
+    return power
+
+
+def _frames(signal: np.ndarray) -> Float[np.ndarray, "frames 400"]:
+    """A view of the parts of the padded signal on which the window is not zero."""
+    count = num_frames(len(signal))
+    padded = np.zeros((count - 1) * HOP + WINDOW, np.float32)
+    padded[WINDOW // 2 : WINDOW // 2 + len(signal)] = signal[: len(padded) - WINDOW // 2]
+    stride = padded.strides[0]
+    return np.lib.stride_tricks.as_strided(padded, (count, WINDOW), (HOP * stride, stride), writeable=False)
+
+
+def _window_into(windows: np.ndarray, frames: np.ndarray) -> None:
+    margin = (N_FFT - WINDOW) // 2
+    np.multiply(frames, _hamming(), out=windows[:, margin : margin + WINDOW])
+
+
+def _powers_into(power: np.ndarray, done: int, windows: np.ndarray) -> int:
+    """Write the mel bands of a block of windows to `power[done:]`; returns where the next block goes."""
+    if not len(windows):
+        return done
+    spectrum = fft.rfft(windows, axis=1).view(np.float32)
+    np.square(spectrum, out=spectrum)
+    end = done + len(windows)
+    for part, bands, weights in _band_groups():
+        np.matmul(spectrum[:, part], weights, out=power[done:end, bands])
+    return end
+
+
+@lru_cache
+def _band_groups() -> tuple[tuple[slice, slice, np.ndarray], ...]:
+    """Which columns of a squared spectrum, (re², im²) interleaved, make which bands, and by which weights."""
+    groups = []
+    for bands in np.array_split(np.arange(N_MELS), _BAND_GROUPS):
+        bins = np.flatnonzero(mel_matrix()[:, bands].any(axis=1))
+        first, last = int(bins[0]), int(bins[-1]) + 1
+        weights = np.repeat(mel_matrix()[first:last, bands], 2, axis=0)
+        groups.append((slice(2 * first, 2 * last), slice(int(bands[0]), int(bands[-1]) + 1), weights))
+    return tuple(groups)
+
+
+@lru_cache
+def _hamming() -> Float[np.ndarray, " window"]:
+    phase = 2 * np.pi * np.arange(WINDOW) / WINDOW  # periodic, as for any spectral analysis
+    return (0.54 - 0.46 * np.cos(phase)).astype(np.float32)
+
+
+@lru_cache
+def _dct_matrix() -> Float[np.ndarray, "bands coefficients"]:
+    return fft.dct(np.eye(N_MELS), type=2, norm="ortho", axis=1).astype(np.float32)
+
+
+_BREAK_HERTZ = 1000.0  # Slaney's scale is linear below it and logarithmic above
+_HERTZ_PER_MEL = 200.0 / 3
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    if hertz < _BREAK_HERTZ:
+        return hertz / _HERTZ_PER_MEL
+    return _BREAK_HERTZ / _HERTZ_PER_MEL + float(np.log(hertz / _BREAK_HERTZ)) / _LOG_STEP
+
+
+def _mel_to_hertz(mels: np.ndarray) -> np.ndarray:
+    above = mels - _BREAK_HERTZ / _HERTZ_PER_MEL
+    return np.where(above < 0, mels * _HERTZ_PER_MEL, _BREAK_HERTZ * np.exp(_LOG_STEP * above))
+
+
+def _refuse_cut_wav(content: bytes) -> None:
+    """libsndfile reads a wav that ends too early without a word: its `data` chunk says what should be there."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return
+    position = 12
+    while position + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, position)
+        position += 8
+        if name == b"data":
+            streamed = size == 0xFFFFFFFF  # written to a pipe, length unknown
+            if not streamed and position + size > len(content):
+                raise InputError(f"truncated: {len(content) - position} of {size} bytes of sound are there")
+            return
+        position += size + size % 2
+    raise InputError("truncated: the file ends before its sound begins")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
