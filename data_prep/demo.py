@@ -11,6 +11,7 @@ emotions.
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -63,18 +64,21 @@ def make(
 ) -> bool:
     """Make a demo corpus in the folder `root`, all or nothing; False if that very corpus is there already.
 
-    Raises `UsageError` for settings that cannot be and for a folder that holds something else, `InputError`
-    where the corpus cannot be spoken or written.
+    `Settings` says what the arguments mean; `processes` is how many speakers speak at a time (default: one a
+    core). Raises `UsageError` for settings that cannot be and for a folder that holds something else,
+    `InputError` where the corpus cannot be spoken or written.
     """
     settings = Settings(utterances, seed, mix, burst, leak, gender_gap, speaker_prior, duplicates)
-    root = Path(root)
-    if _is_made(root, settings):
-        return False
-    temporary = root.absolute().parent / f".{root.absolute().name}.unfinished-{os.getpid()}"
+    if processes is not None and processes < 1:
+        raise UsageError(f"--processes={processes}: expected 1 or more")
+    root = Path(root).absolute()
+    temporary = root.parent / f".{root.name}.unfinished-{os.getpid()}"
     try:
+        if _is_made(root, settings):
+            return False
         _clear_unfinished(root)
         temporary.mkdir(parents=True)
-        _write(temporary, settings, processes or min(os.cpu_count() or 1, 2 * len(VOICES["F"])), progress)
+        _write(temporary, settings, processes or os.cpu_count() or 1, progress)
         if _is_made(root, settings):  # by someone else in the meantime
             return False
         os.replace(temporary, root)
@@ -134,7 +138,7 @@ def _description(settings: Settings) -> dict[str, Any]:
 
 def _clear_unfinished(root: Path) -> None:
     """Remove what killed runs left beside `root`, if their process is gone."""
-    for left in root.absolute().parent.glob(f".{root.absolute().name}.unfinished-*"):
+    for left in root.parent.glob(f".{glob.escape(root.name)}.unfinished-*"):
         process = left.name.rpartition("-")[2]
         try:
             os.kill(int(process), 0)

@@ -24,6 +24,7 @@ SAMPLE_RATE = 16_000  # Hz, of the wavs
 VOLUME = 45  # at 100 `x-loud` clips
 WORDS_PER_MINUTE = 290
 DITHER = 2.0  # standard deviation in 16-bit steps: silence is never digital zero, as in a recording
+SILENCE = 4  # 16-bit steps: what is left of an echo is below this
 SYNCHRONOUS, POSITION_CHARACTER, UTF8_SSML = 2, 1, 0x11
 RATE, LOUDNESS = 1, 2  # espeak_PARAMETER
 LIST_END, WORD, CLAUSE_END = 0, 1, 5  # espeak_EVENT_TYPE
@@ -112,11 +113,12 @@ class _Engine:
         self._callback = _Callback(self._receive)  # a reference, lest it is collected
         self._library.espeak_SetSynthCallback(self._callback)
         self._voice = voice.encode()
+        self._echo = _echo(data / "espeak-ng-data/voices/!v" / voice.partition("+")[2], self.sample_rate)
         self._samples: list[np.ndarray] = []
         self._events: list[tuple[int, int, int, int]] = []
 
     def synthesize(self, ssml: str) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-        """Samples (int16) and events (type, position, length, sample)."""
+        """Samples (16-bit steps, without echo) and events (type, position, length, sample)."""
         self._samples, self._events = [], []
         if self._library.espeak_SetVoiceByName(self._voice):
             raise RuntimeError(f"espeak-ng has no voice {self._voice.decode()}")
@@ -128,7 +130,11 @@ class _Engine:
         )
         if failed or not self._samples:
             raise RuntimeError(f"espeak-ng says nothing to {ssml!r}")
-        return np.concatenate(self._samples), self._events
+        samples = np.concatenate(self._samples).astype(np.float32)
+        delay, gain = self._echo
+        if gain:  # espeak-ng adds this share of its own output `delay` samples ago: exactly undone
+            samples[delay:] -= gain * np.concatenate(self._samples)[:-delay]
+        return samples, self._events
 
     def _receive(self, wav: Any, count: int, events: Any) -> int:
         if wav and count > 0:
@@ -141,6 +147,17 @@ class _Engine:
         return 0
 
 
+def _echo(variant: Path, sample_rate: int) -> tuple[int, float]:
+    """A voice's echo, which would blur where a word ends: its delay in samples, and its gain."""
+    for line in (
+        variant.read_text(encoding="utf-8", errors="replace").splitlines() if variant.is_file() else ()
+    ):
+        name, *values = line.split() or [""]
+        if name == "echo":
+            return int(values[0]) * sample_rate // 1000, int(values[1]) / 256
+    return 0, 0.0
+
+
 def _word_times(samples: np.ndarray, events: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
     """First sample and end of every word: where the next begins, or where sound ends before a pause."""
     marks = [(kind, sample) for kind, _, _, sample in events if kind in (WORD, CLAUSE_END)]
@@ -150,7 +167,7 @@ def _word_times(samples: np.ndarray, events: list[tuple[int, int, int, int]]) ->
         if kind != WORD:
             continue
         if following == CLAUSE_END:
-            sound = np.flatnonzero(np.abs(samples[start:end].astype(int)) > 2)
+            sound = np.flatnonzero(np.abs(samples[start:end]) > SILENCE)
             end = start + int(sound[-1]) + 1 if len(sound) else end
         times.append((start, max(end, start + 1)))
     return times
@@ -165,7 +182,7 @@ def _answer(engine: _Engine, request: dict[str, Any]) -> dict[str, Any]:
     if heard != [list(span) for span in request["spans"]]:
         return {"words": None}
     times = _word_times(samples, events)
-    speech = soxr.resample(samples[: times[-1][1]].astype(np.float32), engine.sample_rate, SAMPLE_RATE)
+    speech = soxr.resample(samples[: times[-1][1]], engine.sample_rate, SAMPLE_RATE)
     rng = np.random.default_rng(request["seed"])
     lead, burst, tail = (round(request[key] * SAMPLE_RATE) for key in ("lead", "noise", "tail"))
     noise = 400 * np.hanning(burst) * rng.standard_normal(burst)

@@ -33,10 +33,10 @@ CATEGORIES = {
 }
 UTTERANCE = re.compile(r"(?P<dialogue>(?P<session>Ses[0-9]{2})[FM]_\w+)_(?P<gender>[FM])[0-9]+", re.ASCII)
 ANONYMOUS = re.compile(r"Ses[0-9]{2}[FM]_\w*XX\w*", re.ASCII)  # someone beside the two actors: never labelled
-NUMBER = r"\s*([+-]?[0-9]{1,6}(?:\.[0-9]{1,6})?)\s*"
-LABEL = re.compile(rf"\[{NUMBER}-{NUMBER}\]\t(\S+)\t(\w+)\t\[{NUMBER},{NUMBER},{NUMBER}\]\s*", re.ASCII)
-VOTE = re.compile(r"C-E[0-9]+:\t(.*?);?\s*(?:\t.*)?", re.ASCII)
-TRANSCRIPT = re.compile(r"(Ses\S+) \[[0-9.\s-]*\]: ?(.*)", re.ASCII)
+NUMBER = r"\s*([+-]?[0-9]{1,6}(?:\.[0-9]{0,12})?)\s*"
+LABEL = re.compile(rf"\[{NUMBER}-{NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]\s*", re.ASCII)
+VOTE = re.compile(r"C-E[0-9]+:\s*([^\t(]*)", re.ASCII)
+TRANSCRIPT = re.compile(r"(Ses\S+)\s+\[[^\]]*\]:(.*)", re.ASCII)
 FRAME_NUMBER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 VARIANT = re.compile(r"\([0-9]+\)$", re.ASCII)
 NOT_A_WORD = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]")
@@ -64,9 +64,9 @@ def read(root: Path) -> Reading:
 
 
 def _sessions(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected the release, IEMOCAP_full_release")
     try:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; expected that of the release, IEMOCAP_full_release")
         found = sorted(p for p in root.iterdir() if re.fullmatch(r"Session[0-9]+", p.name) and p.is_dir())
         inner = [p for p in sorted(root.iterdir()) if (p / "Session1").is_dir()]
     except OSError as error:
@@ -98,13 +98,13 @@ class _Release:
     rejected: list[Rejection] = field(default_factory=list)
 
     def read_session(self, session: Path) -> None:
-        for path in self._files(session / "sentences/wav", "*/*.wav"):
+        for path in self._files(session / "sentences/wav", "*/*", ".wav"):
             self._add_file(path, self.wavs)
-        for path in self._files(session / "sentences/ForcedAlignment", "*/*.wdseg"):
+        for path in self._files(session / "sentences/ForcedAlignment", "*/*", ".wdseg"):
             self._add_file(path, self.alignments)
-        for path in self._files(session / "dialog/EmoEvaluation", "*.txt"):
+        for path in self._files(session / "dialog/EmoEvaluation", "*", ".txt"):
             self._read_labels(path)
-        for path in self._files(session / "dialog/transcriptions", "*.txt"):
+        for path in self._files(session / "dialog/transcriptions", "*", ".txt"):
             self._read_transcripts(path)
 
     def utterances(self) -> list[Utterance]:
@@ -174,7 +174,7 @@ class _Release:
         for number, line in enumerate(self._lines(path) or (), start=1):
             if line.startswith("["):
                 current = self._read_label(line, f"{self._place(path)}:{number}")
-            elif current is not None and (vote := VOTE.fullmatch(line)):
+            elif current is not None and (vote := VOTE.match(line)):
                 named = [name.strip().lower() for name in vote[1].split(";")]
                 current.votes += [CATEGORIES.get(name, name) for name in named if name]
 
@@ -183,7 +183,7 @@ class _Release:
         if match is None:
             self._reject("", where, "no label line such as [0.0 - 1.0]\\tID\\tneu\\t[2.5, 2.5, 2.5]")
             return None
-        identity, label = match[3], match[4]
+        identity, label = match[3], match[4].lower()
         if not UTTERANCE.fullmatch(identity):
             if not ANONYMOUS.fullmatch(identity):
                 self._reject(_printable(identity), where, "no utterance id such as Ses01F_impro01_M003")
@@ -199,10 +199,10 @@ class _Release:
     def _read_transcripts(self, path: Path) -> None:
         for number, line in enumerate(self._lines(path) or (), start=1):
             where = f"{self._place(path)}:{number}"
-            if not line.startswith("Ses"):
+            if not line.lstrip().startswith("Ses"):
                 continue  # someone else's words: `M: sorry`
-            match = TRANSCRIPT.fullmatch(line)
-            identity = match[1] if match else line.split(" ")[0]
+            match = TRANSCRIPT.fullmatch(line.lstrip())
+            identity = line.split()[0]
             if ANONYMOUS.fullmatch(identity):
                 continue
             if match is None or not UTTERANCE.fullmatch(identity):
@@ -221,18 +221,24 @@ class _Release:
             self._reject(path.stem, self._place(path), f"cannot be read ({error.strerror or error})")
             return None
         try:
-            text = content.decode("utf-8")
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
         return re.split(r"\r\n|\r|\n", text)
 
-    def _files(self, folder: Path, pattern: str) -> Iterator[Path]:
+    def _files(self, folder: Path, pattern: str, suffix: str) -> Iterator[Path]:
         try:
-            found = sorted(folder.glob(pattern))
+            found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() == suffix)
         except OSError as error:
             self._reject("", self._place(folder), f"cannot be read ({error.strerror or error})")
             return
-        yield from (path for path in found if not path.name.startswith("._"))  # AppleDouble
+        for path in found:
+            if path.name.startswith("._"):
+                continue  # AppleDouble: in every folder of the release
+            if path.is_file():
+                yield path
+            else:
+                self._reject(path.stem, self._place(path), "no file")
 
     def _place(self, path: Path) -> str:
         return _printable(path.relative_to(self.root).as_posix())
@@ -264,6 +270,8 @@ def parse_alignment(lines: list[str], duration: float | None = None) -> tuple[Wo
         text = VARIANT.sub("", cells[3]).lower()
         if text and not NOT_A_WORD.fullmatch(text):
             words.append(Word(text, first / FRAMES, at / FRAMES))
+    if strange and (duration is None or at / FRAMES < duration - TOLERANCE):
+        raise ValueError(f"it ends at {at / FRAMES:.2f} s, beside a malformed row {strange[:60]!r}")
     if not rows:
         raise ValueError("no rows of first frame, last frame, score and word")
     if duration is not None and at / FRAMES > duration + TOLERANCE:
