@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
+import google_crc32c
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -135,14 +136,14 @@ def run(
         UsageError: the folder holds a run of another config or dataset.
     """
     sweep = sweep_of(config, dataset, jax.devices(), strategy)
-    asked = results.plain({"config": config.to_dict(), "dataset": dataset.manifest.get("digest", "")})
+    asked = results.plain({"config": config.to_dict(), "dataset": _digest(dataset)})
     _claim(folder, asked, command)
     if (folder / results.RESULTS).is_file():
         say(f"{folder} is finished already; nothing to train")
         return results.read_json(folder / results.RESULTS)
     folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in sweep.folds)
     rows = results.utterance_rows(
-        dataset.utterances, [dataset.classes[n] for n in dataset.label], dataset.duration
+        dataset.utterances, [dataset.classes[n] for n in dataset.label]
     )
     results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
     results.write_utterances(folder, rows)
@@ -255,6 +256,12 @@ def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
         raise UsageError(
             f"{folder} holds a run of another {changed}; give another --workdir, or remove that folder"
         )
+
+
+def _digest(dataset: Dataset) -> str:
+    """Tells datasets apart: CRC-32C of the manifest's parts that say what is in the shards."""
+    manifest = {name: dataset.manifest.get(name) for name in ("name", "recipe", "version", "shards", "labels")}
+    return f"{google_crc32c.value(json.dumps(results.plain(manifest), sort_keys=True).encode()):08x}"
 
 
 def _first_difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

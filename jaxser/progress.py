@@ -38,7 +38,7 @@ class EpochProgress:
 
     def show(self, epoch: int, told: EpochResult, running: int) -> None:
         """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest."""
-        train_loss, validation_loss = told.train_loss, told.validation_loss
+        train_loss, validation_loss = np.asarray(told.train_loss), np.asarray(told.validation_loss)
         ua = np.array([metrics.scores(confusion)["ua"] for confusion in told.confusion])
         self._best = np.fmax(self._best, ua)
         line = (

@@ -22,7 +22,7 @@ from jaxser.checkpoint import Checkpoints
 from jaxser.data.plan import Buckets, Plan
 from jaxser.progress import EpochProgress
 from jaxser.train import DeviceData, EpochResult, Trainer, class_weights, fold_normalisations, on_host
-from jaxser.types import NOT_FINITE, RUNNING, STOPPED, Dataset, Fold, ReplicaState
+from jaxser.types import NOT_FINITE, RUNNING, STOPPED, AnyArray, Dataset, Fold, ReplicaState
 
 STRATEGIES = {"map": jax.lax.map, "vmap": lambda f, xs: jax.vmap(f)(xs)}
 """How a device works through its replicas: one after the other, or side by side."""
@@ -139,7 +139,7 @@ class Sweep:
             rows = parts[replica.fold]
             by_row = np.zeros((len(self.dataset.label), values.shape[-1]), values.dtype)
             real = plan.weight > 0
-            by_row[plan.index[real]] = values[real]
+            by_row[plan.rows[real]] = values[real]
             found.append(Predicted(rows, len(self.folds[replica.fold].validation), by_row[rows]))
         return found
 
@@ -241,8 +241,8 @@ class Sweep:
         return state, told, rows
 
     def _put_plans(self, *parts: Sequence[Plan]) -> tuple[PyTree, PyTree]:
-        """Plans on the devices: each replica's own (index, weight), and the shared order of buckets."""
-        own = [(np.stack([p.index for p in plans]), np.stack([p.weight for p in plans])) for plans in parts]
+        """Plans on the devices: each replica's own (rows, weight), and the shared order of buckets."""
+        own = [(np.stack([p.rows for p in plans]), np.stack([p.weight for p in plans])) for plans in parts]
         return self._put(own, P(AXIS)), self._put([plans[0].bucket for plans in parts], P())
 
     def _name(self, replica: Replica) -> str:
@@ -271,6 +271,6 @@ def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
-def _scores(confusion: Float[np.ndarray, "C C"]) -> dict[str, float]:
+def _scores(confusion: Float[AnyArray, "C C"]) -> dict[str, float]:
     scores = metrics.scores(confusion)
     return {name: float(scores[name]) for name in ("wa", "ua", "f1_weighted")}

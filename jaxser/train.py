@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ from jaxser.types import (
     NOT_FINITE,
     RUNNING,
     STOPPED,
+    AnyArray,
     Batch,
     Best,
     Dataset,
@@ -42,26 +43,26 @@ NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
 class Sequences(NamedTuple):
     """A `Ragged` on the device."""
 
-    values: Shaped[Array, "total ..."]
-    offset: Int[Array, " N"]
-    length: Int[Array, " N"]
+    values: Shaped[AnyArray, "total ..."]
+    offset: Int[AnyArray, " N"]
+    length: Int[AnyArray, " N"]
 
 
 class DeviceData(NamedTuple):
     """A dataset on the device, shared by all replicas."""
 
-    label: Int[Array, " N"]
+    label: Int[AnyArray, " N"]
     arrays: Mapping[str, Sequences]
-    embeddings: Float[Array, "V E"] | None
+    embeddings: Any  # Float[Array, "V E"], or None where there are no words
 
 
 class EpochResult(NamedTuple):
     """What one epoch of a replica tells."""
 
-    train_loss: Float[Array, ""]
-    validation_loss: Float[Array, ""]
-    confusion: Float[Array, "C C"]  # on validation
-    learning_rate: Float[Array, ""]
+    train_loss: Float[AnyArray, ""]
+    validation_loss: Float[AnyArray, ""]
+    confusion: Float[AnyArray, "C C"]  # on validation
+    learning_rate: Float[AnyArray, ""]
 
 
 class Loss(Protocol):
@@ -123,7 +124,7 @@ class Trainer:
         def run(state):
             trained, train_loss = self._train(state, train, data)
             log_probs = self._predict(trained.params, trained.batch_stats, trained, validation, data)
-            label = data.label[validation.index]
+            label = data.label[validation.rows]
             confusion = confusion_of(log_probs, label, validation.weight, self.num_classes)
             loss = validation_loss(log_probs, label, validation.weight)
             rate = trained.hyper["learning_rate"]
@@ -146,7 +147,7 @@ class Trainer:
     ) -> tuple[Output, Mapping]:
         """The model's output and its updated batch statistics."""
         variables = {"params": params, "batch_stats": batch_stats}
-        rngs = {"dropout": key} if train else {}
+        rngs = {} if key is None else {"dropout": key}
         mutable = ["batch_stats"] if train else []
         output, updated = self.model.apply(variables, batch, hyper, train=train, rngs=rngs, mutable=mutable)
         return output, updated.get("batch_stats", batch_stats)
@@ -210,7 +211,7 @@ class Trainer:
         finite = jnp.isfinite(result.train_loss) & jnp.isfinite(loss)
         better = finite & ((metric > best.metric) | ((metric == best.metric) & (loss < best.loss)))
         epoch = before.epoch + 1
-        candidate = Best(trained.params, trained.batch_stats, metric, loss, epoch)
+        candidate = Best(trained.params, trained.batch_stats, jnp.asarray(metric), jnp.asarray(loss), epoch)
         bad_epochs = jnp.where(better, 0, before.bad_epochs + 1)
         patience = self.epochs if self.patience is None else self.patience
         status = jnp.where(bad_epochs >= patience, STOPPED, RUNNING)
@@ -230,7 +231,7 @@ def gather(
     normalisation: Mapping[str, Normalisation],
 ) -> Batch:
     """The batch of some rows, padded to the bucket's widths; a filler (weight 0) is masked as a whole."""
-    fields = {}
+    fields: dict[str, Array] = {}
     for name, width in widths.items():
         values, offset, length = data.arrays[name]
         position = jnp.arange(width)
@@ -245,17 +246,17 @@ def gather(
 
 def confusion_of(
     log_probs: Float[Array, "steps B C"],
-    label: Int[Array, "steps B"],
-    weight: Float[Array, "steps B"],
+    label: Int[AnyArray, "steps B"],
+    weight: Float[AnyArray, "steps B"],
     num_classes: int,
-) -> Float[Array, "C C"]:
+) -> Float[AnyArray, "C C"]:
     """The confusion matrix of a plan's predictions; rows are true classes."""
     predicted = log_probs.argmax(-1).ravel()
     return metrics.confusion(label.ravel(), predicted, weight.ravel(), num_classes)
 
 
 def validation_loss(
-    log_probs: Float[Array, "steps B C"], label: Int[Array, "steps B"], weight: Float[Array, "steps B"]
+    log_probs: Float[Array, "steps B C"], label: Int[AnyArray, "steps B"], weight: Float[AnyArray, "steps B"]
 ) -> Float[Array, ""]:
     """Mean -log p(label) of the model's inference rule, unweighted by class."""
     chosen = jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
@@ -306,7 +307,7 @@ def fold_normalisations(
 class FrameSums(NamedTuple):
     """Per-utterance sums of frames, in float64, from which any fold's statistics follow."""
 
-    count: Int[np.ndarray, " N"]
+    frames: Int[np.ndarray, " N"]
     total: Float[np.ndarray, "N D"]
     squares: Float[np.ndarray, "N D"]
 
@@ -322,7 +323,7 @@ class FrameSums(NamedTuple):
 
     def normalisation(self, rows: Int[np.ndarray, " n"]) -> Normalisation:
         """Mean and standard deviation of each feature over the valid frames of `rows`; 1 for a constant feature."""
-        count = self.count[rows].sum()
+        count = self.frames[rows].sum()
         mean = self.total[rows].sum(0) / count
         variance = np.maximum(self.squares[rows].sum(0) / count - mean**2, 0)
         std = np.where(variance > 1e-12 * (mean**2 + 1), np.sqrt(variance), 1)

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
+AnyArray = np.ndarray | Array
+"""On the host or on a device."""
+
 Hyper = Mapping[str, Any]
 """Traced float32 scalars of one replica by name (`learning_rate`, `dropout_rate`, ...): what can be swept."""
 
@@ -123,16 +126,20 @@ class Fold:
     test: Int[np.ndarray, " n_test"]
 
 
+ABSENT: Any = None
+"""The value of a batch's field that its recipe does not have."""
+
+
 class Batch(NamedTuple):
     """What a model sees of B utterances. A model states which of these it needs; a recipe which it has."""
 
     label: Int[Array, " B"]
     weight: Float[Array, " B"]  # 0 = filler
-    audio: Float[Array, "B Ta D"] | None = None  # normalised, zero where padded
-    audio_mask: Bool[Array, "B Ta"] | None = None
-    words: Int[Array, "B Tt"] | None = None
-    words_mask: Bool[Array, "B Tt"] | None = None
-    embeddings: Float[Array, "V E"] | None = None  # word vectors, shared by all replicas
+    audio: Float[Array, "B Ta D"] = ABSENT  # normalised, zero where padded
+    audio_mask: Bool[Array, "B Ta"] = ABSENT
+    words: Int[Array, "B Tt"] = ABSENT
+    words_mask: Bool[Array, "B Tt"] = ABSENT
+    embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
 
 
 class Output(NamedTuple):
@@ -146,8 +153,8 @@ class Output(NamedTuple):
 class Normalisation(NamedTuple):
     """z-scores: statistics of the training fold's valid frames."""
 
-    mean: Float[Array, " D"]
-    std: Float[Array, " D"]
+    mean: Float[AnyArray, " D"]
+    std: Float[AnyArray, " D"]
 
 
 class Best(NamedTuple):

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from jaxser.types import AnyArray
 
 Widths = Mapping[str, int]
 """Padded length of each array ("audio", "words") in a bucket."""
@@ -21,9 +23,9 @@ Widths = Mapping[str, int]
 class Plan(NamedTuple):
     """The batches of an epoch, step by step."""
 
-    bucket: Int[Array, " steps"]
-    index: Int[Array, "steps B"]
-    weight: Float[Array, "steps B"]  # 0 = filler
+    bucket: Int[AnyArray, " steps"]
+    rows: Int[AnyArray, "steps B"]
+    weight: Float[AnyArray, "steps B"]  # 0 = filler
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ class Buckets:
         busy = plan.weight.sum(1) > 0
         widths = np.array([widths[array] for widths in self.widths])
         computed = widths[plan.bucket[busy]].sum() * self.batch_size
-        shown = np.minimum(self.lengths[array][plan.index], widths[plan.bucket][:, None])
+        shown = np.minimum(self.lengths[array][plan.rows], widths[plan.bucket][:, None])
         return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
 
     def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "steps B"]]:

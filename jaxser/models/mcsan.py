@@ -64,7 +64,8 @@ class MCSAN(nn.Module):
         """Raises ValueError where `arrangement` is unknown or needs a modality that is not there."""
         chains = self._chains()
         encoded, masks = self._encode(batch)
-        pooled, attention = [], {}
+        pooled: list[Array] = []
+        attention: dict[str, Array] = {}
         for chain in chains:
             sequences = encoded
             for kind in chain:
