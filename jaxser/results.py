@@ -257,7 +257,11 @@ def results(
         "settings": settings or {},
         "summary": {"setting": chosen, **summaries[chosen]},
         "summaries": summaries if len(names) > 1 else {},
-        "warnings": [*_protocol_warnings(protocol), *warnings(folds, utterances, replicas)],
+        "warnings": [
+            *_protocol_warnings(protocol),
+            *_too_good(summaries[chosen], folds, best_possible),
+            *warnings(folds, utterances, replicas),
+        ],
         "best_possible": best_possible,
         "environment": environment,
         "replicas": replicas,
@@ -348,3 +352,19 @@ def _protocol_warnings(protocol: Mapping[str, Any]) -> list[str]:
     if protocol.get("select") == "test":
         return ["The epoch was selected on the test part, as published: these scores are optimistic."]
     return []
+
+
+def _too_good(
+    summary: Mapping[str, Any], folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
+) -> list[str]:
+    """An alarm where the pooled WA is more than three standard errors above what is possible at all."""
+    if not best_possible or not summary["pooled"]:
+        return []
+    best, found = best_possible["joint"]["wa"], summary["pooled"]["wa"]
+    tested = len({i for fold in folds for i in fold.test})
+    if found <= best + 3 * math.sqrt(best * (1 - best) / tested):
+        return []
+    return [
+        f"WA {100 * found:.1f} % is more than three standard errors above the best possible {100 * best:.1f} %: "
+        "something leaks the labels."
+    ]

@@ -1,0 +1,195 @@
+"""A linear SVM on openSMILE functionals over the very same folds as a run of jaxser.
+
+    pip install jaxser[lld]
+    python benchmarks/svm_functionals.py --run runs/mcsan-audio_only-ravdess --root RAVDESS
+
+For each fold the features are standardised by its training part, C is the one with the best UA on its
+validation part, and the test part is scored once. Nothing but `folds.json` and `utterances.jsonl` of the run
+is needed; its own scores are printed beside these where it is finished. A recording is found under the root
+by its name without the ending, which is the id of an utterance in IEMOCAP, RAVDESS and EmoDB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from jaxtyping import Float, Int
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from jaxser import metrics, results
+from jaxser.leaks import FoldIds
+from jaxser.summary import replica_result, summarise
+from jaxser.types import STOPPED, InputError
+
+FEATURE_SETS = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
+COSTS = tuple(10.0 ** np.arange(-6, 1.5, 0.5))
+
+
+def main() -> int:
+    options = _options()
+    try:
+        _, _, folds = results.read_folds(options.run)
+        labels = {row["id"]: row["label"] for row in results.read_utterances(options.run)}
+        ids = sorted({i for fold in folds for i in (*fold.train, *fold.validation, *fold.test)})
+        recordings = find_recordings(options.root, ids)
+    except InputError as error:
+        print(f"svm_functionals: {error}", file=sys.stderr)
+        return 1
+    classes = sorted({labels[i] for i in ids})
+    label = np.array([classes.index(labels[i]) for i in ids])
+    for name in options.features:
+        features = cached_functionals(recordings, name, options.cache, options.workers)
+        told = [evaluate(fold, ids, features, label, classes) for fold in folds]
+        _print_scores(
+            f"linear SVM, {name} ({features.shape[1]})", summarise([replica for replica, _ in told])
+        )
+        print(f"  C by fold: {', '.join(f'{rows.cost:.0e}' for _, rows in told)}")
+        if options.predictions:
+            _write_predictions(options.predictions / f"svm-{name}.csv", told, labels)
+    if (options.run / results.RESULTS).is_file():
+        own = results.read_json(options.run / results.RESULTS)
+        _print_scores(f"{own['model']}, {own['variant']}", own["summary"])
+    return 0
+
+
+def find_recordings(root: Path, ids: Sequence[str]) -> list[Path]:
+    """The recording of every id, in order."""
+    audio = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in (".wav", ".flac"))
+    found = {path.stem: path for path in audio if not path.name.startswith("._")}
+    if missing := [i for i in ids if i not in found]:
+        raise InputError(
+            f"{root} has no recording of {missing[0]} ({len(missing)} of {len(ids)} are missing)"
+        )
+    return [found[i] for i in ids]
+
+
+def functionals(path: Path, name: str) -> Float[np.ndarray, " D"]:
+    """The functionals of a whole recording; several channels are averaged."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return _smile(name).process_signal(samples.mean(axis=1), rate).to_numpy()[0]
+
+
+def cached_functionals(
+    recordings: Sequence[Path], name: str, folder: Path, workers: int
+) -> Float[np.ndarray, "N D"]:
+    """The functionals of all recordings, kept in a file that is named by their names and sizes."""
+    key = "".join(f"{path.name} {path.stat().st_size}\n" for path in recordings)
+    path = folder / f"functionals-{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            return file["features"]
+    with ProcessPoolExecutor(workers) as pool:
+        rows = list(pool.map(partial(functionals, name=name), recordings, chunksize=16))
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, features=np.stack(rows))
+    temporary.replace(path)
+    return np.stack(rows)
+
+
+class Tested:
+    """A fold's test predictions and the cost that validation chose."""
+
+    def __init__(self, ids: Sequence[str], predicted: Sequence[str], cost: float):
+        self.ids, self.predicted, self.cost = ids, predicted, cost
+
+
+def evaluate(
+    fold: FoldIds,
+    ids: Sequence[str],
+    features: Float[np.ndarray, "N D"],
+    label: Int[np.ndarray, " N"],
+    classes: Sequence[str],
+) -> tuple[dict[str, Any], Tested]:
+    """A fold's scores, as a replica of a run has them, and its test predictions."""
+    row_of = {name: row for row, name in enumerate(ids)}
+    train, validation, test = ([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test))
+
+    def confusion(model: Any, rows: list[int]) -> Float[np.ndarray, "C C"]:
+        return metrics.confusion(label[rows], model.predict(features[rows]), np.ones(len(rows)), len(classes))
+
+    models = {cost: _fit(features[train], label[train], cost) for cost in COSTS}
+    best = max(COSTS, key=lambda cost: metrics.scores(confusion(models[cost], validation))["ua"])
+    replica = replica_result(
+        fold=fold.name,
+        seed=0,
+        best_epoch=0,
+        status=STOPPED,
+        classes=classes,
+        validation=confusion(models[best], validation),
+        test=confusion(models[best], test),
+    )
+    predicted = [classes[row] for row in models[best].predict(features[test])]
+    return replica, Tested(fold.test, predicted, best)
+
+
+def _fit(features: Float[np.ndarray, "n D"], label: Int[np.ndarray, " n"], cost: float) -> Any:
+    # squared hinge with the primal or dual solver, whichever scikit-learn finds the better for this shape
+    svm = LinearSVC(C=cost, dual="auto", max_iter=20000, random_state=0)
+    return make_pipeline(StandardScaler(), svm).fit(features, label)
+
+
+@cache
+def _smile(name: str) -> Any:
+    import opensmile
+
+    return opensmile.Smile(getattr(opensmile.FeatureSet, name), opensmile.FeatureLevel.Functionals)
+
+
+def _print_scores(name: str, summary: Mapping[str, Any]) -> None:
+    mean, std = summary["mean"], summary["std"]
+    shown = (f"{key} {mean[field]:.3f} ± {std[field]:.3f}" for key, field in (("WA", "wa"), ("UA", "ua")))
+    pooled = summary["pooled"]
+    print(
+        f"{name}: {', '.join(shown)} (± over {summary['std_over']}); "
+        f"pooled WA {pooled['wa']:.3f}, UA {pooled['ua']:.3f}"
+    )
+
+
+def _write_predictions(
+    path: Path, told: Sequence[tuple[dict[str, Any], Tested]], labels: Mapping[str, str]
+) -> None:
+    def rows() -> Iterator[tuple[str, ...]]:
+        yield ("utterance", "fold", "seed", "true", "predicted")
+        for replica, tested in told:
+            for i, predicted in zip(tested.ids, tested.predicted, strict=True):
+                yield (i, replica["fold"], "0", labels[i], predicted)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, help="a run's folder: its folds and labels are used"
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the corpus")
+    parser.add_argument("--features", nargs="+", choices=FEATURE_SETS, default=list(FEATURE_SETS))
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "jaxser", help="where functionals are kept"
+    )
+    parser.add_argument(
+        "--predictions", type=Path, help="a folder for the test predictions, a CSV a feature set"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that make functionals")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
