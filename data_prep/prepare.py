@@ -68,7 +68,7 @@ def prepare(
     `UsageError` for what cannot be asked, `InputError` for files that cannot be used or written.
     """
     started = time.monotonic()
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, markup=False, highlight=False, soft_wrap=True)
     _check(corpus, recipe, name, glove, workers, max_rejected)
     name, out = name or corpus, Path(out)
     try:
@@ -141,14 +141,17 @@ def _bring_up_to_date(
     """Make what is missing; False if nothing was."""
     directory = plan.directory
     parts = {job.index: part for job in plan.jobs if (part := finished_part(job))}
-    embeddings = _finished_embeddings(plan, glove)
-    if len(parts) == len(plan.jobs) and embeddings:
+    table, vectors = None, _finished_vectors(plan, glove)
+    if len(parts) == len(plan.jobs) and vectors:
         _refuse_too_many(plan, parts, max_rejected)
-        if _is_current(directory, _manifest(plan, parts, embeddings)):
+        if _is_current(directory, _manifest(plan, parts, vectors)):
             return False
+    if not vectors:
+        table, vectors = _vectors(plan, glove)  # before anything is removed: the GloVe file may be bad
     (directory / shards.MANIFEST).unlink(missing_ok=True)  # until it is whole again, this is no dataset
     _remove_stale(plan)
-    embeddings = embeddings or _make_embeddings(plan, glove)
+    if table is not None:
+        _write_vectors(plan, table, vectors)
     _make_parts(plan, parts, workers, quiet)
     rejected = _rejections(plan, parts)
     with shards.atomic_write(directory / REJECTED) as file:
@@ -157,7 +160,7 @@ def _bring_up_to_date(
     infos = [parts[job.index].shard for job in plan.jobs]
     shards.write_metadata(directory, plan.recipe.version, plan.recipe.arrays, infos)
     files = {name: _sha256(directory / name) for name in (VOCABULARY, EMBEDDINGS, REJECTED, *TFDS_FILES)}
-    shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, embeddings), "files": files})
+    shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, vectors), "files": files})
     return True
 
 
@@ -185,7 +188,7 @@ def _make_parts(plan: Plan, parts: dict[int, Part], workers: int, quiet: bool) -
         run_jobs(missing, plan.vocabulary, workers, done)
 
 
-def _manifest(plan: Plan, parts: Mapping[int, Part], embeddings: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(plan: Plan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> dict[str, Any]:
     recipe, whole = plan.recipe, [parts[job.index] for job in plan.jobs]
     labels, flags = _added(part.labels for part in whole), _added(part.flags for part in whole)
     return {
@@ -202,7 +205,7 @@ def _manifest(plan: Plan, parts: Mapping[int, Part], embeddings: Mapping[str, An
         "flags": flags,
         "cut": {key.removeprefix("cut_"): count for key, count in flags.items() if key.startswith("cut_")},
         "facts": dict(plan.reading.facts),
-        "embeddings": dict(embeddings),
+        "embeddings": dict(vectors),
         "jaxser": importlib.metadata.version("jaxser"),
         "number_of_shards": len(whole),
         "shards": [shards.shard_json(part.shard) for part in whole],
@@ -220,7 +223,7 @@ def _is_current(directory: Path, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
-def _embeddings_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
+def _vectors_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
     """What the word vectors are made from."""
     words = hashlib.sha256("\n".join(plan.vocabulary.words).encode()).hexdigest()
     source: dict[str, Any] = {"seed": EMBEDDING_SEED, "dimension": text.DIMENSION, "vocabulary": words}
@@ -236,25 +239,27 @@ def _embeddings_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
     }
 
 
-def _make_embeddings(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
-    """Write vocabulary and vectors; returns the manifest's entry about them."""
-    source = _embeddings_source(plan, glove)
+def _vectors(plan: Plan, glove: str | Path | None) -> tuple[np.ndarray, dict[str, Any]]:
+    """The word vectors, and the manifest's entry about them."""
+    source = _vectors_source(plan, glove)
     if glove is None:
-        table = text.random_embeddings(plan.vocabulary, EMBEDDING_SEED)
-    else:
-        table, coverage = text.load_glove(glove, plan.vocabulary, EMBEDDING_SEED)
-        source["coverage"] = coverage._asdict()
+        return text.random_embeddings(plan.vocabulary, EMBEDDING_SEED), source
+    table, coverage = text.load_glove(glove, plan.vocabulary, EMBEDDING_SEED)
+    return table, {**source, "coverage": coverage._asdict()}
+
+
+def _write_vectors(plan: Plan, table: np.ndarray, entry: Mapping[str, Any]) -> None:
+    """Write vocabulary and vectors, and then how they came about."""
     with shards.atomic_write(plan.directory / EMBEDDINGS) as file:
         np.save(file, table, allow_pickle=False)
     shards.write_json(plan.directory / VOCABULARY, asdict(plan.vocabulary))
     files = {name: _sha256(plan.directory / name) for name in (EMBEDDINGS, VOCABULARY)}
-    shards.write_json(plan.directory / "parts" / "embeddings.json", {"entry": source, "files": files})
-    return source
+    shards.write_json(plan.directory / "parts" / "embeddings.json", {"entry": entry, "files": files})
 
 
-def _finished_embeddings(plan: Plan, glove: str | Path | None) -> dict[str, Any] | None:
+def _finished_vectors(plan: Plan, glove: str | Path | None) -> dict[str, Any] | None:
     """The entry of vectors that are there, of the same source and whole; None otherwise."""
-    wanted = _embeddings_source(plan, glove)
+    wanted = _vectors_source(plan, glove)
     try:
         found = json.loads((plan.directory / "parts" / "embeddings.json").read_text(encoding="utf-8"))
         same = all(found["entry"].get(key) == value for key, value in wanted.items())
@@ -287,21 +292,20 @@ def _remove_stale(plan: Plan) -> None:
     expected |= {job.part.name for job in plan.jobs} | {"embeddings.json"}
     for path in [*directory.glob("*.tfrecord-*"), *directory.glob("*.tmp"), *directory.glob("parts/*")]:
         if path.name not in expected:
-            path.unlink()
+            path.unlink(missing_ok=True)  # a worker of a killed run may just be renaming it
 
 
 def _print_summary(console: Console, plan: Plan, seconds: float) -> None:
     manifest = json.loads((plan.directory / shards.MANIFEST).read_text(encoding="utf-8"))
     found, expected = manifest["labels"]["found"], manifest["labels"]["expected"]
-    table = Table("label", "found", title=f"{plan.name}: {manifest['utterances']} utterances")
+    table = Table("label", "found")
     for column in table.columns[1:]:
         column.justify = "right"
     if expected:
         table.add_column("in the genuine release", justify="right")
     for label in sorted(found | expected):
-        table.add_row(
-            label, *(str(counts.get(label, 0)) for counts in (found, expected)[: 1 + bool(expected)])
-        )
+        table.add_row(label, *(str(counts.get(label, 0)) for counts in (found, expected) if counts))
+    console.print(f"{plan.name}: {manifest['utterances']} utterances")
     console.print(table)
     where = f" (see {plan.directory / REJECTED})" if manifest["rejected"] else ""
     flags = ", ".join(f"{flag} {count}" for flag, count in manifest["flags"].items()) or "none"
@@ -310,8 +314,7 @@ def _print_summary(console: Console, plan: Plan, seconds: float) -> None:
     if coverage := manifest["embeddings"].get("coverage"):
         console.print(f"GloVe has {coverage['types']:.1%} of the words, {coverage['tokens']:.1%} of the text")
     console.print(
-        f"{plan.directory}: {megabytes:.1f} MB in {manifest['number_of_shards']} shards, {seconds:.1f} s",
-        soft_wrap=True,
+        f"{plan.directory}: {megabytes:.1f} MB in {manifest['number_of_shards']} shards, {seconds:.1f} s"
     )
 
 

@@ -81,7 +81,7 @@ def num_frames(num_samples: int) -> int:
     return 1 + num_samples // HOP
 
 
-def log_mel(signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.ndarray, "frames bands"]]:
+def log_mel(signals: Sequence[Float[np.ndarray, " _samples"]]) -> list[Float[np.ndarray, "_frames bands"]]:
     """Mel bands of each signal in dB over its own floor: librosa's `power_to_db(melspectrogram(y))`."""
     counts = [num_frames(len(signal)) for signal in signals]
     decibels = _band_decibels(signals, sum(counts))
@@ -91,7 +91,9 @@ def log_mel(signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.n
     return bands
 
 
-def mfcc(signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.ndarray, "frames coefficients"]]:
+def mfcc(
+    signals: Sequence[Float[np.ndarray, " _samples"]],
+) -> list[Float[np.ndarray, "_frames coefficients"]]:
     """40 cepstral coefficients of each frame of each signal, each signal as if it were alone."""
     bands = log_mel(signals)
     if not bands:

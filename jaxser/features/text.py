@@ -126,9 +126,10 @@ def _glove_lines(
     line's end; that is slow, hence only lines whose first piece begins a wanted token are taken apart.
     """
     firsts = {token.split(b" ", 1)[0] for token in wanted}
+    number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if number == 1 and len(line.split()) == 2:
+            if number == 1 and re.fullmatch(rb"\d+ \d+\s*", line):
                 continue  # word2vec's header, which converted files have
             if number > 2 and line[: line.find(b" ")] not in firsts:
                 continue
@@ -143,6 +144,8 @@ def _glove_lines(
                 )
             if token in wanted:
                 yield token, vector
+    if number < 1:
+        raise InputError(f"{path}: the file is empty")
 
 
 def _coverage(vocabulary: Vocabulary, found: np.ndarray) -> Coverage:
