@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +82,17 @@ def leaks(folds: Iterable[FoldIds], rows: Mapping[str, Row]) -> list[Leak]:
 
 
 def leak_warnings(folds: Sequence[FoldIds], rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for each kind of leak and pair of parts, and one where speakers are not known."""
-    groups = defaultdict(list)
-    for leak in leaks(folds, rows):
-        groups[leak.kind, leak.parts].append(leak)
-    # What is shared because the utterances themselves are the same is said once, by the gravest kind.
-    sentences = [_sentence(group, len(folds)) for group in groups.values() if not _explained(group, groups)]
+    """A sentence for each kind of leak, and one where speakers are not known."""
+    found = leaks(folds, rows)
+    # What is shared because the very utterances are the same is said once, by the gravest kind.
+    told: set[tuple[Any, ...]] = set()
+    sentences = []
+    for kind in KINDS:
+        group = [leak for leak in found if leak.kind == kind]
+        places = {(leak.fold, leak.parts, i) for leak in group for i in leak.utterances}
+        if places - told if kind in ("recording", "transcript") else places:
+            sentences.append(_sentence(kind, group, len(folds)))
+        told |= places if kind in ("utterance", "recording") else set()
     if rows and not any(row["speaker"] for row in rows.values()):
         sentences.append("The corpus names no speakers: whether the parts share speakers is not known.")
     return sentences
@@ -112,41 +116,28 @@ def class_warnings(folds: Sequence[FoldIds], rows: Mapping[str, Row]) -> list[st
     return sentences
 
 
-def _explained(group: Sequence[Leak], groups: Mapping[tuple[str, tuple[str, str]], Sequence[Leak]]) -> bool:
-    """Whether the very utterances of these leaks are already reported as shared utterances or recordings."""
-    kind, parts = group[0].kind, group[0].parts
-    if kind not in ("recording", "transcript"):
-        return False
-    graver = ("utterance", "recording")[: 1 if kind == "recording" else 2]
-    reported = {
-        (leak.fold, i) for other in graver for leak in groups.get((other, parts), ()) for i in leak.utterances
-    }
-    return all((leak.fold, i) in reported for leak in group for i in leak.utterances)
+_WHAT = {
+    "utterance": "The same utterances are",
+    "recording": "Byte-identical recordings are",
+    "speaker": "Speakers are",
+    "dialogue": "Dialogues are",
+    "transcript": f"Sentences of {SHORT} words or more are",
+}
 
 
-def _sentence(group: Sequence[Leak], num_folds: int) -> str:
-    """All leaks of one kind between the same two parts, in words."""
-    first, second = (SPOKEN[part] for part in group[0].parts)
-    where = _folds([leak.fold for leak in group], num_folds)
-    values = sorted({value for leak in group for value in leak.values})
-    most = max(leak.share for leak in group)
-    share = f"{'all' if most == 1 else f'up to {most:.1%}'} of the {second} utterances"
-    match group[0].kind:
-        case "utterance":
-            return f"The same utterances are in {first} and {second} ({where}; {_some(values)}): {share}."
-        case "recording":
-            number = sum(len(leak.utterances) for leak in group)
-            some = _some([leak.utterances[0] for leak in group])
-            return (
-                f"Byte-identical recordings are in {first} and {second} ({where}; {number} in all, {some})."
-            )
-        case "transcript":
-            what = f"Sentences of {SHORT} words or more are spoken in both {first} and {second}"
-            return f"{what} ({where}; {_some([repr(v) for v in values])}): {share}."
-        case kind:
-            return (
-                f"{kind.capitalize()}s are in both {first} and {second} ({where}; {_some(values)}): {share}."
-            )
+def _sentence(kind: str, group: Sequence[Leak], num_folds: int) -> str:
+    """All leaks of one kind in words: which parts, how much of them, which folds, and what for example."""
+    shared = []
+    for parts in PAIRS:
+        leaks = [leak for leak in group if leak.parts == parts]
+        if leaks:
+            most = max(leak.share for leak in leaks)
+            first, second = (SPOKEN[part] for part in parts)
+            share = "all" if most == 1 else f"up to {most:.1%}"
+            where = _folds([leak.fold for leak in leaks], num_folds)
+            shared.append(f"{first} and {second} ({share} of the {second} utterances; {where})")
+    values = [value for leak in group for value in (leak.utterances if kind == "recording" else leak.values)]
+    return f"{_WHAT[kind]} in both {', '.join(shared)}: {_some([f'“{value}”' for value in values])}."
 
 
 def _some(values: Sequence[str], shown: int = 3) -> str:

@@ -30,13 +30,6 @@ PROTOCOLS = {
 }
 
 TITLES = {"mcsan": "MCSAN"}
-DATASETS = {
-    "demo": "the demo corpus",
-    "iemocap": "IEMOCAP",
-    "meld": "MELD",
-    "ravdess": "RAVDESS",
-    "emodb": "EmoDB",
-}
 
 
 def write(folder: Path) -> Path:
@@ -65,11 +58,11 @@ def render(run: Run) -> str:
 
 
 def markdown(run: Run) -> str:
-    """Every table of the page."""
-    title = f"# {_title(run)}\n"
-    notes = [f"> {sentence}" for sentence in _marks(run)]
+    """The marks and every table of the page."""
+    marks = ["Demo numbers: synthetic speech."] if run.results["synthetic"] else []
+    lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *run.results["warnings"])]
     chosen = [table for table in _tables(run).values() if table is not None]
-    return "\n".join([title, *notes, *([""] if notes else []), *map(tables.markdown, chosen)])
+    return "\n".join([f"# {_title(run)}\n", *lines, "", *map(tables.markdown, chosen)])
 
 
 def context(run: Run) -> dict[str, Any]:
@@ -101,12 +94,8 @@ def _title(run: Run) -> str:
     found = run.results
     name = TITLES.get(found["model"], found["model"])
     variant = "" if found["variant"] in ("", found["model"]) else f" ({found['variant'].replace('_', ' ')})"
-    return f"{name}{variant} on {DATASETS.get(found['dataset'], found['dataset'])}"
-
-
-def _marks(run: Run) -> list[str]:
-    synthetic = ["Demo numbers: synthetic speech."] if run.results["synthetic"] else []
-    return [*synthetic, *run.results["warnings"]]
+    corpus = "the demo corpus" if found["dataset"] == "demo" else papers.corpus_name(found["dataset"])
+    return f"{name}{variant} on {corpus}"
 
 
 def _lede(run: Run) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def compare_protocols(row: Printed, run: Run) -> list[Aspect]:
     paper, ours = row.protocol, run.results
     same_corpus = _corpus(row) == ours["dataset"].lower()
     count = paper.get("n_utterances")
-    corpus = "synthetic demo speech" if ours["synthetic"] else ours["dataset"]
+    corpus = "synthetic demo speech" if ours["synthetic"] else corpus_name(ours["dataset"])
     shared = any(
         leak.kind == "speaker" and leak.parts[1] == "test" for leak in leaks(run.folds, run.utterances)
     )
@@ -94,6 +94,12 @@ def compare_protocols(row: Printed, run: Run) -> list[Aspect]:
         Aspect("Speakers apart", _yes_no(paper["speaker_independent"]), here_independent, None),
         Aspect("Epoch selected on", str(paper["selection_set"]), _selection(run), None),
     ]
+
+
+def corpus_name(dataset: str) -> str:
+    """A dataset's name as papers write it."""
+    names = {"iemocap": "IEMOCAP", "meld": "MELD", "ravdess": "RAVDESS", "emodb": "EmoDB"}
+    return names.get(dataset, dataset)
 
 
 @cache

@@ -151,7 +151,7 @@ def learning_curve(run: Run, title: str, keys: tuple[str, ...], share: bool = Fa
     axes.plot(
         epochs, _median(table), color=ACCENT, linewidth=2.2, label=f"median of {len(table)}", marker=marker
     )
-    axes.set(title=title, xlabel="epoch")
+    axes.set(title=title, xlabel="epoch", xlim=(1 - 0.02 * len(epochs), 1.02 * len(epochs)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
@@ -226,7 +226,7 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
         ha="center",
         va="center",
         color=colour,
-        fontsize=6.5,
+        fontsize=7,
         alpha=0.75,
     )
 

@@ -59,12 +59,20 @@ def text(cell: Cell) -> str:
 def markdown(table: Table) -> str:
     """A pipe table with its caption; what Markdown would take for markup is escaped."""
     rows = [table.header, *([text(cell) for cell in row] for row in table.rows)]
-    lines = ["| " + " | ".join(map(_escape_markdown, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows]
     numeric = [
         all(not isinstance(row[place], str) for row in table.rows) for place in range(len(table.header))
     ]
     rule = "|" + "|".join("---:" if right else "---" for right in numeric) + "|"
-    return "\n".join([f"**{_escape_markdown(table.caption)}**", "", lines[0], rule, *lines[1:], ""])
+    return "\n".join([f"**{escape_markdown(table.caption)}**", "", lines[0], rule, *lines[1:], ""])
+
+
+def escape_markdown(value: str) -> str:
+    """Text of a line, with what Markdown or HTML would take for markup escaped."""
+    value = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
+    for mark in "|*_`[":
+        value = value.replace(mark, "\\" + mark)
+    return value
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -105,7 +113,8 @@ def folds(run: Run) -> Table:
     rows = []
     for fold in run.folds:
         speakers = sorted({run.utterances[i]["speaker"] for i in fold.test} - {""})
-        rows.append((fold.name, len(fold.train), len(fold.validation), len(fold.test), _some(speakers)))
+        named = ", ".join(speakers) if len(speakers) <= 6 else f"{len(speakers)} speakers"
+        rows.append((fold.name, len(fold.train), len(fold.validation), len(fold.test), named or "not known"))
     header = ("fold", "training", "validation", "test", "speakers tested")
     return Table("folds", "Utterances in the parts of each fold", header, tuple(rows))
 
@@ -258,14 +267,3 @@ def _grouped(
         mean = (Score(float(np.mean([score[n] for score in scores]))) for n in ("wa", "ua"))
         found[name] = (sum(value == name for value in names.values()), *mean)
     return found  # type: ignore[return-value]
-
-
-def _some(values: Sequence[str], shown: int = 6) -> str:
-    return ", ".join(values[:shown]) + (f" and {len(values) - shown} more" if len(values) > shown else "")
-
-
-def _escape_markdown(value: str) -> str:
-    value = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
-    for mark in "|*_`[":
-        value = value.replace(mark, "\\" + mark)
-    return value
