@@ -149,9 +149,9 @@ class _Engine:
 
 def _echo(variant: Path, sample_rate: int) -> tuple[int, float]:
     """A voice's echo, which would blur where a word ends: its delay in samples, and its gain."""
-    for line in (
-        variant.read_text(encoding="utf-8", errors="replace").splitlines() if variant.is_file() else ()
-    ):
+    if not variant.is_file():  # espeak-ng would speak in its ordinary voice
+        raise RuntimeError(f"espeak-ng has no voice {variant}")
+    for line in variant.read_text(encoding="utf-8", errors="replace").splitlines():
         name, *values = line.split() or [""]
         if name == "echo":
             return int(values[0]) * sample_rate // 1000, int(values[1]) / 256

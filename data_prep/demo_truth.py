@@ -45,6 +45,12 @@ NEAR = {
     "sur": ("exc", "hap"),
 }
 ORDER_PAIRS = (("fru", "ang"), ("exc", "hap"), ("neu", "sad"))  # the same two voices, in either order
+OBSERVERS = ("prior", "text", "audio", "late_fusion", "joint")
+INDISTINCT = {  # by mechanism: the voices that sound the same to an observer who cannot use it
+    "B": (("stress:0", "stress:1"),),
+    "O": tuple((f"turn:{a},{b}", f"turn:{b},{a}") for a, b in ORDER_PAIRS),
+    "X": (("bright", "harsh"),),
+}
 KEPT = 0.9  # how often binding, order and exclusive-or hold
 
 
@@ -196,13 +202,16 @@ class Truth:
 
         `late_fusion` multiplies the posteriors of words and voice and divides by the prior: what a sum of two
         separate networks' scores can do. In a mechanism's figures the observer does not know the mechanism.
+        `joint_without` is the joint observer who is deaf to what one mechanism needs: to which word is
+        stressed, to the order of voices, to whether a voice is bright or harsh.
         """
-        overall: dict[str, object] = {name: self._accuracy(name, MECHANISMS) for name in OBSERVERS}
+        overall: dict[str, object] = {name: self._accuracy(self._scores(name)) for name in OBSERVERS}
+        overall["joint_without"] = {m: self._accuracy(self._deaf(same)) for m, same in INDISTINCT.items()}
         present = [m for m in MECHANISMS if sum(table[m].sum() for table in self._by_mechanism) > 0]
         overall["mechanisms"] = {
             m: {
                 "share": float(sum(table[m].sum() for table in self._by_mechanism) / self._total),
-                **{name: self._accuracy(name, m) for name in OBSERVERS},
+                **{name: self._accuracy(self._scores(name), m) for name in OBSERVERS},
             }
             for m in present
         }
@@ -216,7 +225,7 @@ class Truth:
         row, column = self._words.index(words), self._voices.index(voice)
         return {
             name: (score[:, row, column] / score[:, row, column].sum()).round(6).tolist()
-            for name, score in self._scores[group].items()
+            for name, score in ((name, self._scores(name)[group]) for name in OBSERVERS)
         }
 
     def _group(self, gender: str) -> int:
@@ -260,41 +269,45 @@ class Truth:
     def _label_prior(self) -> np.ndarray:
         return sum(joint.sum(axis=(1, 2)) for joint in self._joint) / self._total
 
-    @cached_property
-    def _scores(self) -> list[dict[str, np.ndarray]]:
-        """For each group and observer: `[label, words, voice]`, proportional to the posterior over labels."""
-        prior = np.maximum(self._label_prior, np.finfo(float).tiny)[:, None, None]
-        found = []
-        for joint in self._joint:
-            words = np.broadcast_to(joint.sum(axis=2, keepdims=True), joint.shape)
-            voice = np.broadcast_to(joint.sum(axis=1, keepdims=True), joint.shape)
-            found.append(
-                {
-                    "prior": np.broadcast_to(prior, joint.shape),
-                    "text": words,
-                    "audio": voice,
-                    "late_fusion": words * voice / prior,
-                    "joint": joint,
-                }
-            )
-        return found
+    def _scores(self, observer: str) -> list[np.ndarray]:
+        """For each group: `[label, words, voice]`, proportional to what the observer believes of the
+        labels."""
+        prior = self._label_prior[:, None, None] + np.finfo(float).tiny
+        return [self._belief(observer, joint, prior) for joint in self._joint]
 
-    def _accuracy(self, observer: str, mechanisms: str) -> dict[str, float]:
+    def _belief(self, observer: str, joint: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        words, voice = joint.sum(axis=2, keepdims=True), joint.sum(axis=1, keepdims=True)
+        beliefs = {
+            "prior": prior,
+            "text": words,
+            "audio": voice,
+            "late_fusion": words * voice / prior,
+            "joint": joint,
+        }
+        return np.broadcast_to(beliefs[observer], joint.shape)
+
+    def _deaf(self, same: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
+        """The joint observer to whom some voices sound the same."""
+        scores = [joint.copy() for joint in self._joint]
+        for voices in same:
+            columns = [self._voices.index(voice) for voice in voices]
+            for score in scores:
+                score[:, :, columns] = score[:, :, columns].sum(axis=2, keepdims=True)
+        return scores
+
+    def _accuracy(self, scores: list[np.ndarray], mechanisms: str = MECHANISMS) -> dict[str, float]:
         """WA and UA over the utterances of these mechanisms, each by the rule that is best for it."""
         hits = {"wa": np.zeros(len(CLASSES)), "ua": np.zeros(len(CLASSES))}
         mass = np.zeros(len(CLASSES))
-        prior = np.maximum(self._label_prior, np.finfo(float).tiny)[:, None, None]
-        for scores, tables in zip(self._scores, self._by_mechanism, strict=True):
+        prior = self._label_prior[:, None, None] + np.finfo(float).tiny
+        for score, tables in zip(scores, self._by_mechanism, strict=True):
             table = sum((tables[m] for m in mechanisms), np.zeros(()))
             mass += table.sum(axis=(1, 2))
-            for metric, score in (("wa", scores[observer]), ("ua", scores[observer] / prior)):
-                chosen = score.argmax(axis=0) == np.arange(len(CLASSES))[:, None, None]
+            for metric, belief in (("wa", score), ("ua", score / prior)):
+                chosen = belief.argmax(axis=0) == np.arange(len(CLASSES))[:, None, None]
                 hits[metric] += (table * chosen).sum(axis=(1, 2))
         seen = mass > 0
         return {
             "wa": float(hits["wa"].sum() / mass.sum()),
             "ua": float((hits["ua"][seen] / mass[seen]).mean()),
         }
-
-
-OBSERVERS = ("prior", "text", "audio", "late_fusion", "joint")

@@ -270,7 +270,7 @@ def parse_alignment(lines: list[str], duration: float | None = None) -> tuple[Wo
         text = VARIANT.sub("", cells[3]).lower()
         if text and not NOT_A_WORD.fullmatch(text):
             words.append(Word(text, first / FRAMES, at / FRAMES))
-    if strange and (duration is None or at / FRAMES < duration - TOLERANCE):
+    if strange and duration is not None and at / FRAMES < duration - TOLERANCE:
         raise ValueError(f"it ends at {at / FRAMES:.2f} s, beside a malformed row {strange[:60]!r}")
     if not rows:
         raise ValueError("no rows of first frame, last frame, score and word")
