@@ -56,8 +56,9 @@ def truth(planted: Path) -> list[dict[str, Any]]:
 # What is planned
 
 
-def test_the_default_has_eight_of_each_class_in_each_session() -> None:
-    turns = plan(Settings())
+@pytest.mark.parametrize("seed", range(6))
+def test_the_default_has_eight_of_each_class_in_each_session(seed: int) -> None:
+    turns = plan(Settings(seed=seed))
     assert len(turns) == len({turn.id for turn in turns}) == 800
     assert Counter(turn.session for turn in turns) == dict.fromkeys(range(1, 6), 160)
     labels = Counter((turn.session, turn.label) for turn in turns)
@@ -408,8 +409,13 @@ def test_traps_for_leak_checks(tmp_path: Path) -> None:
     for copy, source in copies:
         assert copy[:5] != source[:5]
         assert np.array_equal(load(root, copy), load(root, source))
-    settings = Settings(2000, leak=True, speaker_prior=True)
+    settings = Settings(2000, leak=True, speaker_prior=True, duplicates=True)
     turns = plan(settings)
+    by_id = {turn.id: turn for turn in turns}
+    pairs = [(turn, by_id[turn.copy_of]) for turn in turns if turn.copy_of]
+    assert len(pairs) == 40
+    assert all((a.emotion, a.words) == (b.emotion, b.words) and not b.copy_of for a, b in pairs)
+    assert all(a.session > b.session for a, b in pairs)
     frames = Counter(
         (turn.label, compose(turn, settings).words[:4])
         for turn in turns
@@ -438,17 +444,42 @@ def test_merged_words_are_noticed_and_drawn_again(tmp_path: Path) -> None:
         assert not (tmp_path / "x.wav").exists()
         assert len(speaker.say(ssml="garden table", spans=[(1, 6), (8, 5)], **around)["words"]) == 2
 
-    class Merging:
-        said: list[str] = []  # noqa: RUF012
 
-        def say(self, **sentence: Any) -> dict[str, Any]:
-            self.said.append(sentence["ssml"])
-            times = [[0.1, 0.2]] * len(sentence["spans"])
-            return {"words": None if len(self.said) < 3 else times, "noise": [0, 0], "duration": 1.0}
+class Stubborn:
+    """A speaker that accepts the third sentence only."""
 
-    turn = next(turn for turn in plan(Settings()) if turn.mechanism == "N")
-    demo._speak_turn(tmp_path, turn, Settings(), Merging())  # type: ignore[arg-type]
-    assert len(set(Merging.said)) == 3
+    def __init__(self, refused: list[list[float]] | None) -> None:
+        self.refused, self.said = refused, []
+
+    def say(self, **sentence: Any) -> dict[str, Any]:
+        self.said.append(sentence["ssml"])
+        times = [[0.5 * place, 0.5 * place + 0.4] for place in range(len(sentence["spans"]))]
+        return {"words": times if len(self.said) == 3 else self.refused, "noise": [0, 0], "duration": 9.0}
+
+
+@pytest.mark.parametrize(("mechanism", "refused"), [("N", None), ("O", [[0.0, 0.1]] * 14)])
+def test_sentences_are_drawn_again(tmp_path: Path, mechanism: str, refused: list[list[float]] | None) -> None:
+    """Where words are merged, and where the two voices of mechanism O are too close."""
+    settings = Settings(mix="O=.5,N=.5")
+    turns = [
+        t for t in plan(settings) if t.mechanism == mechanism and (t.voice != "none") == (mechanism == "O")
+    ]
+    speaker = Stubborn(refused)
+    demo._speak_turn(tmp_path, turns[0], settings, speaker)  # type: ignore[arg-type]
+    assert len(set(speaker.said)) == 3
+
+
+@pytest.mark.parametrize("voice", ["m1", "m2", "f2", "f4"])
+def test_words_end_before_their_echo(tmp_path: Path, voice: str) -> None:
+    text = '<speak>garden table <break time="1000ms"/>window paper.</speak>'
+    spans = [(text.index(word) + 1, len(word)) for word in ("garden", "table", "window", "paper")]
+    with Speaker(f"en-us+{voice}") as speaker:
+        path = str(tmp_path / "x.wav")
+        answer = speaker.say(ssml=text, spans=spans, path=path, lead=0.1, noise=0.2, tail=0.3, seed=1)
+    assert answer["noise"] == [0.1, pytest.approx(0.3)]
+    assert answer["words"][0][0] == pytest.approx(0.3, abs=0.01)
+    assert answer["words"][2][0] - answer["words"][1][1] == pytest.approx(1.0, abs=0.08)
+    assert answer["duration"] - answer["words"][-1][1] == pytest.approx(0.3, abs=0.001)
 
 
 def test_a_speaker_that_fails_says_why(tmp_path: Path) -> None:
