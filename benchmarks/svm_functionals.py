@@ -4,9 +4,11 @@
     python benchmarks/svm_functionals.py --run runs/mcsan-audio_only-ravdess --root RAVDESS
 
 For each fold the features are standardised by its training part, C is the one with the best UA on its
-validation part, and the test part is scored once. Nothing but `folds.json` and `utterances.jsonl` of the run
-is needed; its own scores are printed beside these where it is finished. A recording is found under the root
-by its name without the ending, which is the id of an utterance in IEMOCAP, RAVDESS and EmoDB.
+validation part (the smallest of equals), and the test part is scored once. The SVM is scikit-learn's
+LinearSVC (squared hinge, one class against the rest), which did better on RAVDESS's validation parts than the
+plain hinge. Nothing but `folds.json` and `utterances.jsonl` of the run is needed; its own scores are printed
+beside these where it is finished. A recording is found under the root by its name without the ending, which
+is the id of an utterance in IEMOCAP, RAVDESS and EmoDB.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,6 @@ from typing import Any
 import numpy as np
 import soundfile
 from jaxtyping import Float, Int
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
@@ -34,7 +36,7 @@ from jaxser.summary import replica_result, summarise
 from jaxser.types import STOPPED, InputError
 
 FEATURE_SETS = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
-COSTS = tuple(10.0 ** np.arange(-6, 1.5, 0.5))
+COSTS = tuple(10.0 ** np.arange(-2, 2.5, 0.5))
 
 
 def main() -> int:
@@ -55,7 +57,7 @@ def main() -> int:
         _print_scores(
             f"linear SVM, {name} ({features.shape[1]})", summarise([replica for replica, _ in told])
         )
-        print(f"  C by fold: {', '.join(f'{rows.cost:.0e}' for _, rows in told)}")
+        print(f"  C by fold: {', '.join(f'{rows.cost:.3g}' for _, rows in told)}")
         if options.predictions:
             _write_predictions(options.predictions / f"svm-{name}.csv", told, labels)
     if (options.run / results.RESULTS).is_file():
@@ -99,11 +101,13 @@ def cached_functionals(
     return np.stack(rows)
 
 
+@dataclass(frozen=True)
 class Tested:
     """A fold's test predictions and the cost that validation chose."""
 
-    def __init__(self, ids: Sequence[str], predicted: Sequence[str], cost: float):
-        self.ids, self.predicted, self.cost = ids, predicted, cost
+    ids: Sequence[str]
+    predicted: Sequence[str]
+    cost: float
 
 
 def evaluate(
@@ -116,11 +120,12 @@ def evaluate(
     """A fold's scores, as a replica of a run has them, and its test predictions."""
     row_of = {name: row for row, name in enumerate(ids)}
     train, validation, test = ([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test))
+    inputs = _standardised(features, train)
 
-    def confusion(model: Any, rows: list[int]) -> Float[np.ndarray, "C C"]:
-        return metrics.confusion(label[rows], model.predict(features[rows]), np.ones(len(rows)), len(classes))
+    def confusion(model: LinearSVC, rows: list[int]) -> Float[np.ndarray, "C C"]:
+        return metrics.confusion(label[rows], model.predict(inputs[rows]), np.ones(len(rows)), len(classes))
 
-    models = {cost: _fit(features[train], label[train], cost) for cost in COSTS}
+    models = {cost: LinearSVC(C=cost, dual=False).fit(inputs[train], label[train]) for cost in COSTS}
     best = max(COSTS, key=lambda cost: metrics.scores(confusion(models[cost], validation))["ua"])
     replica = replica_result(
         fold=fold.name,
@@ -131,14 +136,20 @@ def evaluate(
         validation=confusion(models[best], validation),
         test=confusion(models[best], test),
     )
-    predicted = [classes[row] for row in models[best].predict(features[test])]
+    predicted = [classes[row] for row in models[best].predict(inputs[test])]
     return replica, Tested(fold.test, predicted, best)
 
 
-def _fit(features: Float[np.ndarray, "n D"], label: Int[np.ndarray, " n"], cost: float) -> Any:
-    # squared hinge with the primal or dual solver, whichever scikit-learn finds the better for this shape
-    svm = LinearSVC(C=cost, dual="auto", max_iter=20000, random_state=0)
-    return make_pipeline(StandardScaler(), svm).fit(features, label)
+def _standardised(features: Float[np.ndarray, "N D"], train: list[int]) -> Float[np.ndarray, "N d"]:
+    """Standardised by the training part, and scaled so that utterances have length 1 whatever D is.
+
+    With more features than training utterances, they are turned into the space that the training part spans:
+    no linear SVM changes by that, and training takes seconds instead of minutes.
+    """
+    scaled = StandardScaler().fit(features[train]).transform(features).astype(np.float64)
+    if scaled.shape[1] > len(train):
+        scaled = scaled @ np.linalg.svd(scaled[train], full_matrices=False)[2].T
+    return scaled / np.sqrt(features.shape[1])
 
 
 @cache
@@ -149,13 +160,13 @@ def _smile(name: str) -> Any:
 
 
 def _print_scores(name: str, summary: Mapping[str, Any]) -> None:
-    mean, std = summary["mean"], summary["std"]
-    shown = (f"{key} {mean[field]:.3f} ± {std[field]:.3f}" for key, field in (("WA", "wa"), ("UA", "ua")))
+    shown = []
+    for key, field in (("WA", "wa"), ("UA", "ua")):
+        mean, std = summary["mean"][field], summary["std"][field]
+        shown.append(f"{key} {mean:.3f}" + ("" if std is None else f" ± {std:.3f}"))
     pooled = summary["pooled"]
-    print(
-        f"{name}: {', '.join(shown)} (± over {summary['std_over']}); "
-        f"pooled WA {pooled['wa']:.3f}, UA {pooled['ua']:.3f}"
-    )
+    over_all = f"; pooled WA {pooled['wa']:.3f}, UA {pooled['ua']:.3f}" if pooled else ""
+    print(f"{name}: {', '.join(shown)} (± over {summary['std_over']}){over_all}")
 
 
 def _write_predictions(

@@ -194,8 +194,8 @@ def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
     if not path.is_file():
         raise InputError(f"{path} is missing: the run's folder is not whole; train again")
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    expected = _header(classes)
+        expected = _header(classes)
+        header, *rows = list(csv.reader(file)) or [expected]  # no replica came to predictions: no line at all
     if header != expected or any(len(row) != len(expected) for row in rows):
         raise InputError(f"{path} is damaged or of other classes: each line needs {', '.join(expected)}")
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(expected)

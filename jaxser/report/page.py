@@ -62,7 +62,9 @@ def markdown(run: Run) -> str:
     marks = ["Demo numbers: synthetic speech."] if run.results["synthetic"] else []
     lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *run.results["warnings"])]
     chosen = [table for table in _tables(run).values() if table is not None]
-    return "\n".join([f"# {_title(run)}\n", *lines, "", *map(tables.markdown, chosen)])
+    return "\n".join(
+        [f"# {tables.escape_markdown(_title(run))}\n", *lines, "", *map(tables.markdown, chosen)]
+    )
 
 
 def context(run: Run) -> dict[str, Any]:

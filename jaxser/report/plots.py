@@ -69,7 +69,7 @@ _STYLE: Any = {
 def figures(run: Run) -> dict[str, tuple[str, Figure]]:
     """Every figure of a run by name, with a description of it."""
     found = run.results
-    chosen = [r for r in found["replicas"] if r["setting"] == found["summary"]["setting"]]
+    chosen = tables.summarised(run)
     tested = [np.array(r["test"]["confusion"]) for r in chosen if r["test"]]
     made = {}
     with matplotlib.rc_context(_STYLE):

@@ -241,6 +241,11 @@ def best_possible(run: Run) -> Table | None:
     return Table("best_possible", caption, ("", "WA", "UA"), tuple(rows))
 
 
+def summarised(run: Run) -> list[Mapping[str, Any]]:
+    """The replicas of the setting that the summary is about."""
+    return [r for r in run.results["replicas"] if r["setting"] == run.results["summary"]["setting"]]
+
+
 def _tested(run: Run) -> list[str]:
     """Ids of the utterances that some fold tests, each once."""
     return list(dict.fromkeys(i for fold in run.folds for i in fold.test))
@@ -251,7 +256,11 @@ def _grouped(
 ) -> dict[tuple[str, ...], tuple[int, Score, Score]]:
     """Utterances, WA and UA of groups of test utterances, scored a seed at a time and averaged over seeds."""
     p = run.predictions
-    chosen = (p.split == "test") & (p.setting == run.results["summary"]["setting"])
+    scored = {(r["fold"], r["seed"]) for r in summarised(run) if r["test"]}
+    known = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
+    chosen = (
+        (p.split == "test") & (p.setting == run.results["summary"]["setting"]) & np.array(known, dtype=bool)
+    )
     ids = p.utterance[chosen].tolist()
     names = {i: key(run.utterances[i]) for i in set(ids)}
     groups = {group: number for number, group in enumerate(dict.fromkeys(names.values()))}
