@@ -10,10 +10,10 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from small_corpus import RATE, noise, sine
 
 from jaxser.features import audio
 from jaxser.types import InputError
+from small_corpus import RATE, noise, sine
 
 LIBROSA = {
     "sr": RATE, "n_mels": 40, "n_fft": 512, "hop_length": 160, "win_length": 400, "window": "hamming"

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from small_corpus import RATE, talk, write_talks
 
 from data_prep import prepare as preparation
 from jaxser.data import dataset, shards
 from jaxser.features import audio
 from jaxser.types import InputError, UsageError
+from small_corpus import RATE, talk, write_talks
 
 LABELS = ["ang", "hap", "exc", "sad", "neu", "fru", "sur", "xxx", "neu", "oth", "exc"]
 DIALOGUES = ["Ses01F_impro01", "Ses01F_script01_1"] * 6

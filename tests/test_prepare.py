@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from small_corpus import RATE, noise, write_ravdess, write_talks
 
 from data_prep import jobs
 from data_prep import prepare as preparation
 from jaxser.data import dataset
 from jaxser.types import InputError, Reading, Rejection, UsageError
+from small_corpus import RATE, noise, write_ravdess, write_talks
 
 COMMAND = [sys.executable, "-m", "data_prep.prepare"]
 PROJECT = Path(__file__).parents[1]
@@ -286,7 +286,7 @@ def test_second_utterance_of_an_id_is_rejected(tmp_path, corpus):
 
 def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
     corpus(Reading((), (Rejection("x", "x.txt", "unreadable"),)))
-    with pytest.raises(InputError, match="no utterance of chatter can be used; .*unreadable"):
+    with pytest.raises(InputError, match=r"no utterance of chatter can be used; .*unreadable"):
         preparation.prepare("chatter", tmp_path, "mcsan", tmp_path, quiet=True)
     reading = write_talks(tmp_path / "release", ["ang"])
     (tmp_path / "release" / reading.utterances[0].wav).write_bytes(b"")
@@ -299,7 +299,7 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
     ("arguments", "message"),
     [
         (["--corpus=meldd"], "--corpus=meldd: must be one of demo, iemocap, ravdess"),
-        (["--corpus=ravdess", "--root=.", "--recipe=mscan"], "--recipe=mscan: must be one of mcsan"),
+        (["--corpus=ravdess", "--root=.", "--recipe=mscan"], "--recipe=mscan: must be one of mcsan, can"),
         (["--corpus=ravdess"], "--corpus=ravdess needs --root"),
         (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: there is no such folder"),
         (["--corpus=ravdess", "--root=.", "--glove=/nowhere"], "--glove=/nowhere: there is no such file"),

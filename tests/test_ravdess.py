@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
-from small_corpus import write_ravdess
 
 from data_prep import ravdess
 from jaxser.types import InputError
+from small_corpus import write_ravdess
 
 
 def release(root, *names):

@@ -9,11 +9,11 @@ import pytest
 import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_corpus import talk
 
 from jaxser.data import shards
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.types import InputError, Utterance, Word
+from small_corpus import talk
 
 SPECS = RECIPES["mcsan"].arrays
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +33,7 @@ N_MELS = 40
 TOP_DB = 80.0
 AMIN = 1e-10  # librosa's smallest power
 
-_BLOCK = 128  # frames whose windows and spectra fit together in a core's own cache
+_BLOCK = 192  # frames whose windows and spectra fit together in a core's own cache
 _BAND_GROUPS = 4  # neighbouring mel bands see a part of the spectrum only: a quarter of the products
 
 
@@ -83,23 +84,16 @@ def num_frames(num_samples: int) -> int:
 
 def log_mel(signals: Sequence[Float[np.ndarray, " _samples"]]) -> list[Float[np.ndarray, "_frames bands"]]:
     """Mel bands of each signal in dB over its own floor: librosa's `power_to_db(melspectrogram(y))`."""
-    counts = [num_frames(len(signal)) for signal in signals]
-    decibels = _band_decibels(signals, sum(counts))
-    bands = np.split(decibels, np.cumsum(counts)[:-1]) if counts else []
-    for band in bands:
-        np.maximum(band, band.max() - np.float32(TOP_DB), out=band)
-    return bands
+    layout = _Layout.of(signals)
+    return layout.split(_floored_decibels(layout))
 
 
 def mfcc(
     signals: Sequence[Float[np.ndarray, " _samples"]],
 ) -> list[Float[np.ndarray, "_frames coefficients"]]:
     """40 cepstral coefficients of each frame of each signal, each signal as if it were alone."""
-    bands = log_mel(signals)
-    if not bands:
-        return []
-    cepstra = np.concatenate(bands) @ _dct_matrix()
-    return np.split(cepstra, np.cumsum([len(band) for band in bands])[:-1])
+    layout = _Layout.of(signals)
+    return layout.split(_floored_decibels(layout) @ _dct_matrix())
 
 
 @lru_cache
@@ -113,51 +107,69 @@ def mel_matrix() -> Float[np.ndarray, "bins bands"]:
     return triangles.T.astype(np.float32)
 
 
-def _band_decibels(signals: Sequence[np.ndarray], total: int) -> Float[np.ndarray, "total bands"]:
-    """Decibels before the floor, of all frames of all signals in a row."""
-    power = np.empty((total, N_MELS), np.float32)
-    windows = np.zeros((min(total, _BLOCK), N_FFT), np.float32)
-    filled = done = 0
-    for signal in signals:
-        frames = _frames(signal)
-        start = 0
-        while start < len(frames):
-            taken = min(len(frames) - start, len(windows) - filled)
-            _window_into(windows[filled : filled + taken], frames[start : start + taken])
-            start, filled = start + taken, filled + taken
-            if filled == len(windows):
-                done, filled = _powers_into(power, done, windows), 0
-    _powers_into(power, done, windows[:filled])
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Signals in one row of samples, zeros between them, such that every frame of each begins at a whole hop.
+
+    The frames that lie across two signals are computed for nothing; that costs less than to skip them.
+    """
+
+    first: list[int]  # frame of each signal
+    count: list[int]  # frames of each signal
+    padded: Float[np.ndarray, " padded"]
+
+    @classmethod
+    def of(cls, signals: Sequence[np.ndarray]) -> _Layout:
+        count = [num_frames(len(signal)) for signal in signals]
+        total, first = 0, []
+        for signal, frames in zip(signals, count, strict=True):
+            first.append(total)
+            total += frames + (1 if len(signal) % HOP <= WINDOW // 2 - HOP // 2 else 2)
+        padded = np.zeros(total * HOP + WINDOW, np.float32)
+        for start, signal in zip(first, signals, strict=True):
+            begin = start * HOP + WINDOW // 2
+            padded[begin : begin + len(signal)] = signal
+        return cls(first, count, padded)
+
+    @property
+    def frames(self) -> Float[np.ndarray, "frames 400"]:
+        """The parts on which the window is not zero; a view, with the spare frame after the last signal."""
+        size, total = self.padded.itemsize, (len(self.padded) - WINDOW) // HOP
+        return np.ndarray((total, WINDOW), np.float32, self.padded, strides=(HOP * size, size))
+
+    def split(self, rows: Float[np.ndarray, "frames width"]) -> list[np.ndarray]:
+        return [rows[start : start + count] for start, count in zip(self.first, self.count, strict=True)]
+
+
+def _floored_decibels(layout: _Layout) -> Float[np.ndarray, "frames bands"]:
+    """Mel bands of all frames, none lower than 80 dB under its signal's peak."""
+    decibels = _band_decibels(layout.frames)
+    if layout.first:
+        spans = zip(layout.first, layout.count, strict=True)
+        borders = [border for first, count in spans for border in (first, first + count)]
+        values = np.multiply(borders, N_MELS)
+        peaks = np.maximum.reduceat(decibels.ravel(), values)  # of signals and of what is between them
+        rows = np.diff([*borders, len(decibels)])
+        np.maximum(decibels, np.repeat(peaks - np.float32(TOP_DB), rows)[:, None], out=decibels)
+    return decibels
+
+
+def _band_decibels(frames: Float[np.ndarray, "frames 400"]) -> Float[np.ndarray, "frames bands"]:
+    """Decibels before the floor."""
+    power = np.empty((len(frames), N_MELS), np.float32)
+    windows = np.zeros((min(len(frames), _BLOCK), N_FFT), np.float32)
+    margin = (N_FFT - WINDOW) // 2
+    for start in range(0, len(frames), _BLOCK):
+        block = frames[start : start + _BLOCK]
+        np.multiply(block, _hamming(), out=windows[: len(block), margin : margin + WINDOW])
+        spectrum = fft.rfft(windows[: len(block)], axis=1).view(np.float32)
+        np.square(spectrum, out=spectrum)
+        for part, bands, weights in _band_groups():
+            np.matmul(spectrum[:, part], weights, out=power[start : start + len(block), bands])
     np.maximum(power, np.float32(AMIN), out=power)
     np.log(power, out=power)  # numpy's log of float32 is vectorised, its log10 is not
     power *= np.float32(10 / np.log(10))
     return power
-
-
-def _frames(signal: np.ndarray) -> Float[np.ndarray, "frames 400"]:
-    """A view of the parts of the padded signal on which the window is not zero."""
-    count = num_frames(len(signal))
-    padded = np.zeros((count - 1) * HOP + WINDOW, np.float32)
-    padded[WINDOW // 2 : WINDOW // 2 + len(signal)] = signal[: len(padded) - WINDOW // 2]
-    stride = padded.strides[0]
-    return np.lib.stride_tricks.as_strided(padded, (count, WINDOW), (HOP * stride, stride), writeable=False)
-
-
-def _window_into(windows: np.ndarray, frames: np.ndarray) -> None:
-    margin = (N_FFT - WINDOW) // 2
-    np.multiply(frames, _hamming(), out=windows[:, margin : margin + WINDOW])
-
-
-def _powers_into(power: np.ndarray, done: int, windows: np.ndarray) -> int:
-    """Write the mel bands of a block of windows to `power[done:]`; returns where the next block goes."""
-    if not len(windows):
-        return done
-    spectrum = fft.rfft(windows, axis=1).view(np.float32)
-    np.square(spectrum, out=spectrum)
-    end = done + len(windows)
-    for part, bands, weights in _band_groups():
-        np.matmul(spectrum[:, part], weights, out=power[done:end, bands])
-    return end
 
 
 @lru_cache
