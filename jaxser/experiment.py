@@ -21,9 +21,10 @@ from jaxser.data.dataset import load as load_dataset
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.plan import make_buckets
 from jaxser.leaks import FoldIds
+from jaxser.mesh import STRATEGIES, replica_mesh
 from jaxser.models import MODELS
 from jaxser.optim import SCHEDULES, Adam
-from jaxser.sweep import STRATEGIES, Predicted, Sweep, grid, replica_mesh, status
+from jaxser.sweep import Predicted, Sweep, grid, status
 from jaxser.train import NORMALISATIONS, SELECTIONS, Trainer
 from jaxser.types import Dataset, ReplicaState, UsageError
 
@@ -142,9 +143,7 @@ def run(
         say(f"{folder} is finished already; nothing to train")
         return results.read_json(folder / results.RESULTS)
     folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in sweep.folds)
-    rows = results.utterance_rows(
-        dataset.utterances, [dataset.classes[n] for n in dataset.label]
-    )
+    rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
     results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
     results.write_utterances(folder, rows)
     say(f"{len(sweep.replicas)} replicas ({len(folds)} folds x {config.seeds} seeds), {config.epochs} epochs")
@@ -260,7 +259,9 @@ def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
 
 def _digest(dataset: Dataset) -> str:
     """Tells datasets apart: CRC-32C of the manifest's parts that say what is in the shards."""
-    manifest = {name: dataset.manifest.get(name) for name in ("name", "recipe", "version", "shards", "labels")}
+    manifest = {
+        name: dataset.manifest.get(name) for name in ("name", "recipe", "version", "shards", "labels")
+    }
     return f"{google_crc32c.value(json.dumps(results.plain(manifest), sort_keys=True).encode()):08x}"
 
 

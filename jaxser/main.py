@@ -69,7 +69,7 @@ def _train() -> None:
     folder = Path(_WORKDIR.value or f"runs/{name}")
     command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
     found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command)
-    page = getattr(report,"write",lambda f:f)(folder)
+    page = report.write(folder)
     mean, std = found["summary"]["mean"], found["summary"]["std"]
     shown = "  ".join(f"{key} {_percent(mean[name])} ± {_percent(std[name])}" for key, name in _SHOWN.items())
     mark = " (demo numbers: synthetic speech)" if found["synthetic"] else ""

@@ -13,21 +13,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxser import metrics, results
 from jaxser.checkpoint import Checkpoints
 from jaxser.data.plan import Buckets, Plan
+from jaxser.mesh import AXIS, Programs, compile_over_replicas, put
 from jaxser.progress import EpochProgress
 from jaxser.train import DeviceData, EpochResult, Trainer, class_weights, fold_normalisations, on_host
 from jaxser.types import NOT_FINITE, RUNNING, STOPPED, AnyArray, Dataset, Fold, ReplicaState
-
-STRATEGIES = {"map": jax.lax.map, "vmap": lambda f, xs: jax.vmap(f)(xs)}
-"""How a device works through its replicas: one after the other, or side by side."""
-
-AXIS = "replica"
 
 STATUS = {RUNNING: "running", STOPPED: "stopped", NOT_FINITE: "not finite"}
 
@@ -44,11 +40,6 @@ def grid(folds: int, seeds: Sequence[int], swept: Mapping[str, Sequence[float]])
     """Every fold with every seed and every combination of the swept scalars."""
     settings = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     return tuple(Replica(*point) for point in itertools.product(range(folds), seeds, settings))
-
-
-def replica_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """The devices in a row along the replica axis."""
-    return Mesh(np.array(devices), (AXIS,))
 
 
 class Predicted(NamedTuple):
@@ -99,17 +90,19 @@ class Sweep:
 
     def begin(self) -> ReplicaState:
         """All replicas before their first epoch. Initialised one by one: batched orthogonal kernels hang on a CPU."""
-        state = self._over_replicas(self.trainer.init, num_shared=1, strategy="map")(
-            *self._beginnings(), self.data
+        arguments = (*self._beginnings(), self.data)
+        state = compile_over_replicas(self.trainer.init, arguments, self.mesh, "map", num_shared=1)(
+            *arguments
         )
         running = np.full(len(self._padded), RUNNING, np.int32)
         running[len(self.replicas) :] = STOPPED  # what fills the devices up
-        return state._replace(status=self._put(running, P(AXIS)))
+        return state._replace(status=put(running, self.mesh, P(AXIS)))
 
-    def compile_epoch(self, state: ReplicaState) -> jax.stages.Compiled:
+    def compile_epoch(self, state: ReplicaState) -> Programs:
         """The program of one epoch of all replicas: (state, plans, data) to (state, `EpochResult`)."""
-        program = self._over_replicas(self._epoch_of_one, num_shared=2, donate=True)
-        return program.lower(state, *self._put_plans(*self.plans(0)), self.data).compile()
+        arguments = (state, *self._put_plans(*self.plans(0)), self.data)
+        one = self._epoch_of_one
+        return compile_over_replicas(one, arguments, self.mesh, self.strategy, num_shared=2, donate=True)
 
     def plans(self, epoch: int) -> tuple[list[Plan], list[Plan]]:
         """What the replicas train on and validate on in an epoch; all have the same order of buckets."""
@@ -132,8 +125,10 @@ class Sweep:
         plans = [
             self.buckets.evaluation_plan(parts[replica.fold], batches) for replica, _ in self._with_folds()
         ]
-        program = self._over_replicas(self._predict_of_one, num_shared=2)
-        log_probs = jax.device_get(program(state, *self._put_plans(plans), self.data))
+        arguments = (state, *self._put_plans(plans), self.data)
+        one = self._predict_of_one
+        program = compile_over_replicas(one, arguments, self.mesh, self.strategy, num_shared=2)
+        log_probs = jax.device_get(program(*arguments))
         found = []
         for replica, plan, values in zip(self.replicas, plans, log_probs, strict=False):
             rows = parts[replica.fold]
@@ -146,7 +141,7 @@ class Sweep:
     @cached_property
     def data(self) -> DeviceData:
         """The dataset on the devices."""
-        return self._put(on_host(self.dataset, self.trainer.model.needs, self.normalise), P())
+        return put(on_host(self.dataset, self.trainer.model.needs, self.normalise), self.mesh, P())
 
     @cached_property
     def _train_batches(self) -> list[int]:
@@ -158,9 +153,13 @@ class Sweep:
 
     @property
     def _padded(self) -> tuple[Replica, ...]:
-        """The replicas, the last one repeated until the devices divide them."""
-        missing = -len(self.replicas) % self.mesh.size
-        return self.replicas + self.replicas[-1:] * missing
+        """The replicas, the last one repeated until the devices divide them.
+
+        XLA takes a loop over one replica apart and rounds otherwise then; so a device maps over two at least.
+        """
+        number, devices = len(self.replicas), self.mesh.size
+        each = max(-(-number // devices), 2 if self.strategy == "map" else 1)
+        return self.replicas + self.replicas[-1:] * (each * devices - number)
 
     def _with_folds(self) -> list[tuple[Replica, Fold]]:
         return [(replica, self.folds[replica.fold]) for replica in self._padded]
@@ -182,7 +181,7 @@ class Sweep:
             _stack([normalisation[replica.fold] for replica in self._padded]),
             np.stack([weights[replica.fold] for replica in self._padded]),
         )
-        return self._put(own, P(AXIS))
+        return put(own, self.mesh, P(AXIS))
 
     def _epoch_of_one(self, state, own, bucket, data) -> tuple[ReplicaState, EpochResult]:
         train, validation = (Plan(b, *one) for b, one in zip(bucket, own, strict=True))
@@ -190,24 +189,6 @@ class Sweep:
 
     def _predict_of_one(self, state, own, bucket, data) -> Float[Array, "steps B C"]:
         return self.trainer.predict(state, Plan(*bucket, *own[0]), data)
-
-    def _over_replicas(self, function, *, num_shared: int, strategy: str = "", donate: bool = False):
-        """Map a function over all replicas; its last `num_shared` arguments are the same for all of them."""
-        each = STRATEGIES[strategy or self.strategy]
-
-        def of_device(*arguments):
-            own, shared = arguments[:-num_shared], arguments[-num_shared:]
-            return each(lambda one: function(*one, *shared), own)
-
-        def program(*arguments):
-            specs = (P(AXIS),) * (len(arguments) - num_shared) + (P(),) * num_shared
-            # check_vma=False: nothing is reduced over replicas, and zeros begin the recurrences' carries
-            sharded = jax.shard_map(
-                of_device, mesh=self.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
-            )
-            return sharded(*arguments)
-
-        return jax.jit(program, donate_argnums=(0,) if donate else ())
 
     def _epoch(
         self, run_epoch, state: ReplicaState, epoch: int
@@ -243,14 +224,11 @@ class Sweep:
     def _put_plans(self, *parts: Sequence[Plan]) -> tuple[PyTree, PyTree]:
         """Plans on the devices: each replica's own (rows, weight), and the shared order of buckets."""
         own = [(np.stack([p.rows for p in plans]), np.stack([p.weight for p in plans])) for plans in parts]
-        return self._put(own, P(AXIS)), self._put([plans[0].bucket for plans in parts], P())
+        return put(own, self.mesh, P(AXIS)), put([plans[0].bucket for plans in parts], self.mesh, P())
 
     def _name(self, replica: Replica) -> str:
         name = f"fold {self.folds[replica.fold].name} seed {replica.seed}"
         return " ".join(filter(None, (name, results.setting_name(replica.setting))))
-
-    def _put(self, tree: PyTree, spec: P) -> PyTree:
-        return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
 
 def status(state: ReplicaState) -> Int[np.ndarray, " R"]:

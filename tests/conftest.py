@@ -3,6 +3,16 @@
 import os
 from pathlib import Path
 
+# Before JAX is imported: four devices, and programs that compile in half the time.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    )
+)
+
 import pytest
 
 REAL_DATA = Path(os.environ.get("JAXSER_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

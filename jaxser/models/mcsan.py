@@ -171,4 +171,5 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return nn.Dense(x.shape[-1])(jax.nn.relu(nn.Dense(self.size)(x)))
+        hidden = jax.nn.relu(nn.Dense(self.size)(x))
+        return nn.Dense(x.shape[-1])(hidden)

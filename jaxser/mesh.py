@@ -1,0 +1,93 @@
+"""Programs of one replica, compiled for all replicas over a mesh of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+STRATEGIES = {"map": jax.lax.map, "vmap": lambda f, xs: jax.vmap(f)(xs)}
+"""How a device works through its replicas: one after the other, or side by side."""
+
+AXIS = "replica"
+
+
+def replica_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """The devices in a row along the replica axis."""
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def put(tree: PyTree, mesh: Mesh, spec: P) -> PyTree:
+    """Arrays on the mesh's devices: P(AXIS) where replicas come first, P() where all replicas share them."""
+    return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What is compiled for a mesh: one program that is sharded over it, or the same one for each device.
+
+    XLA optimises a sharded program otherwise than that of a single device, which changes the last bits. So with the
+    map strategy, under which any number of devices shall give the same bits, each device runs a program of its own.
+    """
+
+    compiled: tuple[jax.stages.Compiled, ...]
+    mesh: Mesh
+    each: bool
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        if not self.each:
+            return self.compiled[0](*arguments)
+        own = [_part(arguments, place) for place in range(len(self.compiled))]  # all, before one is donated
+        parts = [program(*part) for program, part in zip(self.compiled, own, strict=True)]
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(lambda *shards: _whole(shards, sharding), *parts)
+
+    def as_text(self) -> str:
+        """The compiled programs, to be searched for collectives."""
+        return "\n".join(program.as_text() for program in self.compiled)
+
+
+def compile_over_replicas(
+    function: Callable,
+    arguments: Sequence[PyTree],
+    mesh: Mesh,
+    strategy: str,
+    *,
+    num_shared: int,
+    donate: bool = False,
+) -> Programs:
+    """Compile a function of one replica for all; its last `num_shared` arguments are the same for all of them.
+
+    `arguments` are on the mesh, those of replicas stacked along their first axis; the first is given away if `donate`.
+    """
+
+    def of_device(*arguments):
+        own, shared = arguments[:-num_shared], arguments[-num_shared:]
+        return STRATEGIES[strategy](lambda one: function(*one, *shared), own)
+
+    donated = (0,) if donate else ()
+    if strategy == "map":
+        program = jax.jit(of_device, donate_argnums=donated)
+        lowered = [program.lower(*_part(arguments, place)) for place in range(mesh.local_mesh.size)]
+        with ThreadPoolExecutor() as pool:
+            return Programs(tuple(pool.map(lambda one: one.compile(), lowered)), mesh, each=True)
+    specs = (P(AXIS),) * (len(arguments) - num_shared) + (P(),) * num_shared
+    # check_vma=False: nothing is reduced over replicas, and zeros begin the recurrences' carries
+    sharded = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+    return Programs((jax.jit(sharded, donate_argnums=donated).lower(*arguments).compile(),), mesh, each=False)
+
+
+def _part(tree: PyTree, place: int) -> PyTree:
+    """What the place-th device of this process has of arrays over a mesh."""
+    return jax.tree.map(lambda x: x.addressable_shards[place].data, tree)
+
+
+def _whole(shards: Sequence[jax.Array], sharding: NamedSharding) -> jax.Array:
+    shape = (sharding.mesh.size * shards[0].shape[0], *shards[0].shape[1:])
+    return jax.make_array_from_single_device_arrays(shape, sharding, list(shards))

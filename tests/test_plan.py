@@ -1,0 +1,73 @@
+"""Plans: every utterance once, little padding, the same order for all replicas."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxser.data.plan import best_edges, make_buckets
+
+LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=60).map(np.array)
+
+
+@given(LENGTHS, st.integers(1, 4), st.integers(1, 9), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_each_row_once_an_epoch_in_a_bucket_that_holds_it(lengths, number, batch_size, epoch):
+    buckets = make_buckets({"audio": lengths, "words": lengths // 9 + 1}, number, batch_size)
+    rows = np.flatnonzero(np.arange(len(lengths)) % 3 > 0)
+    parts = [rows, np.arange(len(lengths))]
+    batches = buckets.batches(parts)
+    for part in parts:
+        for plan in (
+            buckets.train_plan(part, batches, (0, 1, 2), epoch),
+            buckets.evaluation_plan(part, batches),
+        ):
+            real = plan.weight > 0
+            assert sorted(plan.rows[real]) == sorted(part)
+            assert np.bincount(plan.bucket, minlength=len(batches)).tolist() == batches
+            for b, own, weight in zip(plan.bucket, plan.rows, real, strict=True):
+                for name in ("audio", "words"):
+                    assert (buckets.lengths[name][own[weight]] <= buckets.widths[b][name]).all()
+            fillers = (plan.weight == 0) & (plan.weight.sum(1, keepdims=True) > 0)
+            assert fillers.any(1).sum() <= 1  # the last batch of the last bucket alone
+
+
+def test_the_order_of_buckets_depends_on_the_epoch_alone():
+    lengths = np.random.default_rng(0).integers(20, 300, 200)
+    buckets = make_buckets({"audio": lengths}, 3, 8)
+    folds = [np.arange(0, 150), np.arange(60, 200)]
+    batches = buckets.batches(folds)
+    plans = {
+        (f, seed, epoch): buckets.train_plan(folds[f], batches, (0, f, seed), epoch)
+        for f, seed, epoch in itertools.product(range(2), range(2), range(2))
+    }
+    for f, seed in itertools.product(range(2), range(2)):
+        np.testing.assert_array_equal(plans[f, seed, 0].bucket, plans[0, 0, 0].bucket)
+    assert (plans[0, 0, 0].bucket != plans[0, 0, 1].bucket).any()
+    for other in ((0, 0, 1), (0, 1, 0)):
+        assert (plans[0, 0, 0].rows != plans[other].rows).any()
+    again = buckets.train_plan(folds[0], batches, (0, 0, 0), 1)
+    np.testing.assert_array_equal(again.rows, plans[0, 0, 1].rows)
+
+
+@given(LENGTHS, st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_edges_waste_the_least(lengths, number):
+    values = np.unique(lengths)
+    number = min(number, len(values))
+
+    def waste(edges):
+        edges = np.sort(np.array(edges))
+        return (edges[np.searchsorted(edges, lengths)] - lengths).sum()
+
+    tried = [(*some, values[-1]) for some in itertools.combinations(values[:-1], number - 1)]
+    assert waste(best_edges(lengths, number)) == min(map(waste, tried))
+
+
+def test_real_share_counts_padding_and_fillers_but_no_idle_steps():
+    buckets = make_buckets({"audio": np.array([9, 9, 18, 18, 18])}, 2, 2)
+    assert [widths["audio"] for widths in buckets.widths] == [9, 18]
+    plan = buckets.evaluation_plan(np.arange(5), [1, 3])  # one idle step, one filler
+    assert buckets.real_share(plan, "audio") == pytest.approx((9 + 9 + 3 * 18) / (2 * 9 + 4 * 18))

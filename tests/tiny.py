@@ -1,0 +1,113 @@
+"""A dataset and a network so small that a sweep trains in seconds."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxser.data.folds import Protocol, make_folds
+from jaxser.data.plan import make_buckets
+from jaxser.layers.dropout import Dropout
+from jaxser.layers.embedding import WordEmbedding
+from jaxser.layers.pooling import masked_max, masked_mean
+from jaxser.layers.recurrent import Recurrent
+from jaxser.mesh import replica_mesh
+from jaxser.models.mcsan import MCSAN
+from jaxser.optim import Adam
+from jaxser.sweep import Replica, Sweep, grid
+from jaxser.train import Trainer
+from jaxser.types import Dataset, Output, Ragged, Utterance
+
+CLASSES = ("ang", "neu", "sad")
+FEATURES = 6
+
+
+def dataset(number=60, seed=0, sessions=3) -> Dataset:
+    """Utterances of 10 to 40 frames whose level, and whose words, tell the class."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(number) % len(CLASSES)
+    frames, words = rng.integers(10, 41, number), rng.integers(1, 6, number)
+    audio = rng.normal(size=(frames.sum(), FEATURES)) * 2 + np.repeat(label, frames)[:, None] * 3 + 5
+    tokens = 2 + (np.repeat(label, words) + 3 * rng.integers(0, 3, words.sum())) % 9
+    utterances = tuple(
+        Utterance(
+            id=f"utt{n:03}",
+            wav=f"utt{n:03}.wav",
+            label=CLASSES[label[n]],
+            session=f"s{n // 3 % sessions}",
+            speaker=f"s{n // 3 % sessions}{'FM'[n // 9 % 2]}",
+            dialogue=f"d{n // 7}",
+            transcript=f"words {n}",
+        )
+        for n in range(number)
+    )
+    arrays = {
+        "audio": Ragged(audio.astype(np.float32), frames.astype(np.int32)),
+        "words": Ragged(tokens.astype(np.int32), words.astype(np.int32)),
+    }
+    embeddings = rng.normal(size=(12, 5)).astype(np.float32)
+    embeddings[0] = 0
+    return Dataset("tiny", "mcsan", "1", CLASSES, utterances, label.astype(np.int32), arrays, (), embeddings)
+
+
+def model(**fields) -> MCSAN:
+    return MCSAN(
+        **(
+            {
+                "num_classes": 3,
+                "hidden_size": 8,
+                "num_heads": 2,
+                "feed_forward_size": 12,
+                "classifier_size": 10,
+            }
+            | fields
+        )
+    )
+
+
+class Toy(nn.Module):
+    """One of everything that a network has: convolution-free, so that it compiles in a second."""
+
+    num_classes: int
+    hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
+    needs: ClassVar[tuple[str, ...]] = ("audio", "words")
+
+    @nn.compact
+    def __call__(self, batch, hyper, *, train):
+        frames = Recurrent(4, cell="gru", bidirectional=False)(batch.audio, batch.audio_mask)[:, :, 0]
+        words = WordEmbedding(trainable=True)(batch)
+        pooled = jnp.concatenate(
+            [masked_mean(frames, batch.audio_mask), masked_max(words, batch.words_mask)], axis=1
+        )
+        logits = nn.Dense(self.num_classes)(Dropout()(pooled, hyper["dropout_rate"], train=train))
+        return Output(jax.nn.log_softmax(logits), {"fused": logits}, {})
+
+
+def sweep(
+    data: Dataset,
+    *,
+    replicas: tuple[Replica, ...] | None = None,
+    epochs: int = 4,
+    strategy: str = "map",
+    devices: int = 1,
+    patience: int | None = None,
+    hyper: dict[str, float] | None = None,
+    net: nn.Module | None = None,
+) -> Sweep:
+    """Three session folds x two seeds of a toy network, or the given replicas of them."""
+    net = net or Toy(3)
+    folds = make_folds(data, Protocol("session"))
+    buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
+    widths = tuple(tuple(w.items()) for w in buckets.widths)
+    return Sweep(
+        trainer=Trainer(net, Adam(clip_norm=1.0), widths, len(data.classes), epochs, "ua", patience),
+        dataset=data,
+        folds=folds,
+        buckets=buckets,
+        replicas=replicas or grid(3, range(2), {}),
+        hyper=hyper or {"learning_rate": 3e-2, "dropout_rate": 0.1},
+        mesh=replica_mesh(jax.devices()[:devices]),
+        strategy=strategy,
+    )
