@@ -16,7 +16,7 @@ from jaxser.report import papers, plots, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError
 
-HOSTILE = "<script>alert('x')</script> & \"$\\frac\" |*_ --> ]]>"
+HOSTILE = "<script>alert('x')</script> & \"$\\frac$\" |*_ --> ]]>"
 
 
 def page_of(folder, **options):
