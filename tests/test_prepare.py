@@ -192,6 +192,27 @@ def test_grown_corpus_leaves_no_stale_shards(tmp_path):
     assert len(dataset.load(tmp_path / "ravdess").utterances) == 300
 
 
+def test_half_remade_dataset_is_none(tmp_path, monkeypatch):
+    """Old and new shards side by side would be a corpus that never was."""
+    paths = write_ravdess(tmp_path / "release", 200)
+    prepare(tmp_path / "release", tmp_path)
+    for path in paths:
+        soundfile.write(path, noise(0.4, seed=7), RATE)
+
+    def one_shard_only(all_jobs, vocabulary, workers, done):
+        done(all_jobs[0], jobs.make_part(all_jobs[0], vocabulary))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "run_jobs", one_shard_only)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "release", tmp_path)
+    with pytest.raises(UsageError, match="no prepared dataset"):
+        dataset.load(tmp_path / "ravdess")
+    prepare(tmp_path / "release", tmp_path)
+    assert set(dataset.load(tmp_path / "ravdess").arrays["audio"].length) == {41}
+
+
 def glove(path: Path, value: float) -> Path:
     path.write_text(" ".join(["kids", *[str(value)] * 300]) + "\n")
     return path

@@ -181,3 +181,17 @@ def test_tfds_opens_the_folder_and_reads_the_records(tmp_path):
     np.testing.assert_array_equal(example["array_audio"], records(1)[0][1]["audio"])
     assert example["id"] == b"talk_0000"
     assert "tensorflow" not in sys.modules
+
+
+def test_file_gets_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"what was there before")
+
+    def watched():
+        for record in records(2):
+            assert path.read_bytes() == b"what was there before"
+            yield record
+
+    shards.write_shard(path, watched(), SPECS)
+    assert len(list(shards.read_records(path))) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
