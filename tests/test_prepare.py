@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import jobs
+from data_prep import jobs, ravdess
 from data_prep import prepare as preparation
 from jaxser.data import dataset
 from jaxser.types import InputError, Reading, Rejection, UsageError
@@ -386,14 +386,13 @@ def test_dead_worker_is_one_line(monkeypatch):
         jobs.run_jobs([3, 3], None, 2, lambda job, part: None)
 
 
-def test_demo_corpus_is_made_on_the_spot(tmp_path, monkeypatch):
+def test_demo_corpus_is_made_on_the_spot_and_then_used(tmp_path, monkeypatch):
     asked = {}
 
     def make(root, **options):
+        assert not asked, "made twice"
         write_ravdess(root, 3)
         asked.update(options, root=root)
-
-    from data_prep import ravdess
 
     module = SimpleNamespace(make=make, read=ravdess.read)
     monkeypatch.setitem(sys.modules, "data_prep.demo", module)
@@ -403,3 +402,5 @@ def test_demo_corpus_is_made_on_the_spot(tmp_path, monkeypatch):
     assert asked == {"root": tmp_path / "demo_release", "utterances": 3, "seed": 5, "progress": False}
     assert folder == tmp_path / "demo" / "mcsan" / "1.0.0"
     assert len(dataset.load(tmp_path / "demo", "mcsan", corpus="demo").utterances) == 3
+    preparation.prepare("demo", recipe="can", out=tmp_path, workers=1, quiet=True)
+    assert len(dataset.load(tmp_path / "demo", "can").utterances) == 3

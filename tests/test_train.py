@@ -1,0 +1,143 @@
+"""One replica: batches, statistics, optimiser and learning, against numpy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+from jaxser.losses import cross_entropy
+from jaxser.optim import SCHEDULES, Adam
+from jaxser.train import FrameSums, Trainer, class_weights, fold_normalisations, gather, on_host
+from jaxser.types import Batch, Normalisation, Output, UsageError
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny.dataset()
+
+
+def test_gather_takes_rows_normalises_and_masks(data):
+    norm = {"audio": Normalisation(np.arange(6, dtype=np.float32), np.full(6, 2, np.float32))}
+    device = jax.device_put(on_host(data, ("audio", "words")))
+    batch = gather(device, jnp.array([4, 59, 7]), jnp.array([1.0, 1.0, 0.0]), {"audio": 36, "words": 5}, norm)
+    for b, n in enumerate((4, 59)):
+        frames = data.arrays["audio"][n][:36]
+        assert batch.audio_mask[b].sum() == len(frames)
+        np.testing.assert_allclose(batch.audio[b, : len(frames)], (frames - np.arange(6)) / 2, rtol=1e-6)
+        assert not np.asarray(batch.audio[b, len(frames) :]).any()
+        words = data.arrays["words"][n]
+        np.testing.assert_array_equal(batch.words[b, : len(words)], words)
+        assert batch.label[b] == data.label[n]
+    assert not any(np.asarray(x[2]).any() for x in (batch.audio_mask, batch.words_mask, batch.audio))
+
+
+def test_statistics_are_those_of_the_valid_training_frames(data):
+    rows = np.array([3, 11, 42])
+    found = FrameSums.of(data.arrays["audio"]).normalisation(rows)
+    frames = np.concatenate([data.arrays["audio"][n] for n in rows]).astype(np.float64)
+    np.testing.assert_allclose(found.mean, frames.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.std, frames.std(0), rtol=1e-5)
+
+
+def test_a_constant_feature_is_not_divided_by_nothing(data):
+    audio = data.arrays["audio"]
+    flat = dataclasses.replace(audio, values=np.full_like(audio.values, 3.3))
+    found = FrameSums.of(flat).normalisation(np.arange(5))
+    np.testing.assert_array_equal(found.std, np.ones(6))
+
+
+def test_each_utterance_by_itself(data):
+    device = on_host(data, ("audio",), "utterance")
+    start, length = device.arrays["audio"].offset[9], device.arrays["audio"].length[9]
+    own = device.arrays["audio"].values[start : start + length]
+    np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(own.std(0), 1, rtol=1e-4)
+    assert fold_normalisations(data, [np.arange(9)], ("audio",), "utterance") == [{}]
+
+
+def test_statistics_of_neutral_speech(data):
+    rows = np.arange(30)
+    (found,) = fold_normalisations(data, [rows], ("audio", "words"), "train_neutral")
+    expected = FrameSums.of(data.arrays["audio"]).normalisation(rows[data.label[rows] == 1])
+    np.testing.assert_array_equal(found["audio"].mean, expected.mean)
+    assert set(found) == {"audio"}
+    with pytest.raises(UsageError, match="no neutral utterance"):
+        fold_normalisations(data, [np.array([0, 2, 3])], ("audio",), "train_neutral")
+
+
+def test_class_weights_are_inverse_frequencies():
+    np.testing.assert_allclose(class_weights(np.array([0, 0, 0, 2]), 3, True), [4 / 9, 0, 4 / 3])
+    np.testing.assert_array_equal(class_weights(np.array([0, 0]), 2, False), [1, 1])
+
+
+def test_cross_entropy_leaves_fillers_out():
+    logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    batch = Batch(label=jnp.array([0, 2, 1, 1]), weight=jnp.array([1.0, 1.0, 0.0, 1.0]))
+    output = Output(jax.nn.log_softmax(logits), {}, {})
+    weights = np.array([1.0, 2.0, 0.5])
+    each = [
+        -np.log(np.exp(logits[n, c]) / np.exp(logits[n]).sum()) * weights[c]
+        for n, c in ((0, 0), (1, 2), (3, 1))
+    ]
+    assert float(cross_entropy(output, batch, jnp.array(weights, jnp.float32))) == pytest.approx(
+        np.mean(each), rel=1e-5
+    )
+    empty = batch._replace(weight=jnp.zeros(4))
+    assert float(cross_entropy(output, empty, jnp.ones(3))) == 0
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_adam_is_the_published_rule(clip):
+    """Kingma & Ba 2014, algorithm 1, with the global norm clipped and decoupled weight decay."""
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(size=3), "b": rng.normal(size=(2, 2))}
+    grads = [{k: rng.normal(size=v.shape) for k, v in params.items()} for _ in range(3)]
+    hyper = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(0.02)}
+    adam = Adam(clip_norm=clip)
+    found = jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)
+    state = adam.init(found)
+    m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    for t, g in enumerate(grads, 1):
+        found, state = adam.update(
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, found, hyper, jnp.float32(0)
+        )
+        norm = np.sqrt(sum((x**2).sum() for x in g.values()))
+        scale = min(1, clip / norm) if clip else 1
+        for k in params:
+            m[k] = 0.9 * m[k] + 0.1 * g[k] * scale
+            v[k] = 0.999 * v[k] + 0.001 * (g[k] * scale) ** 2
+            step = (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8)
+            params[k] = params[k] - 0.1 * (step + 0.02 * params[k])
+    for k in params:
+        np.testing.assert_allclose(found[k], params[k], rtol=1e-4)
+
+
+def test_schedules_begin_whole():
+    progress = jnp.array([0.0, 0.5, 1.0])
+    np.testing.assert_allclose(SCHEDULES["constant"](progress), [1, 1, 1])
+    np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-7)
+
+
+def test_mcsan_learns_sixteen_utterances_by_heart_with_one_compilation():
+    data = tiny.dataset(16)
+    rng = np.random.default_rng(0)
+    data = dataclasses.replace(data, label=rng.integers(0, 3, 16).astype(np.int32))  # nothing to generalise
+    net = tiny.model(hidden_size=16)
+    trainer = Trainer(net, Adam(clip_norm=1.0), ((("audio", 45), ("words", 5)),), 3, 1)
+    device = jax.device_put(on_host(data, net.needs))
+    norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(16))}
+    hyper = {"learning_rate": np.float32(1e-2), "dropout_rate": np.float32(0)}
+    state = jax.jit(trainer.init)(jax.random.key(0), hyper, norm, np.ones(3, np.float32), device)
+    batch = gather(device, jnp.arange(16), jnp.ones(16), dict(trainer.widths[0]), state.normalisation)
+    step = jax.jit(trainer.step)
+    losses = []
+    for _ in range(60):
+        state, loss = step(state, batch, jnp.float32(0))
+        losses.append(float(loss))
+    assert step._cache_size() == 1
+    assert losses[0] > 0.9
+    assert losses[-1] < 0.05
+    assert int(state.step) == 60
