@@ -354,7 +354,8 @@ def _corpus_root(
     if corpus != "demo":
         raise UsageError(f"--corpus={corpus} needs --root, the folder of its release")
     release = out / f"{name}_release"
-    importlib.import_module(CORPORA["demo"]).make(root=release, **demo, progress=not quiet)
+    if demo or not release.is_dir():  # one that is there is taken as it is, unless the settings are asked for
+        importlib.import_module(CORPORA["demo"]).make(root=release, **demo, progress=not quiet)
     return release
 
 
