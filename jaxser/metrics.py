@@ -61,11 +61,11 @@ def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
     }
 
 
-def _ratio(xp: Any, numerator: AnyArray, denominator: AnyArray) -> AnyArray:
+def _ratio(xp: Any, numerator: Any, denominator: Any) -> Any:
     """NaN where the denominator is 0, without dividing by it (numpy would warn)."""
     some = denominator > 0
     return xp.where(some, numerator / xp.where(some, denominator, 1), xp.nan)
 
 
-def _mean_where(xp: Any, values: AnyArray, chosen: AnyArray) -> AnyArray:
+def _mean_where(xp: Any, values: Any, chosen: Any) -> Any:
     return _ratio(xp, xp.sum(xp.where(chosen, values, 0.0)), xp.sum(chosen.astype(values.dtype)))

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, SupportsFloat, TextIO
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -215,7 +215,7 @@ def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
     )
 
 
-def setting_name(scalars: Mapping[str, float]) -> str:
+def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
     """The name of a point of swept scalars, such as "dropout_rate=0.3 learning_rate=0.001"."""
     return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
@@ -233,8 +233,8 @@ def results(
     utterances: Sequence[Row],
     environment: Mapping[str, Any],
     synthetic: bool = False,
-    best_possible: Mapping[str, Mapping[str, float]] | None = None,
-    settings: Mapping[str, Mapping[str, float]] | None = None,
+    best_possible: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
 ) -> dict[str, Any]:
     """The value of results.json, which `write_json(folder / RESULTS, ...)` writes last of all.
 
@@ -358,7 +358,7 @@ def _too_good(
     summary: Mapping[str, Any], folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
 ) -> list[str]:
     """An alarm where the pooled WA is more than three standard errors above what is possible at all."""
-    if not best_possible or not summary["pooled"]:
+    if not best_possible or "joint" not in best_possible or not summary["pooled"]:
         return []
     best, found = best_possible["joint"]["wa"], summary["pooled"]["wa"]
     tested = len({i for fold in folds for i in fold.test})

@@ -116,12 +116,13 @@ def _protocol(run: Run) -> list[str]:
     name = str(protocol.get("name", "not named"))
     summary = found["summary"]
     sentences = [PROTOCOLS.get(name, f"Protocol: {name}.")]
-    runs = f"{summary['folds']} folds × {summary['seeds']} seeds"
+    runs = f"{_count(summary['folds'], 'fold')} × {_count(summary['seeds'], 'seed')}"
     settings = max(1, len(found["summaries"]))
     more = f" × {settings} settings" if settings > 1 else ""
+    replicas, epochs = _count(len(found["replicas"]), "replica"), _count(found["epochs"], "epoch")
     sentences.append(
-        f"{runs}{more} = {len(found['replicas'])} replicas, of at most {found['epochs']} epochs each. The split seed "
-        f"({run.split_seed}) is fixed; a replica's seed changes initialisation, order and dropout only."
+        f"{runs}{more} = {replicas}, of at most {epochs} each. The split seed ({run.split_seed}) is fixed; a "
+        "replica’s seed changes initialisation, order and dropout only."
     )
     sentences.append(_selection(protocol))
     parts = ("training", "validation", "test")
@@ -184,6 +185,10 @@ def _ceiling(run: Run) -> str:
 def _range(numbers: list[int]) -> str:
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _mean(values: list[float | None]) -> float | None:

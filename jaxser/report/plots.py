@@ -216,7 +216,7 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
     if empty:
         axes.text(column + 0.48, row + 0.48, "–", ha="center", va="center", color=MUTED)
         return
-    colour = ON_ACCENT if share > 0.5 else INK
+    colour = ON_ACCENT if share > 0.5 else INK if count else MUTED
     shown = f"{100 * share:.0f}"
     axes.text(column + 0.48, row + 0.4, shown, ha="center", va="center", color=colour, fontsize=10)
     axes.text(
@@ -237,7 +237,7 @@ def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None
         return
     if std is not None:
         axes.hlines(row, mean - std, mean + std, color=ACCENT, linewidth=2.2)
-    axes.plot([mean], [row], "o", color=ACCENT, markersize=8)
+    axes.plot([mean], [row], "o", color=ACCENT, markersize=8, clip_on=False)
 
 
 def _percent_axis(axes: Axes, label: str) -> None:
