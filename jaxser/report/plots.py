@@ -25,14 +25,15 @@ from jaxser.report import tables
 from jaxser.report.tables import Score, Table
 from jaxser.results import Run
 
-INK, MUTED, LINE, ACCENT, ON_ACCENT, SECOND = (f"#0{n}0{n}0{n}" for n in range(1, 7))
+INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 COLOURS = {
     INK: "ink",
     MUTED: "muted",
     LINE: "line",
     ACCENT: "accent",
-    ON_ACCENT: "on-accent",
     SECOND: "second",
+    CELL: "cell",
+    ON_CELL: "on-cell",
 }
 """Stand-in colours and the CSS variables that they become."""
 
@@ -96,9 +97,7 @@ def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) 
     share = confusion / np.maximum(rows, 1)
     figure, axes = _figure(height=WIDTH * 0.94)
     for (row, column), value in np.ndenumerate(share):
-        axes.add_patch(
-            Rectangle((column, row), 0.96, 0.96, facecolor=ACCENT, alpha=0.05 + 0.85 * float(value))
-        )
+        axes.add_patch(Rectangle((column, row), 0.96, 0.96, facecolor=CELL, alpha=0.04 + 0.96 * float(value)))
         _cell_text(axes, row, column, float(value), int(confusion[row, column]), empty=not rows[row, 0])
     axes.set(xlim=(0, size), ylim=(size, 0), xlabel="predicted", ylabel="true", aspect="equal")
     axes.set_xticks(
@@ -216,7 +215,7 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
     if empty:
         axes.text(column + 0.48, row + 0.48, "–", ha="center", va="center", color=MUTED)
         return
-    colour = ON_ACCENT if share > 0.5 else INK if count else MUTED
+    colour = ON_CELL if share > 0.66 else INK if count else MUTED
     shown = f"{100 * share:.0f}"
     axes.text(column + 0.48, row + 0.4, shown, ha="center", va="center", color=colour, fontsize=10)
     axes.text(
@@ -227,7 +226,6 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
         va="center",
         color=colour,
         fontsize=7,
-        alpha=0.75,
     )
 
 
@@ -241,7 +239,7 @@ def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None
 
 
 def _percent_axis(axes: Axes, label: str) -> None:
-    axes.set(xlim=(0, 1), xlabel=label)
+    axes.set(xlim=(-0.02, 1.02), xlabel=label)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
     axes.grid(axis="x")
     axes.spines[:].set_visible(False)
