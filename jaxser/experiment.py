@@ -20,6 +20,7 @@ from jaxser.data.dataset import CLASSES, SUBSETS
 from jaxser.data.dataset import load as load_dataset
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.plan import make_buckets
+from jaxser.data.shards import MANIFEST
 from jaxser.leaks import FoldIds
 from jaxser.mesh import STRATEGIES, replica_mesh
 from jaxser.models import MODELS
@@ -56,10 +57,9 @@ def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
         InputError: a shard is damaged.
     """
     folder = data_dir / config.dataset
-    if config.dataset == "demo" and not (folder / config.recipe).is_dir():
+    if config.dataset == "demo" and not list(folder.glob(f"{config.recipe}/*/{MANIFEST}")):
         from data_prep.prepare import prepare  # the one place that makes data
 
-        say("making the demo corpus")
         prepare("demo", recipe=config.recipe, out=data_dir)
     dataset = load_dataset(folder, config.recipe, classes=config.classes, subset=config.subset)
     say(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
@@ -105,7 +105,7 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         patience=config.patience or None,
     )
     swept = {name: values for name, values in config.sweep.items() if values}
-    return Sweep(
+    sweep = Sweep(
         trainer=trainer,
         dataset=dataset,
         folds=folds,
@@ -118,6 +118,11 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         balanced=config.class_weights == "balanced",
         normalise=config.normalise,
     )
+    try:
+        sweep.shapes()
+    except ValueError as error:  # a layer's own: heads that do not divide the features, say
+        raise UsageError(f"config.model: {error}") from None
+    return sweep
 
 
 def run(
@@ -146,7 +151,9 @@ def run(
     rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
     results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
     results.write_utterances(folder, rows)
-    say(f"{len(sweep.replicas)} replicas ({len(folds)} folds x {config.seeds} seeds), {config.epochs} epochs")
+    settings = len(sweep.replicas) // (len(folds) * config.seeds)
+    shape = f"{len(folds)} folds x {config.seeds} seeds" + (f" x {settings} settings" if settings > 1 else "")
+    say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
 
     state = sweep.train(folder, say)
     predicted = sweep.predict(state)

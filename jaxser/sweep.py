@@ -88,6 +88,12 @@ class Sweep:
                     progress.show(epoch, told, int((status(state) == RUNNING).sum()))
         return state
 
+    def shapes(self) -> ReplicaState:
+        """A replica's shapes, without computing it. Raises ValueError where the network cannot be built."""
+        key, hyper, normalisation, weights = jax.tree.map(lambda x: x[0], self._beginnings())
+        data = on_host(self.dataset, self.trainer.model.needs)
+        return jax.eval_shape(self.trainer.init, key, hyper, normalisation, weights, data)
+
     def begin(self) -> ReplicaState:
         """All replicas before their first epoch. Initialised one by one: batched orthogonal kernels hang on a CPU."""
         arguments = (*self._beginnings(), self.data)
