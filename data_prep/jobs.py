@@ -17,15 +17,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
-from jaxser.features.audio import read_audio
-from jaxser.features.recipes import RECIPES, Recipe, doubts, extract
+from jaxser.features.audio import read_audio, split_span
+from jaxser.features.recipes import Recipe, doubts, extract
+from jaxser.features.sources import Source
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
 
@@ -40,11 +41,12 @@ class Job:
     root: Path
     directory: Path
     dataset: str
-    recipe: str
+    recipe: Recipe
     index: int
     count: int
     utterances: tuple[Utterance, ...]
     fingerprint: str
+    sources: Mapping[str, Source] = field(default_factory=dict)  # of the arrays that are made elsewhere
 
     @property
     def part(self) -> Path:
@@ -69,6 +71,7 @@ def plan_jobs(
     recipe: Recipe,
     utterances: Sequence[Utterance],
     vocabulary: Vocabulary,
+    sources: Mapping[str, Source],
 ) -> list[Job]:
     """Cut the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
     starts = range(0, len(utterances), UTTERANCES_PER_SHARD)
@@ -77,14 +80,15 @@ def plan_jobs(
     jobs = []
     for index, start in enumerate(starts):
         chosen = tuple(utterances[start : start + UTTERANCES_PER_SHARD])
-        fingerprint = _fingerprint(salt, root, chosen)
-        jobs.append(Job(root, directory, dataset, recipe.name, index, len(starts), chosen, fingerprint))
+        own = {name: source.only([u.id for u in chosen]) for name, source in sources.items()}
+        fingerprint = _fingerprint(salt, root, chosen, own)
+        jobs.append(Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own))
     return jobs
 
 
 def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     """Write a job's shard and then its part file. The same job gives the same bytes."""
-    recipe = RECIPES[job.recipe]
+    recipe = job.recipe
     rejected: list[Rejection] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
@@ -93,15 +97,17 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
         for utterance in job.utterances:
             try:
                 samples, sha256 = read_audio(job.root / utterance.wav)
+                elsewhere = {name: source.read(utterance.id) for name, source in job.sources.items()}
+                arrays = extract(recipe, utterance, samples, vocabulary, elsewhere)
             except InputError as error:
                 reason = str(error).removeprefix(f"{job.root / utterance.wav}: ")
                 rejected.append(Rejection(utterance.id, utterance.wav, reason))
                 continue
-            found = doubts(recipe, utterance, samples)
+            found = doubts(recipe, utterance, samples, elsewhere)
             whole = replace(utterance, sha256=sha256, flags=tuple(dict.fromkeys((*utterance.flags, *found))))
             labels[whole.label] += 1
             flags.update(whole.flags)
-            yield whole, extract(recipe, whole, samples, vocabulary)
+            yield whole, arrays
 
     path = job.directory / shards.shard_name(job.dataset, job.index, job.count)
     shard = shards.write_shard(path, records(), recipe.arrays)
@@ -183,14 +189,17 @@ def _described(recipe: Recipe) -> list[Any]:
     return [recipe.name, recipe.version, arrays, dict(recipe.parameters)]
 
 
-def _fingerprint(salt: str, root: Path, utterances: Iterable[Utterance]) -> str:
-    """A digest of what goes into a shard; the sound files count by size and time of change, as in `make`."""
+def _fingerprint(
+    salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source]
+) -> str:
+    """A digest of what goes into a shard; files count by size and time of change, as in `make`."""
     digest = hashlib.sha256(salt.encode())
     for utterance in utterances:
         try:
-            status = os.stat(root / utterance.wav)
+            status = os.stat(split_span(root / utterance.wav)[0])
             stamp = [status.st_size, status.st_mtime_ns]
         except (OSError, ValueError):
             stamp = []
-        digest.update(json.dumps([asdict(utterance), stamp]).encode())
+        stamps = [[name, source.stamp(utterance.id)] for name, source in sources.items()]
+        digest.update(json.dumps([asdict(utterance), stamp, *stamps]).encode())
     return digest.hexdigest()

@@ -34,14 +34,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from data_prep.jobs import Job, Part, finished_part, plan_jobs, run_jobs
+from data_prep.sources import FILES, open_sources
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
 from jaxser.features import text
-from jaxser.features.recipes import RECIPES, Recipe, tokens
+from jaxser.features.recipes import RECIPES, Recipe, tokens, with_sources
+from jaxser.features.sources import Source
 from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
 
-CORPORA = {"demo": "data_prep.demo", "iemocap": "data_prep.iemocap", "ravdess": "data_prep.ravdess"}
+CORPORA = {
+    "demo": "data_prep.demo",
+    "emodb": "data_prep.emodb",
+    "folder": "data_prep.folder",
+    "iemocap": "data_prep.iemocap",
+    "meld": "data_prep.meld",
+    "ravdess": "data_prep.ravdess",
+}
 """The module of each corpus; it has `read(root) -> Reading`."""
+
+CORPUS_FLAGS = {
+    "meld_twins": ("meld", "twins"),
+    "max_seconds": ("meld", "max_seconds"),
+    "metadata": ("folder", "metadata"),
+}
+"""Flags of single corpora: whose they are, and the argument of its `read`."""
 
 EMBEDDING_SEED = 0
 REJECTED = "rejected.jsonl"
@@ -56,15 +72,19 @@ def prepare(
     *,
     name: str | None = None,
     glove: str | Path | None = None,
+    files: Mapping[str, str | Path] | None = None,
+    resnet: str | Path | None = None,
     workers: int | None = None,
     max_rejected: float = 0.05,
     demo: Mapping[str, Any] | None = None,
+    corpus_options: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Path:
     """Prepare a corpus under a recipe; returns the dataset's folder.
 
     `demo` are the settings of the demo corpus (`utterances`, `mix`, `seed`), which is made in
-    `<out>/<name>_release` where no `root` is given. `max_rejected` is a fraction of the utterances. Raises
+    `<out>/<name>_release` where no `root` is given. `corpus_options` are what only this corpus's `read` takes
+    (`CORPUS_FLAGS`). `max_rejected` is a fraction of the utterances. Raises
     `UsageError` for what cannot be asked, `InputError` for files that cannot be used or written.
     """
     started = time.monotonic()
@@ -73,7 +93,7 @@ def prepare(
     name, out = name or corpus, Path(out)
     try:
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
-        reading = importlib.import_module(CORPORA[corpus]).read(source)
+        reading = importlib.import_module(CORPORA[corpus]).read(source, **corpus_options or {})
         plan = _plan(corpus, reading, source, RECIPES[recipe], name, out)
         with _locked(plan.directory):
             remade = _bring_up_to_date(plan, glove, workers or _cores(), max_rejected, quiet)
@@ -91,8 +111,10 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = vars(_parser().parse_args(argv))
     demo = {key: arguments.pop(key) for key in ("utterances", "mix", "seed")}
     demo = {key: value for key, value in demo.items() if value is not None}
+    flags = {flag: arguments.pop(flag) for flag in CORPUS_FLAGS}
     try:
-        prepare(**arguments, demo=demo)
+        options = _corpus_options(arguments["corpus"], flags)
+        prepare(**arguments, demo=demo, corpus_options=options)
     except UsageError as error:
         _exit(2, str(error))
     except InputError as error:
@@ -359,6 +381,19 @@ def _corpus_root(
     return release
 
 
+def _corpus_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the corpus's `read` by the flags that were given; those of others are wrong usage."""
+    options = {}
+    for flag, value in flags.items():
+        owner, argument = CORPUS_FLAGS[flag]
+        if value is None:
+            continue
+        if corpus != owner:
+            raise UsageError(f"--{flag}: only for --corpus={owner}")
+        options[argument] = value
+    return options
+
+
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Two preparations of one dataset at the same time would delete each other's files."""
@@ -411,6 +446,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--utterances", type=int, help="demo corpus: how many")
     parser.add_argument("--mix", help="demo corpus: which mechanisms, such as tutorial or planted")
     parser.add_argument("--seed", type=int, help="demo corpus: its seed")
+    parser.add_argument("--meld_twins", help="meld: of test clips with two cuts, plain (default) or final")
+    parser.add_argument("--max_seconds", type=float, help="meld: cut clips that last longer by the tables")
+    parser.add_argument("--metadata", help="folder: its table (default: metadata.csv or .jsonl in --root)")
     return parser
 
 

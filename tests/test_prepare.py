@@ -319,7 +319,7 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--corpus=meldd"], "--corpus=meldd: must be one of demo, iemocap, ravdess"),
+        (["--corpus=meldd"], "--corpus=meldd: must be one of demo, emodb"),
         (["--corpus=ravdess", "--root=.", "--recipe=mscan"], "--recipe=mscan: must be one of mcsan, can"),
         (["--corpus=ravdess"], "--corpus=ravdess needs --root"),
         (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: there is no such folder"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,33 +41,43 @@ _BAND_GROUPS = 4  # neighbouring mel bands see a part of the spectrum only: a qu
 def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
     """Samples in [-1, 1], mono, 16 kHz, and the SHA-256 of the file's bytes.
 
-    Channels are averaged and any other rate is resampled by soxr. Raises `InputError` where there is nothing
-    to use.
+    Channels are averaged and any other rate is resampled by soxr. A path that ends in `#t=1.5,3` or `#t=1.5` (seconds,
+    as in W3C media fragments) is that part of the file, which the digest then covers as well. Raises `InputError` where
+    there is nothing to use.
     """
+    file, span = split_span(path)
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        content = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     try:
-        samples = decode_audio(content)
+        samples = decode_audio(content, span)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return samples, hashlib.sha256(content).hexdigest()
+    return samples, hashlib.sha256(content + (repr(span).encode() if span else b"")).hexdigest()
 
 
-def decode_audio(content: bytes) -> Float[np.ndarray, " samples"]:
+Span = tuple[float, float]
+"""Begin and end in seconds; the end may be infinite."""
+
+_SPAN = re.compile(r"(.+)#t=([0-9]+(?:\.[0-9]+)?)(?:,([0-9]+(?:\.[0-9]+)?))?", re.ASCII | re.DOTALL)
+
+
+def split_span(path: str | Path) -> tuple[Path, Span | None]:
+    """The file of a path, and the part of it that is meant."""
+    parts = _SPAN.fullmatch(str(path))
+    if parts is None:
+        return Path(path), None
+    return Path(parts[1]), (float(parts[2]), float(parts[3] or "inf"))
+
+
+def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, " samples"]:
     """The samples of a sound file's bytes, as `read_audio` gives them; `InputError` says what is wrong."""
     if not content:
         raise InputError("the file is empty")
-    _refuse_cut_wav(content)
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            frames, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"not a sound file that can be read ({_one_line(error)})") from None
-    if len(samples) < frames:
-        raise InputError(f"truncated: {len(samples)} of {frames} samples are there")
+    samples, rate = _decode_video(content) if _is_video(content) else _decode_sound(content)
+    if span:
+        samples = samples[_rows(span, rate, len(samples))]
     if not np.isfinite(samples).all():
         raise InputError("NaN or infinite samples")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
@@ -209,6 +220,64 @@ def _hertz_to_mel(hertz: float) -> float:
 def _mel_to_hertz(mels: np.ndarray) -> np.ndarray:
     above = mels - _BREAK_HERTZ / _HERTZ_PER_MEL
     return np.where(above < 0, mels * _HERTZ_PER_MEL, _BREAK_HERTZ * np.exp(_LOG_STEP * above))
+
+
+def _decode_sound(content: bytes) -> tuple[Float[np.ndarray, "samples channels"], int]:
+    _refuse_cut_wav(content)
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            frames, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise InputError(f"not a sound file that can be read ({_one_line(error)})") from None
+    if len(samples) < frames:
+        raise InputError(f"truncated: {len(samples)} of {frames} samples are there")
+    return samples, rate
+
+
+def _is_video(content: bytes) -> bool:
+    """MP4 and its relatives, Matroska and WebM, AVI."""
+    return (
+        content[4:8] == b"ftyp"
+        or content[:4] == b"\x1a\x45\xdf\xa3"
+        or (content[:4] == b"RIFF" and content[8:12] == b"AVI ")
+    )
+
+
+def _decode_video(content: bytes) -> tuple[Float[np.ndarray, "samples channels"], int]:
+    """The first sound track of a video."""
+    try:
+        import av
+    except ImportError:
+        raise InputError("the sound of a video needs PyAV: pip install 'jaxser[video]'") from None
+    try:
+        with av.open(io.BytesIO(content), metadata_errors="ignore") as video:
+            if not video.streams.audio:
+                raise InputError("a video without sound")
+            track = video.streams.audio[0]
+            resampler = av.AudioResampler(format="fltp")  # layout and rate as they are
+            frames = [part for frame in video.decode(track) for part in resampler.resample(frame)]
+            expected = float(track.duration * track.time_base) if track.duration and track.time_base else 0.0
+    except (av.FFmpegError, ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"not a video that can be read ({_one_line(error)})") from None
+    if not frames:
+        raise InputError("a video whose sound track is empty")
+    samples, rate = np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T, frames[0].sample_rate
+    if len(samples) < _WHOLE * expected * rate:
+        raise InputError(f"truncated: {len(samples) / rate:.1f} of {expected:.1f} s of sound are there")
+    return samples, rate
+
+
+_WHOLE = 0.9  # of the length that a video states, which includes its encoder's padding
+
+
+def _rows(span: Span, rate: int, count: int) -> slice:
+    start, end = (min(round(min(time, 1e9) * rate), count) for time in span)
+    if start >= end:
+        raise InputError(f"{span[0]:g} to {span[1]:g} s is no part of it: it lasts {count / rate:.2f} s")
+    return slice(start, end)
 
 
 def _refuse_cut_wav(content: bytes) -> None:
