@@ -35,7 +35,10 @@ def table(*rows: list[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def write_release(root: Path, train=(row(0, 0),), dev=(row(0, 0),), test=(row(0, 0),)) -> Path:
+ROW = row(0, 0)
+
+
+def write_release(root: Path, train=(ROW,), dev=(ROW,), test=(ROW,)) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for split, rows in (("train", train), ("dev", dev), ("test", test)):
         content = rows if isinstance(rows, bytes) else table(*rows)
@@ -227,14 +230,15 @@ def test_options_out_of_range(tmp_path):
 def test_tables_without_clips_are_read_and_their_rows_rejected_one_by_one(tmp_path):
     root = write_release(tmp_path / "release")
     assert len(meld.read(root).utterances) == 3
-    with pytest.raises(InputError, match="3 of 3 utterances are rejected, .*cannot be read"):
+    with pytest.raises(InputError, match=r"3 of 3 utterances are rejected, .*cannot be read"):
         preparation.prepare("meld", root, "mcsan", tmp_path, workers=1, quiet=True)
 
 
 def test_sound_of_a_video_is_the_sound_that_went_in(tmp_path):
     samples, _ = read_audio(write_clip(tmp_path / "a.mp4", sine(1.0)))
-    spectrum = np.abs(np.fft.rfft(samples[:16_000] * np.hanning(len(samples[:16_000]))))
-    assert 440 == pytest.approx(np.argmax(spectrum) * RATE / len(samples[:16_000]), abs=2)
+    second = samples[:RATE]
+    loudest = np.argmax(np.abs(np.fft.rfft(second * np.hanning(len(second)))))
+    assert loudest * RATE / len(second) == pytest.approx(440, abs=2)
     assert len(samples) == pytest.approx(16_000, abs=2_100)  # the encoder pads by up to two blocks
     assert np.abs(samples[2_000:14_000]).max() == pytest.approx(0.5, abs=0.05)
 
@@ -253,7 +257,7 @@ def test_videos_that_cannot_be_used_say_why(tmp_path):
     for number, content in enumerate((whole[: len(whole) // 2], whole[:40], whole[:12] + b"\xff" * 500)):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(content)
-        with pytest.raises(InputError, match="not a video that can be read|truncated") as caught:
+        with pytest.raises(InputError, match=r"not a video that can be read|truncated") as caught:
             read_audio(path)
         assert "\n" not in str(caught.value)
 
@@ -275,7 +279,7 @@ def test_part_of_a_file(tmp_path):
     assert digest != of_part
     assert len(read_audio(f"{tmp_path / 'a.wav'}#t=1")[0]) == 16_000
     assert len(read_audio(f"{tmp_path / 'a.wav'}#t=1,9")[0]) == 16_000
-    with pytest.raises(InputError, match="2 to 3 s is no part of it: it lasts 2.00 s"):
+    with pytest.raises(InputError, match=r"2 to 3 s is no part of it: it lasts 2\.00 s"):
         read_audio(f"{tmp_path / 'a.wav'}#t=2,3")
     assert split_span("a#1.wav") == (Path("a#1.wav"), None)
 
@@ -288,10 +292,12 @@ def test_no_bytes_make_a_traceback(tmp_path_factory, content, head):
     try:
         reading = meld.read(root)
     except InputError as error:
-        assert "\n" not in str(error)
+        reading, message = None, str(error)
+    if reading is None:
+        assert "\n" not in message
     else:
-        for rejection in reading.rejected:
-            assert rejection.reason
+        assert all(rejection.reason for rejection in reading.rejected)
+        assert len(reading.utterances) >= 2
 
 
 @pytest.mark.real
