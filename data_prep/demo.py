@@ -42,6 +42,7 @@ from data_prep.demo_plan import (
 from data_prep.demo_release import Spoken, noise_token, some_without_alignment, wav_path, write_dialogue
 from data_prep.demo_speech import Speaker
 from data_prep.demo_truth import CLASSES, MIXES, Truth
+from data_prep.demo_video import FOLDER, MARKER, write_video
 from jaxser.types import InputError, Reading, UsageError
 
 FORMAT = 1  # of the corpus: a higher number makes other bytes from the same settings
@@ -98,6 +99,16 @@ def read(root: Path) -> Reading:
     facts = _load(root / "demo.json")
     facts["bayes"] = _load(root / "bayes.json")
     return replace(iemocap.read(root), expected={}, facts={"synthetic": True, **facts})
+
+
+def video(root: Path, *, make: bool) -> Path | None:
+    """The folder of the corpus's synthetic video features; where there is none it is made, or None."""
+    if not make and not (root / FOLDER / MARKER).is_file():
+        return None
+    try:
+        return write_video(root)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{root}: the demo corpus gets no video features: {error}") from error
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -285,9 +296,11 @@ def _save(path: Path, content: dict[str, Any]) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     options = vars(_parser().parse_args(arguments))
-    root = Path(options.pop("out"))
+    root, with_video = Path(options.pop("out")), options.pop("video")
     try:
         made = make(root, **options)
+        if with_video:
+            video(root, make=True)
     except UsageError as error:
         print(f"data_prep.demo: {error}", file=sys.stderr)
         return 2
@@ -322,6 +335,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gender_gap", action="store_true", help="half of the men's cues are missing")
     parser.add_argument("--speaker_prior", action="store_true", help="speakers with emotions of their own")
     parser.add_argument("--duplicates", action="store_true", help="byte-identical copies across sessions")
+    parser.add_argument("--video", action="store_true", help="synthetic video features beside the speech")
     parser.add_argument("--processes", type=int, default=None, help="speakers at a time (default: all cores)")
     return parser
 

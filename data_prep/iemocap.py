@@ -7,12 +7,13 @@ cannot be used gets a line that says why. No input raises anything but `InputErr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import soundfile
 
+from jaxser.features.video import Clip
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
 EXPECTED = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
@@ -61,6 +62,26 @@ def read(root: Path) -> Reading:
             f"Session1/sentences/wav/DIALOGUE/UTTERANCE.wav and Session1/dialog/EmoEvaluation/DIALOGUE.txt"
         )
     return Reading(tuple(utterances), tuple(release.rejected), EXPECTED)
+
+
+def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
+    """Where the utterances are seen: their time in their dialogue's avi, and their speaker's half of it.
+
+    The wearer of the markers, whose letter ends the dialogue's session name (`Ses01F`), sits on the left.
+    """
+    root = Path(root)
+    times: dict[str, tuple[float, float]] = {}
+    for path in sorted(root.glob("Session*/dialog/EmoEvaluation/Ses*.txt")):
+        for line in path.read_text(encoding="latin-1").splitlines():
+            if match := LABEL.fullmatch(line):
+                times.setdefault(match[3], (float(match[1]), float(match[2])))
+    found = {}
+    for utterance in utterances:
+        video = f"Session{int(utterance.session[3:])}/dialog/avi/DivX/{utterance.dialogue}.avi"
+        if utterance.id in times and (root / video).is_file():
+            half = "left" if utterance.dialogue[5] == utterance.gender else "right"
+            found[utterance.id] = Clip(video, *times[utterance.id], half)
+    return found
 
 
 def _sessions(root: Path) -> list[Path]:

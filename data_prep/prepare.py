@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -84,8 +85,10 @@ def prepare(
 
     `demo` are the settings of the demo corpus (`utterances`, `mix`, `seed`), which is made in
     `<out>/<name>_release` where no `root` is given. `corpus_options` are what only this corpus's `read` takes
-    (`CORPUS_FLAGS`). `max_rejected` is a fraction of the utterances. Raises
-    `UsageError` for what cannot be asked, `InputError` for files that cannot be used or written.
+    (`CORPUS_FLAGS`). `files` are folders or HDF5 files of arrays made elsewhere, by flag (`frames`, `video`,
+    `prosody`); `resnet` is an ONNX network that makes `video` of the corpus's own videos. `max_rejected` is a
+    fraction of the utterances. Raises `UsageError` for what cannot be asked, `InputError` for files that cannot
+    be used or written.
     """
     started = time.monotonic()
     console = Console(quiet=quiet, markup=False, highlight=False, soft_wrap=True)
@@ -93,8 +96,11 @@ def prepare(
     name, out = name or corpus, Path(out)
     try:
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
-        reading = importlib.import_module(CORPORA[corpus]).read(source, **corpus_options or {})
-        plan = _plan(corpus, reading, source, RECIPES[recipe], name, out)
+        module = importlib.import_module(CORPORA[corpus])
+        reading = module.read(source, **corpus_options or {})
+        paths = {**_own_files(module, source, recipe, is_own=root is None, resnet=resnet), **(files or {})}
+        sources = open_sources(RECIPES[recipe], module, source, reading.utterances, paths, resnet)
+        plan = _plan(corpus, reading, source, with_sources(RECIPES[recipe], sources), name, out, sources)
         with _locked(plan.directory):
             remade = _bring_up_to_date(plan, glove, workers or _cores(), max_rejected, quiet)
     except OSError as error:
@@ -111,10 +117,11 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = vars(_parser().parse_args(argv))
     demo = {key: arguments.pop(key) for key in ("utterances", "mix", "seed")}
     demo = {key: value for key, value in demo.items() if value is not None}
+    files = {flag: path for flag in FILES if (path := arguments.pop(flag)) is not None}
     flags = {flag: arguments.pop(flag) for flag in CORPUS_FLAGS}
     try:
         options = _corpus_options(arguments["corpus"], flags)
-        prepare(**arguments, demo=demo, corpus_options=options)
+        prepare(**arguments, files=files, demo=demo, corpus_options=options)
     except UsageError as error:
         _exit(2, str(error))
     except InputError as error:
@@ -138,7 +145,15 @@ class Plan:
     jobs: tuple[Job, ...]
 
 
-def _plan(corpus: str, reading: Reading, root: Path, recipe: Recipe, name: str, out: Path) -> Plan:
+def _plan(
+    corpus: str,
+    reading: Reading,
+    root: Path,
+    recipe: Recipe,
+    name: str,
+    out: Path,
+    sources: Mapping[str, Source],
+) -> Plan:
     chosen: dict[str, Utterance] = {}
     rejected = list(reading.rejected)
     for utterance in reading.utterances:
@@ -153,7 +168,7 @@ def _plan(corpus: str, reading: Reading, root: Path, recipe: Recipe, name: str, 
     directory = out / name / recipe.name / recipe.version
     utterances = [chosen[key] for key in sorted(chosen)]
     vocabulary = text.build_vocabulary(tokens(recipe, utterance) for utterance in utterances)
-    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary)
+    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources)
     return Plan(corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs))
 
 
@@ -394,6 +409,16 @@ def _corpus_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _own_files(
+    module: ModuleType, root: Path, recipe: str, *, is_own: bool, resnet: str | Path | None
+) -> dict[str, Path]:
+    """Arrays that a corpus brings along: the demo's video, which is made if need be where the demo is our own."""
+    if "video" not in RECIPES[recipe].elsewhere or resnet or not hasattr(module, "video"):
+        return {}
+    folder = module.video(root, make=is_own)
+    return {"video": folder} if folder else {}
+
+
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Two preparations of one dataset at the same time would delete each other's files."""
@@ -441,6 +466,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", default="data", help="the folder of prepared datasets (default: data)")
     parser.add_argument("--name", help="the dataset's name (default: the corpus's)")
     parser.add_argument("--glove", help="a GloVe text file, such as glove.840B.300d.txt")
+    parser.add_argument("--frames", help="recipe frames: a folder of <id>.npy files, or an HDF5 file")
+    parser.add_argument("--video", help="recipe self_cross: a folder of <id>.npy files, or an HDF5 file")
+    parser.add_argument("--resnet", help="recipe self_cross: an ONNX network that makes video features")
+    parser.add_argument("--prosody", help="recipe self_cross: a folder of <id>.npy files, or an HDF5 file")
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--max_rejected", type=float, default=0.05, help="fraction, default 0.05")
     parser.add_argument("--utterances", type=int, help="demo corpus: how many")

@@ -1,6 +1,7 @@
-"""Waveforms and their mel-frequency cepstra: one front end for all recipes.
+"""Waveforms, their log-mel spectra and mel-frequency cepstra: one front end for all recipes with MFCC.
 
-16 kHz, Hamming windows of 25 ms every 10 ms, 512-point FFT, 40 mel bands, no pre-emphasis. The reference is
+16 kHz, Hamming windows of 25 ms every 10 ms, 512-point FFT, 40 mel bands, no pre-emphasis; log-mel spectra may
+have another window or FFT. The reference is
 `librosa.feature.mfcc` with its own defaults for the rest: zeros at the edges so that frames are centred,
 Slaney's mel scale, decibels with a floor of 80 dB below the loudest band *of the signal*, orthonormal DCT-II.
 Here the same is computed for many signals at once in float32, and without importing librosa, which costs each
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -33,6 +36,7 @@ N_FFT = 512
 N_MELS = 40
 TOP_DB = 80.0
 AMIN = 1e-10  # librosa's smallest power
+DELTA_WIDTH = 9  # frames
 
 _BLOCK = 192  # frames whose windows and spectra fit together in a core's own cache
 _BAND_GROUPS = 4  # neighbouring mel bands see a part of the spectrum only: a quarter of the products
@@ -93,10 +97,24 @@ def num_frames(num_samples: int) -> int:
     return 1 + num_samples // HOP
 
 
-def log_mel(signals: Sequence[Float[np.ndarray, " _samples"]]) -> list[Float[np.ndarray, "_frames bands"]]:
+class FrontEnd(NamedTuple):
+    """How frames of 25 ms become spectra."""
+
+    window: str = "hamming"  # or "hann"
+    n_fft: int = N_FFT
+
+
+STANDARD = FrontEnd()
+LIBROSA = FrontEnd(window="hann", n_fft=WINDOW)
+"""librosa's own window, and an FFT as long as the window (He et al. 2021 name librosa and no window)."""
+
+
+def log_mel(
+    signals: Sequence[Float[np.ndarray, " _samples"]], front_end: FrontEnd = STANDARD
+) -> list[Float[np.ndarray, "_frames bands"]]:
     """Mel bands of each signal in dB over its own floor: librosa's `power_to_db(melspectrogram(y))`."""
     layout = _Layout.of(signals)
-    return layout.split(_floored_decibels(layout))
+    return layout.split(_floored_decibels(layout, front_end))
 
 
 def mfcc(
@@ -104,14 +122,38 @@ def mfcc(
 ) -> list[Float[np.ndarray, "_frames coefficients"]]:
     """40 cepstral coefficients of each frame of each signal, each signal as if it were alone."""
     layout = _Layout.of(signals)
-    return layout.split(_floored_decibels(layout) @ _dct_matrix())
+    return layout.split(_floored_decibels(layout, STANDARD) @ _dct_matrix())
+
+
+def deltas(
+    frames: Float[np.ndarray, "frames coefficients"], order: int = 1
+) -> Float[np.ndarray, "frames coefficients"]:
+    """Slope (order 1) or curvature (order 2) of each coefficient over nine frames: `librosa.feature.delta`.
+
+    A polynomial of that order is fitted to nine frames (Savitzky-Golay); its derivative of that order is the same
+    everywhere, so the first and last four frames have that of the first and last nine. A signal of fewer frames
+    is continued by its own first and last one: librosa's `mode="nearest"`, since its default refuses it.
+    """
+    half = DELTA_WIDTH // 2
+    is_short = len(frames) < DELTA_WIDTH
+    padded = np.pad(frames, ((half, half), (0, 0)), mode="edge") if is_short else frames
+    windows = np.lib.stride_tricks.sliding_window_view(padded, DELTA_WIDTH, axis=0)  # [T - 8, D, 9]
+    inner = windows @ _leading_coefficient(order)
+    return inner if is_short else np.pad(inner, ((half, half), (0, 0)), mode="edge")
 
 
 @lru_cache
-def mel_matrix() -> Float[np.ndarray, "bins bands"]:
+def _leading_coefficient(order: int) -> Float[np.ndarray, " width"]:
+    """Weights that take nine frames to the `order`-th derivative of the polynomial of that order through them."""
+    powers = (np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2)[:, None] ** np.arange(order + 1)
+    return (math.factorial(order) * np.linalg.pinv(powers)[order]).astype(np.float32)
+
+
+@lru_cache
+def mel_matrix(n_fft: int = N_FFT) -> Float[np.ndarray, "bins bands"]:
     """Slaney's triangles on 0 to 8 kHz, each of unit area: `librosa.filters.mel` transposed."""
     hertz = _mel_to_hertz(np.linspace(0.0, _hertz_to_mel(SAMPLE_RATE / 2), N_MELS + 2))
-    ramps = hertz[:, None] - np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
+    ramps = hertz[:, None] - np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)
     width = np.diff(hertz)[:, None]
     triangles = np.maximum(0, np.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:]))
     triangles *= 2.0 / (hertz[2:] - hertz[:-2])[:, None]
@@ -152,9 +194,9 @@ class _Layout:
         return [rows[start : start + count] for start, count in zip(self.first, self.count, strict=True)]
 
 
-def _floored_decibels(layout: _Layout) -> Float[np.ndarray, "frames bands"]:
+def _floored_decibels(layout: _Layout, front_end: FrontEnd) -> Float[np.ndarray, "frames bands"]:
     """Mel bands of all frames, none lower than 80 dB under its signal's peak."""
-    decibels = _band_decibels(layout.frames)
+    decibels = _band_decibels(layout.frames, front_end)
     if layout.first:
         spans = zip(layout.first, layout.count, strict=True)
         borders = [border for first, count in spans for border in (first, first + count)]
@@ -165,17 +207,19 @@ def _floored_decibels(layout: _Layout) -> Float[np.ndarray, "frames bands"]:
     return decibels
 
 
-def _band_decibels(frames: Float[np.ndarray, "frames 400"]) -> Float[np.ndarray, "frames bands"]:
+def _band_decibels(
+    frames: Float[np.ndarray, "frames 400"], front_end: FrontEnd
+) -> Float[np.ndarray, "frames bands"]:
     """Decibels before the floor."""
     power = np.empty((len(frames), N_MELS), np.float32)
-    windows = np.zeros((min(len(frames), _BLOCK), N_FFT), np.float32)
-    margin = (N_FFT - WINDOW) // 2
+    windows = np.zeros((min(len(frames), _BLOCK), front_end.n_fft), np.float32)
+    shape, margin = _window(front_end.window), (front_end.n_fft - WINDOW) // 2
     for start in range(0, len(frames), _BLOCK):
         block = frames[start : start + _BLOCK]
-        np.multiply(block, _hamming(), out=windows[: len(block), margin : margin + WINDOW])
+        np.multiply(block, shape, out=windows[: len(block), margin : margin + WINDOW])
         spectrum = fft.rfft(windows[: len(block)], axis=1).view(np.float32)
         np.square(spectrum, out=spectrum)
-        for part, bands, weights in _band_groups():
+        for part, bands, weights in _band_groups(front_end.n_fft):
             np.matmul(spectrum[:, part], weights, out=power[start : start + len(block), bands])
     np.maximum(power, np.float32(AMIN), out=power)
     np.log(power, out=power)  # numpy's log of float32 is vectorised, its log10 is not
@@ -184,21 +228,22 @@ def _band_decibels(frames: Float[np.ndarray, "frames 400"]) -> Float[np.ndarray,
 
 
 @lru_cache
-def _band_groups() -> tuple[tuple[slice, slice, np.ndarray], ...]:
+def _band_groups(n_fft: int) -> tuple[tuple[slice, slice, np.ndarray], ...]:
     """Which columns of a squared spectrum, (re², im²) interleaved, make which bands, and by which weights."""
     groups = []
     for bands in np.array_split(np.arange(N_MELS), _BAND_GROUPS):
-        bins = np.flatnonzero(mel_matrix()[:, bands].any(axis=1))
+        bins = np.flatnonzero(mel_matrix(n_fft)[:, bands].any(axis=1))
         first, last = int(bins[0]), int(bins[-1]) + 1
-        weights = np.repeat(mel_matrix()[first:last, bands], 2, axis=0)
+        weights = np.repeat(mel_matrix(n_fft)[first:last, bands], 2, axis=0)
         groups.append((slice(2 * first, 2 * last), slice(int(bands[0]), int(bands[-1]) + 1), weights))
     return tuple(groups)
 
 
 @lru_cache
-def _hamming() -> Float[np.ndarray, " window"]:
+def _window(name: str) -> Float[np.ndarray, " window"]:
     phase = 2 * np.pi * np.arange(WINDOW) / WINDOW  # periodic, as for any spectral analysis
-    return (0.54 - 0.46 * np.cos(phase)).astype(np.float32)
+    level = {"hamming": 0.54, "hann": 0.5}[name]
+    return (level - (1 - level) * np.cos(phase)).astype(np.float32)
 
 
 @lru_cache
