@@ -65,7 +65,7 @@ def load(
         utterances=tuple(utterances),
         label=np.array([names.index(mapping[u.label]) for u in utterances], dtype=np.int32),
         arrays=arrays,
-        vocabulary=_read_vocabulary(folder),
+        vocabulary=read_vocabulary(folder),
         embeddings=_read_embeddings(folder),
         left_out=dict(sorted(left_out.items())),
         manifest=manifest,
@@ -194,7 +194,7 @@ def _records(
             )
 
 
-def _read_vocabulary(folder: Path) -> tuple[str, ...]:
+def read_vocabulary(folder: Path) -> tuple[str, ...]:
     path = folder / VOCABULARY
     if not path.exists():
         return ()

@@ -158,7 +158,7 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
     described = {name: dict(source.described) for name, source in sources.items()}
     return replace(
         recipe,
-        arrays={**specs, **recipe.arrays},
+        arrays={**recipe.arrays, **specs},
         parameters={**recipe.parameters, "sources": described},
     )
 
