@@ -138,8 +138,10 @@ def _command(directory: Path, candidates: Sequence[Path], recipe: str | None, co
         corpus = read_manifest(candidates[0])["corpus"] if candidates else name
     root = "" if corpus == "demo" else " --root=FOLDER"
     named = "" if name == corpus else f" --name={name}"
+    frames = " --frames=FOLDER" if recipe == "frames" else ""
     return (
-        f"python -m data_prep.prepare --corpus={corpus}{root} --recipe={recipe or 'mcsan'} --out={out}{named}"
+        f"python -m data_prep.prepare --corpus={corpus}{root} --recipe={recipe or 'mcsan'} "
+        f"--out={out}{named}{frames}"
     )
 
 
