@@ -95,6 +95,8 @@ def prepare(
     _check(corpus, recipe, name, glove, workers, max_rejected)
     name, out = name or corpus, Path(out)
     try:
+        if root is None and (table := (corpus_options or {}).get("metadata")):
+            root = Path(table).parent  # and `read` says whether the table is there
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
         module = importlib.import_module(CORPORA[corpus])
         reading = module.read(source, **corpus_options or {})

@@ -296,7 +296,7 @@ def _decode_video(content: bytes) -> tuple[Float[np.ndarray, "samples channels"]
     except ImportError:
         raise InputError("the sound of a video needs PyAV: pip install 'jaxser[video]'") from None
     try:
-        with av.open(io.BytesIO(content), metadata_errors="ignore") as video:
+        with av.open(io.BytesIO(content), "r", metadata_errors="ignore") as video:
             if not video.streams.audio:
                 raise InputError("a video without sound")
             track = video.streams.audio[0]
