@@ -84,6 +84,8 @@ def open_arrays(path: str | Path, identities: Iterable[str], flag: str) -> Array
             return ArrayFiles(path, _read(path, identity).shape[1])
         except InputError as error:
             first = first or str(error)
+    if not first:
+        return ArrayFiles(path, 0)  # no utterances: preparation has its own words for that
     raise InputError(f"--{flag}={path}: no array of any utterance is there; the first: {first}")
 
 
@@ -119,12 +121,8 @@ def _read(path: Path, identity: str) -> Float[np.ndarray, "rows width"]:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    """Mapped, so that a header which promises more than the file holds is an error and not so much memory."""
-    found = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise ValueError("an archive of arrays, not one")
-    return found
+    """Mapped: a header that promises more than the file holds is an error, not so much memory; no pickles."""
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _read_hdf5(path: Path, identity: str) -> np.ndarray:
