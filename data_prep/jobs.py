@@ -19,19 +19,44 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
 from jaxser.features.audio import read_audio, split_span
-from jaxser.features.recipes import Recipe, doubts, extract
+from jaxser.features.recipes import ArraySpec, Recipe, doubts, extract
 from jaxser.features.sources import Source
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
 
 UTTERANCES_PER_SHARD = 128
 _RECORD_FORMAT = 1
+
+
+class Ready(Protocol):
+    """Features that a corpus brings in the place of sound; it goes to worker processes, so it holds no open file."""
+
+    @property
+    def recipe(self) -> str:
+        """The recipe whose place they take."""
+
+    @property
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        """What there is of an utterance."""
+
+    def vocabulary(self) -> Vocabulary:
+        """The words whose ids the array `words` has."""
+
+    def embeddings(self) -> np.ndarray:
+        """The vectors of these words, [V, E]."""
+
+    def read(self, utterance: Utterance) -> tuple[Utterance, shards.Arrays]:
+        """The utterance with its flags and digest, and its arrays; `InputError` says why there are none."""
+
+    def stamp(self, identity: str) -> list[Any]:
+        """What changes when the features of an utterance change, as JSON has it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,7 @@ class Job:
     utterances: tuple[Utterance, ...]
     fingerprint: str
     sources: Mapping[str, Source] = field(default_factory=dict)  # of the arrays that are made elsewhere
+    ready: Ready | None = None
 
     @property
     def part(self) -> Path:
@@ -72,6 +98,7 @@ def plan_jobs(
     utterances: Sequence[Utterance],
     vocabulary: Vocabulary,
     sources: Mapping[str, Source],
+    ready: Ready | None = None,
 ) -> list[Job]:
     """Cut the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
     starts = range(0, len(utterances), UTTERANCES_PER_SHARD)
@@ -81,14 +108,15 @@ def plan_jobs(
     for index, start in enumerate(starts):
         chosen = tuple(utterances[start : start + UTTERANCES_PER_SHARD])
         own = {name: source.only([u.id for u in chosen]) for name, source in sources.items()}
-        fingerprint = _fingerprint(salt, root, chosen, own)
-        jobs.append(Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own))
+        fingerprint = _fingerprint(salt, root, chosen, {**own, **({"ready": ready} if ready else {})})
+        jobs.append(
+            Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own, ready)
+        )
     return jobs
 
 
 def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     """Write a job's shard and then its part file. The same job gives the same bytes."""
-    recipe = job.recipe
     rejected: list[Rejection] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
@@ -96,26 +124,31 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     def records() -> Iterator[tuple[Utterance, shards.Arrays]]:
         for utterance in job.utterances:
             try:
-                samples, sha256 = read_audio(job.root / utterance.wav)
-                elsewhere = {name: source.read(utterance.id) for name, source in job.sources.items()}
-                arrays = extract(recipe, utterance, samples, vocabulary, elsewhere)
+                whole, arrays = job.ready.read(utterance) if job.ready else _heard(job, utterance, vocabulary)
             except InputError as error:
                 reason = str(error).removeprefix(f"{job.root / utterance.wav}: ")
                 rejected.append(Rejection(utterance.id, utterance.wav, reason))
                 continue
-            found = doubts(recipe, utterance, samples, elsewhere)
-            whole = replace(utterance, sha256=sha256, flags=tuple(dict.fromkeys((*utterance.flags, *found))))
             labels[whole.label] += 1
             flags.update(whole.flags)
             yield whole, arrays
 
     path = job.directory / shards.shard_name(job.dataset, job.index, job.count)
-    shard = shards.write_shard(path, records(), recipe.arrays)
+    shard = shards.write_shard(path, records(), job.recipe.arrays)
     part = Part(
         job.fingerprint, shard, dict(sorted(labels.items())), dict(sorted(flags.items())), tuple(rejected)
     )
     shards.write_json(job.part, asdict(part))
     return part
+
+
+def _heard(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
+    """The utterance with its flags and digest, and its arrays, from its sound and what was made elsewhere."""
+    samples, sha256 = read_audio(job.root / utterance.wav)
+    elsewhere = {name: source.read(utterance.id) for name, source in job.sources.items()}
+    arrays = extract(job.recipe, utterance, samples, vocabulary, elsewhere)
+    found = doubts(job.recipe, utterance, samples, elsewhere)
+    return replace(utterance, sha256=sha256, flags=tuple(dict.fromkeys((*utterance.flags, *found)))), arrays
 
 
 def finished_part(job: Job) -> Part | None:
@@ -190,7 +223,7 @@ def _described(recipe: Recipe) -> list[Any]:
 
 
 def _fingerprint(
-    salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source]
+    salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source | Ready]
 ) -> str:
     """A digest of what goes into a shard; files count by size and time of change, as in `make`."""
     digest = hashlib.sha256(salt.encode())

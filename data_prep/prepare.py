@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data_prep.jobs import Job, Part, finished_part, plan_jobs, run_jobs
+from data_prep.jobs import Job, Part, Ready, finished_part, plan_jobs, run_jobs
 from data_prep.sources import FILES, open_sources
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
@@ -50,8 +50,9 @@ CORPORA = {
     "iemocap": "data_prep.iemocap",
     "meld": "data_prep.meld",
     "ravdess": "data_prep.ravdess",
+    "yoon": "data_prep.yoon",
 }
-"""The module of each corpus; it has `read(root) -> Reading`."""
+"""The module of each corpus; it has `read(root) -> Reading`, and `ready(root)` where it brings its own features."""
 
 CORPUS_FLAGS = {
     "meld_twins": ("meld", "twins"),
@@ -61,6 +62,7 @@ CORPUS_FLAGS = {
 """Flags of single corpora: whose they are, and the argument of its `read`."""
 
 EMBEDDING_SEED = 0
+FOLDS = "folds.json"
 REJECTED = "rejected.jsonl"
 TFDS_FILES = ("dataset_info.json", "features.json")
 
@@ -102,7 +104,9 @@ def prepare(
         reading = module.read(source, **corpus_options or {})
         paths = {**_own_files(module, source, recipe, is_own=root is None, resnet=resnet), **(files or {})}
         sources = open_sources(RECIPES[recipe], module, source, reading.utterances, paths, resnet)
-        plan = _plan(corpus, reading, source, with_sources(RECIPES[recipe], sources), name, out, sources)
+        ready = _ready(module, source, recipe, glove)
+        taken = with_sources(RECIPES[recipe], sources)
+        plan = _plan(corpus, reading, source, taken, name, out, sources, ready)
         with _locked(plan.directory):
             remade = _bring_up_to_date(plan, glove, workers or _cores(), max_rejected, quiet)
     except OSError as error:
@@ -145,6 +149,7 @@ class Plan:
     rejected: tuple[Rejection, ...]  # before any sound was read
     vocabulary: text.Vocabulary
     jobs: tuple[Job, ...]
+    ready: Ready | None = None
 
 
 def _plan(
@@ -155,6 +160,7 @@ def _plan(
     name: str,
     out: Path,
     sources: Mapping[str, Source],
+    ready: Ready | None = None,
 ) -> Plan:
     chosen: dict[str, Utterance] = {}
     rejected = list(reading.rejected)
@@ -169,9 +175,25 @@ def _plan(
         raise InputError(f"{root}: no utterance of {corpus} can be used{why}")
     directory = out / name / recipe.name / recipe.version
     utterances = [chosen[key] for key in sorted(chosen)]
-    vocabulary = text.build_vocabulary(tokens(recipe, utterance) for utterance in utterances)
-    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources)
-    return Plan(corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs))
+    if ready:
+        recipe = replace(recipe, arrays=ready.arrays, parameters={**recipe.parameters, "made_by": corpus})
+        vocabulary = ready.vocabulary()
+    else:
+        vocabulary = text.build_vocabulary(tokens(recipe, utterance) for utterance in utterances)
+    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources, ready)
+    return Plan(corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs), ready)
+
+
+def _ready(module: ModuleType, root: Path, recipe: str, glove: str | Path | None) -> Ready | None:
+    """The features that the corpus brings, if it does."""
+    if not hasattr(module, "ready"):
+        return None
+    ready: Ready = module.ready(root)
+    if recipe != ready.recipe:
+        raise UsageError(f"--recipe={recipe}: this corpus brings features of recipe {ready.recipe} alone")
+    if glove is not None:
+        raise UsageError(f"--glove={glove}: this corpus brings its own word vectors")
+    return ready
 
 
 def _bring_up_to_date(
@@ -196,11 +218,26 @@ def _bring_up_to_date(
     with shards.atomic_write(directory / REJECTED) as file:
         file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in rejected).encode())
     _refuse_too_many(plan, parts, max_rejected)
+    if plan.reading.folds:
+        _write_folds(plan, {entry.id for entry in rejected})
     infos = [parts[job.index].shard for job in plan.jobs]
     shards.write_metadata(directory, plan.recipe.version, plan.recipe.arrays, infos)
-    files = {name: _sha256(directory / name) for name in (VOCABULARY, EMBEDDINGS, REJECTED, *TFDS_FILES)}
+    names = (VOCABULARY, EMBEDDINGS, REJECTED, *TFDS_FILES, *([FOLDS] if plan.reading.folds else []))
+    files = {name: _sha256(directory / name) for name in names}
     shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, vectors), "files": files})
     return True
+
+
+def _write_folds(plan: Plan, rejected: set[str]) -> None:
+    """The corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
+    folds = [
+        {
+            key: [identity for identity in value if identity not in rejected] if key != "name" else value
+            for key, value in fold.items()
+        }
+        for fold in plan.reading.folds
+    ]
+    shards.write_json(plan.directory / FOLDS, {"folds": folds})
 
 
 def _make_parts(plan: Plan, parts: dict[int, Part], workers: int, quiet: bool) -> None:
@@ -265,6 +302,10 @@ def _is_current(directory: Path, wanted: Mapping[str, Any]) -> bool:
 def _vectors_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
     """What the word vectors are made from."""
     words = hashlib.sha256("\n".join(plan.vocabulary.words).encode()).hexdigest()
+    if plan.ready:
+        table = plan.ready.embeddings()
+        digest = hashlib.sha256(table.tobytes()).hexdigest()
+        return {"source": "corpus", "dimension": table.shape[1], "vocabulary": words, "vectors": digest}
     source: dict[str, Any] = {"seed": EMBEDDING_SEED, "dimension": text.DIMENSION, "vocabulary": words}
     if glove is None:
         return {"source": "random", **source}
@@ -281,6 +322,8 @@ def _vectors_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
 def _vectors(plan: Plan, glove: str | Path | None) -> tuple[np.ndarray, dict[str, Any]]:
     """The word vectors, and the manifest's entry about them."""
     source = _vectors_source(plan, glove)
+    if plan.ready:
+        return plan.ready.embeddings(), source
     if glove is None:
         return text.random_embeddings(plan.vocabulary, EMBEDDING_SEED), source
     table, coverage = text.load_glove(glove, plan.vocabulary, EMBEDDING_SEED)

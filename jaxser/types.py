@@ -77,6 +77,7 @@ class Reading:
     rejected: tuple[Rejection, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)  # utterances by label in the genuine release
     facts: Mapping[str, Any] = field(default_factory=dict)  # kept in the manifest (the demo's best possible accuracies)
+    folds: tuple[Mapping[str, Any], ...] = ()  # the corpus's own: ids by name, train, validation, test
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class Ragged:
     def offset(self) -> Int[np.ndarray, " N"]:
         return np.concatenate([[0], np.cumsum(self.length)[:-1]]).astype(np.int32)
 
-    def __getitem__(self, row: int) -> Shaped[np.ndarray, "length ..."]:
+    def __getitem__(self, row: int | np.integer) -> Shaped[np.ndarray, "length ..."]:
         start = int(self.length[:row].sum())
         return self.values[start : start + int(self.length[row])]
 
