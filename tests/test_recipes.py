@@ -16,6 +16,7 @@ from data_prep import prepare as preparation
 from jaxser.data import dataset
 from jaxser.features import audio, lld
 from jaxser.features.recipes import RECIPES, doubts, extract, tokens, with_noise, with_sources
+from jaxser.features.sources import ArrayFiles
 from jaxser.features.text import build_vocabulary
 from jaxser.types import InputError, UsageError
 from small_corpus import RATE, noise, sine, talk, write_talks
@@ -168,8 +169,8 @@ def test_recipes_without_words_read_none():
         assert "no_words" not in doubts(RECIPES[name], replace(UTTERANCE, transcript=""), noise(0.3))
 
 
-def test_arrays_that_a_recipe_does_not_take_are_refused():
-    source = SimpleNamespace(width=3, described={})
+def test_arrays_that_a_recipe_does_not_take_are_refused(tmp_path):
+    source = ArrayFiles(tmp_path, width=3)
     with pytest.raises(UsageError, match="recipe mcsan takes no video made elsewhere; it takes none"):
         with_sources(RECIPES["mcsan"], {"video": source})
     with pytest.raises(UsageError, match="recipe frames needs --frames"):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from jaxser.types import InputError, UsageError
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where one array of each utterance comes from; it goes to worker processes, so it holds no open file."""
 
