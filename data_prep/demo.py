@@ -1,6 +1,6 @@
 """The demo corpus: synthetic speech with planted cues, written as a release in IEMOCAP's layout.
 
-    python -m data_prep.demo --out=demo_release --utterances=800 --seed=0 --mix=tutorial
+    python -m data_prep.demo --out=demo_release --utterances=1000 --seed=0 --mix=tutorial
 
 IEMOCAP needs a licence; this corpus needs only espeak-ng (from the wheel `espeakng-loader`). Its emotions are
 probabilities of words and voices, so the best possible accuracy is known exactly (`bayes.json`), and the
@@ -51,7 +51,7 @@ ORDER_GAP = 1.0  # s, between the two voices of mechanism O
 
 def make(
     root: Path,
-    utterances: int = 800,
+    utterances: int = 1000,
     seed: int = 0,
     mix: str = "tutorial",
     *,

@@ -81,7 +81,7 @@ class Settings:
     them has used one of the others.
     """
 
-    utterances: int = 800
+    utterances: int = 1000
     seed: int = 0
     mix: str = "tutorial"
     burst: str = "all"

@@ -86,7 +86,7 @@ class Mix:
 
 MIXES = {
     # Cues that a thousand utterances can teach, and neither so strong that the other modality adds little.
-    "tutorial": Mix("tutorial", {"R": 0.95, "N": 0.05}, Cue(0.75, 0.20, 0.05), Cue(0.60, 0.25, 0.15), (2, 3)),
+    "tutorial": Mix("tutorial", {"R": 0.95, "N": 0.05}, Cue(0.75, 0.20, 0.05), Cue(0.75, 0.15, 0.10), (2, 3)),
     "redundant": Mix("redundant", {"R": 0.95, "N": 0.05}),
     "planted": Mix("planted", {"R": 0.35, "B": 0.30, "O": 0.15, "X": 0.15, "N": 0.05}),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ def run(
         settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
     )
     results.write_json(folder / results.RESULTS, found)
+    shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
     return found
 
 

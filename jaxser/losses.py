@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxser.types import Batch, Output
+
+
+Loss = Callable[[Output, Batch, Float[Array, " C"]], Float[Array, ""]]
+"""The loss of a batch, a scalar, from the output, the batch and the class weights; fillers do not count."""
 
 
 def weighted_mean(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -40,12 +41,15 @@ def run() -> None:
 
 
 def _main(_: list[str]) -> int:
+    warnings.formatwarning = lambda message, *_: f"jaxser: warning: {message}\n"
     try:
         _train()
     except UsageError as error:
         return _fail(error, 2)
     except InputError as error:
         return _fail(error, 1)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        return _fail(f"{error.filename or _WORKDIR.value or 'runs'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on", file=sys.stderr)
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxser import metrics
 from jaxser.data.plan import Plan, Widths
-from jaxser.losses import cross_entropy
+from jaxser.losses import Loss, cross_entropy
 from jaxser.optim import Adam
 from jaxser.types import (
     NOT_FINITE,
@@ -63,14 +63,6 @@ class EpochResult(NamedTuple):
     validation_loss: Float[AnyArray, ""]
     confusion: Float[AnyArray, "C C"]  # on validation
     learning_rate: Float[AnyArray, ""]
-
-
-class Loss(Protocol):
-    """The loss of a batch, a scalar; fillers do not count."""
-
-    def __call__(
-        self, output: Output, batch: Batch, class_weights: Float[Array, " C"]
-    ) -> Float[Array, ""]: ...
 
 
 @dataclass(frozen=True)
@@ -225,8 +217,8 @@ class Trainer:
 
 def gather(
     data: DeviceData,
-    index: Int[Array, " B"],
-    weight: Float[Array, " B"],
+    index: Int[AnyArray, " B"],
+    weight: Float[AnyArray, " B"],
     widths: Widths,
     normalisation: Mapping[str, Normalisation],
 ) -> Batch:
@@ -286,7 +278,7 @@ def is_frames(ragged: Ragged) -> bool:
 
 
 def fold_normalisations(
-    dataset: Dataset, rows: Sequence[Int[np.ndarray, " n"]], needs: tuple[str, ...], normalise: str = "train"
+    dataset: Dataset, rows: Sequence[Int[np.ndarray, "_"]], needs: tuple[str, ...], normalise: str = "train"
 ) -> list[dict[str, Normalisation]]:
     """The statistics of each set of training rows; of its neutral utterances alone for `train_neutral` (Ramet 2018).
 

@@ -28,7 +28,7 @@ IEMOCAP_SHARES = tuple(count / sum(COUNTS.values()) for count in COUNTS.values()
 @pytest.mark.parametrize("seed", range(6))
 def test_the_default_has_eight_of_each_class_in_each_session(seed: int) -> None:
     turns = plan(Settings(seed=seed))
-    assert len(turns) == len({turn.id for turn in turns}) == 800
+    assert len(turns) == len({turn.id for turn in turns}) == 1000
     assert Counter(turn.session for turn in turns) == dict.fromkeys(range(1, 6), 160)
     labels = Counter((turn.session, turn.label) for turn in turns)
     assert min(labels[session, name] for session in range(1, 6) for name in CLASSES) >= 8

@@ -178,6 +178,22 @@ def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
         assert [row["status"] for row in own] == ["running"] * (len(own) - 1) + ["stopped"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields", [{}, {"modalities": ("audio",)}, {"arrangement": "self_then_cross"}], ids=str
+)
+def test_mcsan_is_the_same_alone_and_on_four_devices(data, tmp_path, fields):
+    """The network itself, whose program is some twenty times the toy's."""
+    net = tiny.model(**fields)
+    state = tiny.sweep(data, net=net, epochs=2).train(tmp_path / "whole", **SILENT)
+    spread = tiny.sweep(data, net=net, epochs=2, devices=4).train(tmp_path / "spread", **SILENT)
+    assert_same(jax.tree.map(lambda x: x[:6], jax.device_put(spread, jax.devices()[0])), state)
+    alone = tiny.sweep(data, net=net, epochs=2, replicas=(Replica(1, 1, {}),)).train(
+        tmp_path / "alone", **SILENT
+    )
+    assert_same(jax.tree.map(lambda x: x[:1], alone), state, slice(3, 4))
+
+
 def test_the_grid_has_every_fold_seed_and_setting():
     points = grid(2, (0, 1), {"learning_rate": (0.1, 0.2), "alpha": (0.0,)})
     assert len(points) == 8

@@ -55,7 +55,7 @@ class Buckets:
         """Each of `rows` once, bucket by bucket."""
         return self._lay_out(np.repeat(np.arange(len(batches)), batches), self._deal(rows))
 
-    def batches(self, parts: Sequence[Int[np.ndarray, " n"]]) -> list[int]:
+    def batches(self, parts: Sequence[Int[np.ndarray, "_"]]) -> list[int]:
         """Steps for each bucket that hold any of several sets of rows."""
         return np.max([[len(own) for own in self._deal(rows)] for rows in parts], axis=0).tolist()
 
@@ -67,7 +67,7 @@ class Buckets:
         shown = np.minimum(self.lengths[array][plan.rows], widths[plan.bucket][:, None])
         return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
 
-    def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "steps B"]]:
+    def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "_ B"]]:
         """Cut each bucket's rows into batches, -1 as filler. What does not fill a batch goes into the next bucket,
 
         so that the last bucket alone has fillers.
@@ -84,7 +84,7 @@ class Buckets:
             dealt.append(filled.reshape(steps, self.batch_size))
         return dealt
 
-    def _lay_out(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "b B"]]) -> Plan:
+    def _lay_out(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "_ B"]]) -> Plan:
         """The buckets' batches in the order of buckets; steps that are left over are idle."""
         index = np.full((len(order), self.batch_size), -1, np.int32)
         for b, batches in enumerate(own):

@@ -29,7 +29,7 @@ class Conv1D(nn.Module):
 
 def max_pool(
     x: Float[Array, "B T D"], mask: Bool[Array, "B T"], size: int
-) -> tuple[Float[Array, "B T//size D"], Bool[Array, "B T//size"]]:
+) -> tuple[Float[Array, "B T//{size} D"], Bool[Array, "B T//{size}"]]:
     """Maximum over windows of `size` steps, one after the other; windows that are not wholly valid are dropped,
 
     as PyTorch's MaxPool1d drops an incomplete last one. Their values are zero.
