@@ -414,6 +414,8 @@ def _check(
         raise UsageError(f"--recipe={recipe}: must be one of {', '.join(RECIPES)}")
     if name is not None and not re.fullmatch(r"[a-zA-Z]\w*", name, re.ASCII):
         raise UsageError(f"--name={name}: must be letters, digits and _, a letter first")
+    if glove is not None and "words" not in RECIPES[recipe].arrays:
+        raise UsageError(f"--glove={glove}: recipe {recipe} has no words")
     if glove is not None and not Path(glove).is_file():
         raise UsageError(f"--glove={glove}: there is no such file")
     if workers is not None and workers < 1:

@@ -237,6 +237,7 @@ def test_missing_h5py_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
         (["--recipe=frames", "--frames=/nowhere"], "--frames=/nowhere: must be a folder of <id>.npy files"),
         (["--recipe=mcsan", "--frames=."], "--frames: recipe mcsan has no audio that is made elsewhere"),
         (["--recipe=mcsan", "--resnet=x.onnx"], "--resnet: recipe mcsan has no video that is made elsewhere"),
+        (["--recipe=lld", "--glove=x.txt"], "--glove=x.txt: recipe lld has no words"),
         (["--recipe=frames", "--frames=.", "--video=."], "--video: recipe frames has no video"),
         (["--recipe=self_cross", "--video=.", "--resnet=x.onnx"], "--video and --resnet: choose one"),
         (["--recipe=self_cross", "--resnet=x.onnx"], "has no videos of its utterances"),
