@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from data_prep import meld
 from data_prep import prepare as preparation
 from jaxser.data import dataset
-from jaxser.features.audio import read_audio, split_span
+from jaxser.features.audio import decode_audio, read_audio, split_span
 from jaxser.types import InputError, UsageError
 from small_corpus import RATE, noise, sine
 
@@ -316,3 +317,27 @@ def test_real_tables(real_data):
     assert long == {"test_dia38_utt4", "test_dia220_utt0", "train_dia309_utt0"}
     assert [u.id for u in reading.utterances if "bad_span" in u.flags] == ["test_dia155_utt3"]
     assert not any(ord(c) in range(0x80, 0xA1) for u in reading.utterances for c in u.transcript)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> bytes:
+    return write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", noise(0.3)).read_bytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), cuts=st.integers(1, 5))
+def test_no_damaged_video_makes_a_traceback(clip, seed, cuts):
+    content, draw = bytearray(clip), random.Random(seed)
+    for _ in range(cuts):
+        place = draw.randrange(8, len(content))
+        if draw.random() < 0.3:
+            del content[place : place + draw.randrange(1, 40)]
+        else:
+            content[place : place + 4] = draw.randbytes(4)
+    try:
+        samples = decode_audio(bytes(content))
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert len(samples) >= 400
+        assert np.isfinite(samples).all()

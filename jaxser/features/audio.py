@@ -15,7 +15,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,6 +64,7 @@ def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
 Span = tuple[float, float]
 """Begin and end in seconds; the end may be infinite."""
 
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz; others are damage that would fill the memory
 _SPAN = re.compile(r"(.+)#t=([0-9]+(?:\.[0-9]+)?)(?:,([0-9]+(?:\.[0-9]+)?))?", re.ASCII | re.DOTALL)
 
 
@@ -80,6 +81,8 @@ def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, 
     if not content:
         raise InputError("the file is empty")
     samples, rate = _decode_video(content) if _is_video(content) else _decode_sound(content)
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise InputError(f"a sampling rate of {rate} Hz")
     if span:
         samples = samples[_rows(span, rate, len(samples))]
     if not np.isfinite(samples).all():
@@ -270,14 +273,37 @@ def _mel_to_hertz(mels: np.ndarray) -> np.ndarray:
 def _decode_sound(content: bytes) -> tuple[Float[np.ndarray, "samples channels"], int]:
     _refuse_cut_wav(content)
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with soundfile.SoundFile(_Bytes(content)) as file:
             frames, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            blocks = list(_sound_blocks(file))
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise InputError(f"not a sound file that can be read ({_one_line(error)})") from None
-    if len(samples) < frames:
-        raise InputError(f"truncated: {len(samples)} of {frames} samples are there")
-    return samples, rate
+    count = sum(map(len, blocks))
+    if count < frames:
+        raise InputError(f"truncated: {count} of {frames} samples are there")
+    return np.concatenate(blocks), rate
+
+
+class _Bytes(io.BytesIO):
+    """A damaged file sends libsndfile before its beginning; an error in its callback is printed and not raised."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
+def _sound_blocks(file: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "samples channels"]]:
+    """A minute at a time: a damaged header may promise more samples than there is memory."""
+    while True:
+        block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+        yield block
+        if len(block) < _BLOCK_SAMPLES:
+            return
+
+
+_BLOCK_SAMPLES = 2**20
 
 
 def _is_video(content: bytes) -> bool:
