@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -208,6 +209,7 @@ def _without_repeats(syllables: Sequence[Syllable]) -> list[Syllable]:
 _MOST_SYLLABLES = 6  # of a word
 
 
+@lru_cache(4096)
 def _distance(first: str, second: str) -> int:
     """Letters to change, to put in or to leave out (Levenshtein)."""
     row = list(range(len(second) + 1))
