@@ -156,7 +156,12 @@ def test_bad_videos_say_why(clips, network, tmp_path):
     source = open_network(
         network,
         tmp_path,
-        {"a": Clip("none.mp4"), "b": Clip("text.mp4"), "c": Clip("cut.mp4"), "d": Clip("late.mp4", 99.0, 100.0)},
+        {
+            "a": Clip("none.mp4"),
+            "b": Clip("text.mp4"),
+            "c": Clip("cut.mp4"),
+            "d": Clip("late.mp4", 99.0, 100.0),
+        },
     )
     write_clip(tmp_path / "late.mp4", 1.0)
     for identity, reason in {
