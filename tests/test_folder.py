@@ -125,6 +125,7 @@ def test_markup_stays_text(tmp_path):
         ({"split": "holdout"}, "split 'holdout': must be one of test, train, validation"),
         ({"start": "soon"}, "start 'soon', end '': not seconds"),
         ({"start": 2, "end": 1}, "start 2, end 1: must be 0 or more, and end after start"),
+        ({"start": 1, "end": 1}, "start 1, end 1: must be 0 or more, and end after start"),
         ({"start": -1}, "must be 0 or more"),
         ({"end": "nan"}, "must be 0 or more"),
     ],
@@ -236,6 +237,16 @@ def test_from_the_table_to_the_folds(tmp_path):
     [fold] = make_folds(data, Protocol("official"))
     assert [len(fold.train), len(fold.validation), len(fold.test)] == [3, 3, 3]
     assert len(make_folds(data, Protocol("speaker"))) == 4
+
+
+def test_changed_recording_is_noticed_behind_its_parts(tmp_path):
+    root = write(tmp_path / "mine", lines({**ROW, "start": 0, "end": 0.5}), "metadata.jsonl")
+    digests = set()
+    for seconds in (1.0, 1.1):
+        soundfile.write(root / "a.wav", noise(seconds), RATE)
+        prepared = preparation.prepare("folder", root, "mcsan", tmp_path, workers=1, quiet=True)
+        digests.add(dataset.load(prepared).utterances[0].sha256)
+    assert len(digests) == 2
 
 
 def test_flags_of_other_corpora_are_wrong_usage(tmp_path, capsys):
