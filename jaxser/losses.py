@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from jaxser.types import Batch, Output
 
-
 Loss = Callable[[Output, Batch, Float[Array, " C"]], Float[Array, ""]]
 """The loss of a batch, a scalar, from the output, the batch and the class weights; fillers do not count."""
 

@@ -50,7 +50,7 @@ class Programs:
 
     def as_text(self) -> str:
         """The compiled programs, to be searched for collectives."""
-        return "\n".join(program.as_text() for program in self.compiled)
+        return "\n".join(program.as_text() or "" for program in self.compiled)
 
 
 def compile_over_replicas(

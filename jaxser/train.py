@@ -278,7 +278,7 @@ def is_frames(ragged: Ragged) -> bool:
 
 
 def fold_normalisations(
-    dataset: Dataset, rows: Sequence[Int[np.ndarray, "_"]], needs: tuple[str, ...], normalise: str = "train"
+    dataset: Dataset, rows: Sequence[Int[np.ndarray, _]], needs: tuple[str, ...], normalise: str = "train"
 ) -> list[dict[str, Normalisation]]:
     """The statistics of each set of training rows; of its neutral utterances alone for `train_neutral` (Ramet 2018).
 

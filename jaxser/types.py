@@ -76,7 +76,9 @@ class Reading:
     utterances: tuple[Utterance, ...]
     rejected: tuple[Rejection, ...] = ()
     expected: Mapping[str, int] = field(default_factory=dict)  # utterances by label in the genuine release
-    facts: Mapping[str, Any] = field(default_factory=dict)  # kept in the manifest (the demo's best possible accuracies)
+    facts: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # kept in the manifest (the demo's best possible accuracies)
     folds: tuple[Mapping[str, Any], ...] = ()  # the corpus's own: ids by name, train, validation, test
 
 
@@ -134,8 +136,8 @@ ABSENT: Any = None
 class Batch(NamedTuple):
     """What a model sees of B utterances. A model states which of these it needs; a recipe which it has."""
 
-    label: Int[Array, " B"]
-    weight: Float[Array, " B"]  # 0 = filler
+    label: Int[AnyArray, " B"]
+    weight: Float[AnyArray, " B"]  # 0 = filler
     audio: Float[Array, "B Ta D"] = ABSENT  # normalised, zero where padded
     audio_mask: Bool[Array, "B Ta"] = ABSENT
     words: Int[Array, "B Tt"] = ABSENT

@@ -55,7 +55,7 @@ class Buckets:
         """Each of `rows` once, bucket by bucket."""
         return self._lay_out(np.repeat(np.arange(len(batches)), batches), self._deal(rows))
 
-    def batches(self, parts: Sequence[Int[np.ndarray, "_"]]) -> list[int]:
+    def batches(self, parts: Sequence[Int[np.ndarray, _]]) -> list[int]:
         """Steps for each bucket that hold any of several sets of rows."""
         return np.max([[len(own) for own in self._deal(rows)] for rows in parts], axis=0).tolist()
 
