@@ -22,7 +22,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,6 +61,10 @@ CORPUS_FLAGS = {
 }
 """Flags of single corpora: whose they are, and the argument of its `read`."""
 
+RUNNERS = ("local", "beam")
+Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]], None]
+"""Makes the parts of all jobs and tells of each."""
+
 EMBEDDING_SEED = 0
 FOLDS = "folds.json"
 REJECTED = "rejected.jsonl"
@@ -78,6 +82,8 @@ def prepare(
     files: Mapping[str, str | Path] | None = None,
     resnet: str | Path | None = None,
     workers: int | None = None,
+    runner: str = "local",
+    beam_options: str = "",
     max_rejected: float = 0.05,
     demo: Mapping[str, Any] | None = None,
     corpus_options: Mapping[str, Any] | None = None,
@@ -95,6 +101,7 @@ def prepare(
     started = time.monotonic()
     console = Console(quiet=quiet, markup=False, highlight=False, soft_wrap=True)
     _check(corpus, recipe, name, glove, workers, max_rejected)
+    run_all = _runner(runner, workers or _cores(), beam_options)
     name, out = name or corpus, Path(out)
     try:
         if root is None and (table := (corpus_options or {}).get("metadata")):
@@ -108,7 +115,7 @@ def prepare(
         taken = with_sources(RECIPES[recipe], sources)
         plan = _plan(corpus, reading, source, taken, name, out, sources, ready)
         with _locked(plan.directory):
-            remade = _bring_up_to_date(plan, glove, workers or _cores(), max_rejected, quiet)
+            remade = _bring_up_to_date(plan, glove, run_all, max_rejected, quiet)
     except OSError as error:
         raise InputError(f"{error.filename or out}: {error.strerror or error}") from error
     if remade:
@@ -197,7 +204,7 @@ def _ready(module: ModuleType, root: Path, recipe: str, glove: str | Path | None
 
 
 def _bring_up_to_date(
-    plan: Plan, glove: str | Path | None, workers: int, max_rejected: float, quiet: bool
+    plan: Plan, glove: str | Path | None, run_all: Runner, max_rejected: float, quiet: bool
 ) -> bool:
     """Make what is missing; False if nothing was."""
     directory = plan.directory
@@ -213,7 +220,7 @@ def _bring_up_to_date(
     _remove_stale(plan)
     if table is not None:
         _write_vectors(plan, table, vectors)
-    _make_parts(plan, parts, workers, quiet)
+    _make_parts(plan, parts, run_all, quiet)
     rejected = _rejections(plan, parts)
     with shards.atomic_write(directory / REJECTED) as file:
         file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in rejected).encode())
@@ -240,7 +247,7 @@ def _write_folds(plan: Plan, rejected: set[str]) -> None:
     shards.write_json(plan.directory / FOLDS, {"folds": folds})
 
 
-def _make_parts(plan: Plan, parts: dict[int, Part], workers: int, quiet: bool) -> None:
+def _make_parts(plan: Plan, parts: dict[int, Part], run_all: Runner, quiet: bool) -> None:
     """Make the parts that are not there yet, and add them."""
     missing = [job for job in plan.jobs if job.index not in parts]
     display = Progress(
@@ -261,7 +268,19 @@ def _make_parts(plan: Plan, parts: dict[int, Part], workers: int, quiet: bool) -
             parts[job.index] = part
             display.advance(task, len(job.utterances))
 
-        run_jobs(missing, plan.vocabulary, workers, done)
+        run_all(missing, plan.vocabulary, done)
+
+
+def _runner(runner: str, workers: int, beam_options: str) -> Runner:
+    if runner not in RUNNERS:
+        raise UsageError(f"--runner={runner}: must be one of {', '.join(RUNNERS)}")
+    if runner == "beam":
+        from data_prep import beam
+
+        return lambda jobs, vocabulary, done: beam.run_jobs(jobs, vocabulary, beam_options, done)
+    if beam_options:
+        raise UsageError("--beam_options: only for --runner=beam")
+    return lambda jobs, vocabulary, done: run_jobs(jobs, vocabulary, workers, done)
 
 
 def _manifest(plan: Plan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> dict[str, Any]:
@@ -518,6 +537,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resnet", help="recipe self_cross: an ONNX network that makes video features")
     parser.add_argument("--prosody", help="recipe self_cross: a folder of <id>.npy files, or an HDF5 file")
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--runner", default="local", help="local (default), or beam for a cluster (data_prep/beam.py)"
+    )
+    parser.add_argument("--beam_options", default="", help="beam: options of its pipeline, in one string")
     parser.add_argument("--max_rejected", type=float, default=0.05, help="fraction, default 0.05")
     parser.add_argument("--utterances", type=int, help="demo corpus: how many")
     parser.add_argument("--mix", help="demo corpus: which mechanisms, such as tutorial or planted")
