@@ -152,6 +152,10 @@ def run(
     rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
     results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
     results.write_utterances(folder, rows)
+    if _words_are_noise(config, sweep):
+        say(
+            "note: word vectors are random and stay so; prepare with --glove=FILE or set model.train_embeddings"
+        )
     settings = len(sweep.replicas) // (len(folds) * config.seeds)
     shape = f"{len(folds)} folds x {config.seeds} seeds" + (f" x {settings} settings" if settings > 1 else "")
     say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
@@ -178,6 +182,12 @@ def run(
     results.write_json(folder / results.RESULTS, found)
     shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
     return found
+
+
+def _words_are_noise(config: ConfigDict, sweep: Sweep) -> bool:
+    source = sweep.dataset.manifest.get("embeddings", {}).get("source")
+    reads = "words" in sweep.trainer.model.needs
+    return reads and source == "random" and not config.model.get("train_embeddings", True)
 
 
 def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaState) -> None:
@@ -269,7 +279,8 @@ def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
 def _digest(dataset: Dataset) -> str:
     """Tells datasets apart: CRC-32C of the manifest's parts that say what is in the shards."""
     manifest = {
-        name: dataset.manifest.get(name) for name in ("name", "recipe", "version", "shards", "labels")
+        name: dataset.manifest.get(name)
+        for name in ("name", "recipe", "version", "shards", "labels", "embeddings")
     }
     return f"{google_crc32c.value(json.dumps(results.plain(manifest), sort_keys=True).encode()):08x}"
 
