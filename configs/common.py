@@ -39,8 +39,10 @@ def begin_sweeps(config: ConfigDict) -> None:
 
 def fit_dataset(config: ConfigDict) -> None:
     """What a corpus itself asks for: its label set and its headline protocol."""
-    if config.dataset == "demo":
+    if config.dataset.startswith("demo"):
         config.protocol.name = "session"
+    elif config.dataset.startswith("iemocap"):
+        return
     elif config.dataset == "meld":
         config.classes = "all"
         config.protocol.name = "official"
@@ -54,3 +56,5 @@ def fit_dataset(config: ConfigDict) -> None:
         config.classes = "all"
         config.protocol.name = "speaker"
         config.protocol.folds = 5
+    else:  # a folder of one's own
+        config.classes = "all"

@@ -68,7 +68,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
         config.hyper.learning_rate = 5e-4  # section 3.2, MELD
         config.epochs = 20  # section 3.2, MELD
         config.selection = "f1_weighted"
-    elif dataset == "demo":
+    elif dataset.startswith("demo"):
         _fit_demo(config)
     elif dataset in ("ravdess", "emodb"):
         _fit_acted_speech(config)
