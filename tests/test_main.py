@@ -208,13 +208,13 @@ def test_a_folder_of_another_run_is_not_touched(finished, data_dir, tmp_path):
 
 def wait_for_epochs(folder: Path, number: int, process: subprocess.Popen) -> None:
     """Until the metrics of so many epochs are there."""
-    for _ in range(3000):
+    for _ in range(20_000):
         if process.poll() is not None:
             return
         path = folder / results.METRICS
         if path.exists() and path.read_text().count("\n") >= 5 * number:
             return
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def kill_and_resume(argv: list[str], folder: Path, cwd: Path, epochs: int, delay: float) -> None:
