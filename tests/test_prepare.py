@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -354,16 +353,22 @@ def test_output_that_cannot_be_written_is_one_line(release, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+SMALL_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_full_disk_is_one_line_and_the_next_run_goes_on(release, whole, tmp_path, workers):
     """The disk is full for files of more than 100 kB."""
     command = [*COMMAND, "--corpus=ravdess", f"--root={release}", f"--out={tmp_path}", f"--workers={workers}"]
     full = subprocess.run(
-        command,
+        [sys.executable, "-c", SMALL_FILES, *command],
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert full.returncode == 1
     errors = [line for line in full.stderr.splitlines() if line.startswith("prepare: ")]
