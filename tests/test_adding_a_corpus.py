@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "adding_a_corpus.md"
 @pytest.fixture
 def cremad(monkeypatch) -> ModuleType:
     [source] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    [entry] = re.findall(r'^    "(\w+)": "([\w.]+)",$', PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    [entry] = re.findall(r'^    "(\w+)": "(\w+\.\w+)",$', PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     module = ModuleType(entry[1])
     exec(compile(source, "adding_a_corpus.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, entry[1], module)
