@@ -80,7 +80,7 @@ def test_any_alignment_covers_the_utterance_with_small_overlaps(spans, trailing,
     assert bounds[0, 0] == 0
     assert bounds[-1, 1] == num_samples
     assert (bounds[:, 0] < bounds[:, 1]).all()
-    assert (np.diff(bounds, axis=0) > 0).all() or len(words) == 1
+    assert (np.diff(bounds, axis=0) >= 0).all()  # a long word's 5 % may hold all of a short neighbour
     overlap = bounds[:-1, 1] - bounds[1:, 0]
     longest = (bounds[:, 1] - bounds[:, 0]).max()
     assert (overlap >= 0).all()
