@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from jaxtyping import Array, Int, Num
+from jaxtyping import Int, Num
 
-AnyArray = np.ndarray | Array
+from jaxser.types import AnyArray
 
 SCORES = ("wa", "ua", "f1_weighted", "f1_macro")
 """The scores that are one number a run, in the order in which reports print them."""
