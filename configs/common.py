@@ -5,26 +5,43 @@ from ml_collections import ConfigDict
 from jaxser.data.folds import EMOBOX_RAVDESS
 
 
-def base_config(dataset: str) -> ConfigDict:
+def base_config(dataset: str, paper: str) -> ConfigDict:
     """The fields of a run, with the values that no paper states."""
     config = ConfigDict()
     config.dataset = dataset
+    config.paper = paper
     config.variant = ""
     config.classes = "seven"  # seven | four_merged | four | all
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
+    config.copies = "none"  # noisy ones enter: none | train | train_and_validation
     config.class_weights = "none"  # none | balanced
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua
     config.patience = 0  # epochs without a better one before a replica stops; 0: all epochs
     config.seeds = 5  # how many
     config.buckets = 8  # groups of similar length; each is compiled
     config.note = ""  # printed in the report
+    config.model = ConfigDict()
+    config.hyper = ConfigDict({"learning_rate": 1e-3, "weight_decay": 0.0})
+    config.optimizer = ConfigDict(
+        {
+            "b1": 0.9,
+            "b2": 0.999,
+            "clip": "none",  # none | global_norm | tensor_norm | value
+            "clip_limit": 1.0,
+            "schedule": "constant",  # constant | cosine
+            "plateau_patience": 0,  # epochs without a lower validation loss before the rate shrinks; 0: never
+            "plateau_factor": 0.1,
+        }
+    )
     config.protocol = ConfigDict(
         {
             "name": "random",  # random | session | speaker | official | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
-            "validation_share": 0.0,  # 0: the next fold validates
+            "validation_share": 0.0,  # random: 0: the next fold validates
+            "validation_from": "rest",  # random: that share is of: rest | test
+            "select": "validation",  # what selects the epoch: validation | test
             "groups": (),  # speakers that are tested together
             "file": "",
         }
@@ -32,29 +49,63 @@ def base_config(dataset: str) -> ConfigDict:
     return config
 
 
-def begin_sweeps(config: ConfigDict) -> None:
-    """Let every scalar in `hyper` be swept: `--config.sweep.learning_rate=1e-4,3e-4`."""
+def finish(config: ConfigDict) -> ConfigDict:
+    """Fit the config to its dataset, and let every scalar in `hyper` be swept."""
+    fit_dataset(config)
     config.sweep = ConfigDict(dict.fromkeys(config.hyper, ()))
+    return config
 
 
 def fit_dataset(config: ConfigDict) -> None:
-    """What a corpus itself asks for: its label set and its headline protocol."""
-    if config.dataset.startswith("demo"):
-        config.protocol.name = "session"
-    elif config.dataset.startswith("iemocap"):
-        return
-    elif config.dataset == "meld":
-        config.classes = "all"
+    """What a corpus itself asks for: its label set, its headline protocol, and a scale that its size allows."""
+    dataset = config.dataset
+    if dataset.startswith("iemocap"):
+        return  # the papers' own
+    config.classes = "all"
+    if dataset.startswith("demo"):
+        _fit_demo(config)
+    elif dataset == "meld":
         config.protocol.name = "official"
-    elif config.dataset == "ravdess":
-        config.classes = "all"
-        config.protocol.name = "speaker"
+        config.selection = "f1_weighted"
+    elif dataset == "ravdess":
+        _fit_acted_speech(config)
         config.protocol.groups = tuple(
             tuple(f"actor{actor:02}" for actor in group) for group in EMOBOX_RAVDESS
         )
-    elif config.dataset == "emodb":
-        config.classes = "all"
-        config.protocol.name = "speaker"
+    elif dataset == "emodb":
+        _fit_acted_speech(config)
         config.protocol.folds = 5
-    else:  # a folder of one's own
-        config.classes = "all"
+
+
+def _reset_protocol(config: ConfigDict, name: str) -> None:
+    config.protocol.update(
+        {"name": name, "folds": 0, "validation_share": 0.0, "validation_from": "rest", "select": "validation"}
+    )
+
+
+def _fit_demo(config: ConfigDict) -> None:
+    """Scaled to a thousand short utterances and two cores; the network is the paper's."""
+    config.note = "scaled to the demo corpus: batches of 32, 10 epochs, learning rate 1e-3 with cosine decay"
+    config.classes = "seven"
+    config.seeds = 2
+    config.epochs = 10
+    config.batch_size = 32
+    config.buckets = min(config.buckets, 3)
+    config.selection = "ua"
+    config.hyper.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    if "train_embeddings" in config.model:
+        config.model.train_embeddings = True  # the vectors begin random: no GloVe file is needed
+    _reset_protocol(config, "session")
+
+
+def _fit_acted_speech(config: ConfigDict) -> None:
+    """RAVDESS and EmoDB: small corpora, so small batches; one seed, early stopping."""
+    config.note = "scaled to a small corpus of acted speech: batches of 32, at most 40 epochs, cosine decay"
+    config.batch_size = 32
+    config.seeds = 1
+    config.epochs = 40
+    config.buckets = min(config.buckets, 4)
+    config.selection = "ua"
+    config.optimizer.schedule = "cosine"
+    _reset_protocol(config, "speaker")

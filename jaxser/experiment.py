@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import flax.traverse_util
 import google_crc32c
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser import metrics, results, summary
-from jaxser.data.dataset import CLASSES, SUBSETS
+from jaxser.data.dataset import CLASSES, SUBSETS, with_copies
 from jaxser.data.dataset import load as load_dataset
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.plan import make_buckets
@@ -25,7 +24,8 @@ from jaxser.data.shards import MANIFEST
 from jaxser.leaks import FoldIds
 from jaxser.mesh import STRATEGIES, replica_mesh
 from jaxser.models import MODELS
-from jaxser.optim import SCHEDULES, Adam
+from jaxser.models.network import Network
+from jaxser.optim import CLIPS, SCHEDULES, Adam
 from jaxser.sweep import Predicted, Sweep, grid, status
 from jaxser.train import NORMALISATIONS, SELECTIONS, Trainer
 from jaxser.types import Dataset, ReplicaState, UsageError
@@ -45,7 +45,15 @@ def resolve(config: ConfigDict) -> ConfigDict:
         raise UsageError(f"config.variant={config.variant!r} is not one of {', '.join(variants)}")
     with config.unlocked():
         del config.variants
-    config.update(variants[config.variant])
+    variant = variants[config.variant]
+    if "name" in variant.get("model", {}):  # a compared system: a network of its own
+        with config.unlocked():
+            config.model = ConfigDict()
+            config.update(variant)
+            read = MODELS[config.model.name].hyper + Adam.hyper
+            config.hyper = ConfigDict({name: value for name, value in config.hyper.items() if name in read})
+            config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
+    config.update(variant)
     _check_values(config)
     return config
 
@@ -69,7 +77,7 @@ def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
     return dataset
 
 
-def model_of(config: ConfigDict, num_classes: int) -> nn.Module:
+def model_of(config: ConfigDict, num_classes: int) -> Network:
     """The network that a resolved config describes."""
     fields = dict(config.model)
     name = fields.pop("name")
@@ -90,12 +98,13 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         raise UsageError(
             f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} has not"
         )
-    clip = config.optimizer.clip_norm or None
-    optimizer = Adam(**{**config.optimizer, "clip_norm": clip})
+    optimizer = Adam(**config.optimizer)
     _check_hyper(config, (*model.hyper, *optimizer.hyper))
     folds = make_folds(dataset, Protocol(**config.protocol))
+    if config.copies != "none":
+        dataset, folds = with_copies(dataset, folds, in_validation=config.copies == "train_and_validation")
     lengths = {name: dataset.arrays[name].length for name in model.needs}
-    buckets = make_buckets(lengths, config.buckets, config.batch_size)
+    buckets = make_buckets(lengths, config.buckets, config.batch_size, fixed=model.lengths)
     trainer = Trainer(
         model=model,
         optimizer=optimizer,
@@ -148,7 +157,8 @@ def run(
     if (folder / results.RESULTS).is_file():
         say(f"{folder} is finished already; nothing to train")
         return results.read_json(folder / results.RESULTS)
-    folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in sweep.folds)
+    split = make_folds(dataset, Protocol(**config.protocol))
+    folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in split)
     rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
     results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
     results.write_utterances(folder, rows)
@@ -161,14 +171,14 @@ def run(
     say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
 
     state = sweep.train(folder, say)
-    predicted = sweep.predict(state)
+    predicted = sweep.predict(state, split)
     save_models(folder / results.MODEL, config, sweep, state)
     results.write_predictions(folder, (_predictions(sweep, r, found) for r, found in enumerate(predicted)))
     found = results.results(
         model=config.model.name,
         variant=config.variant,
         dataset=config.dataset,
-        protocol={**config.protocol, "select": "validation", "metric": config.selection, "note": config.note},
+        protocol={**config.protocol, "metric": config.selection, "note": config.note},
         classes=dataset.classes,
         epochs=config.epochs,
         replicas=_replica_results(sweep, state, predicted),
@@ -310,6 +320,8 @@ def _check_values(config: ConfigDict) -> None:
     _choice("subset", config.subset, SUBSETS)
     _choice("normalise", config.normalise, NORMALISATIONS)
     _choice("class_weights", config.class_weights, ("none", "balanced"))
+    _choice("copies", config.copies, ("none", "train", "train_and_validation"))
+    _choice("optimizer.clip", config.optimizer.clip, CLIPS)
     _choice("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
 
 

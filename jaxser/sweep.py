@@ -124,9 +124,9 @@ class Sweep:
         ]
         return train, validation
 
-    def predict(self, state: ReplicaState) -> list[Predicted]:
-        """Every replica's selected epoch on its validation and test parts."""
-        parts = [np.concatenate([fold.validation, fold.test]) for fold in self.folds]
+    def predict(self, state: ReplicaState, folds: Sequence[Fold]) -> list[Predicted]:
+        """Every replica's selected epoch on its fold's validation and test parts."""
+        parts = [np.concatenate([fold.validation, fold.test]) for fold in folds]
         batches = self.buckets.batches(parts)
         plans = [
             self.buckets.evaluation_plan(parts[replica.fold], batches) for replica, _ in self._with_folds()
@@ -141,7 +141,7 @@ class Sweep:
             by_row = np.zeros((len(self.dataset.label), values.shape[-1]), values.dtype)
             real = plan.weight > 0
             by_row[plan.rows[real]] = values[real]
-            found.append(Predicted(rows, len(self.folds[replica.fold].validation), by_row[rows]))
+            found.append(Predicted(rows, len(folds[replica.fold].validation), by_row[rows]))
         return found
 
     @cached_property

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxser import metrics
 from jaxser.data.plan import Plan, Widths
-from jaxser.losses import Loss, cross_entropy
-from jaxser.optim import Adam
+from jaxser.models.network import Network
+from jaxser.optim import SCHEDULES, Adam
 from jaxser.types import (
     NOT_FINITE,
     RUNNING,
@@ -69,14 +68,13 @@ class EpochResult(NamedTuple):
 class Trainer:
     """What all replicas of a run share: the network, how it is trained, and how an epoch is selected."""
 
-    model: nn.Module
+    model: Network
     optimizer: Adam
     widths: tuple[tuple[tuple[str, int], ...], ...]  # of each bucket: (array, padded length) pairs
     num_classes: int
     epochs: int
     selection: str = "wa"
     patience: int | None = None
-    loss: Loss = cross_entropy
 
     def init(
         self,
@@ -103,6 +101,7 @@ class Trainer:
             step=zero,
             best=Best(params, batch_stats, jnp.float32(-jnp.inf), jnp.float32(jnp.inf), zero),
             bad_epochs=zero,
+            plateau=self.optimizer.begin_plateau(),
             status=jnp.int32(RUNNING),
             normalisation=normalisation,
             class_weights=class_weights,
@@ -119,7 +118,7 @@ class Trainer:
             label = data.label[validation.rows]
             confusion = confusion_of(log_probs, label, validation.weight, self.num_classes)
             loss = validation_loss(log_probs, label, validation.weight)
-            rate = trained.hyper["learning_rate"]
+            rate = trained.hyper["learning_rate"] * trained.plateau.scale
             result = EpochResult(train_loss, loss, confusion, rate)
             return self._select(state, trained, result), result
 
@@ -152,10 +151,12 @@ class Trainer:
         def loss_fn(params):
             key = jax.random.fold_in(state.key, state.step)
             output, stats = self.apply(params, state.batch_stats, batch, state.hyper, train=True, key=key)
-            return self.loss(output, batch, state.class_weights), stats
+            loss = self.model.loss(output, batch, state.class_weights, params, state.hyper)
+            return loss, stats
 
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        params, opt_state = self.optimizer.update(grads, state.opt_state, state.params, state.hyper, progress)
+        factor = SCHEDULES[self.optimizer.schedule](progress) * state.plateau.scale
+        params, opt_state = self.optimizer.update(grads, state.opt_state, state.params, state.hyper, factor)
         step = state.step + 1
         return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
 
@@ -211,6 +212,7 @@ class Trainer:
             epoch=epoch,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best),
             bad_epochs=bad_epochs,
+            plateau=self.optimizer.after_epoch(before.plateau, loss),
             status=jnp.where(finite, status, NOT_FINITE),
         )
 

@@ -134,14 +134,25 @@ ABSENT: Any = None
 
 
 class Batch(NamedTuple):
-    """What a model sees of B utterances. A model states which of these it needs; a recipe which it has."""
+    """What a model sees of B utterances. A model states which of these it needs; a recipe which it has.
+
+    Each array comes with its mask; frames are normalised, and zero where padded. A filler is masked as a whole.
+    """
 
     label: Int[AnyArray, " B"]
     weight: Float[AnyArray, " B"]  # 0 = filler
-    audio: Float[Array, "B Ta D"] = ABSENT  # normalised, zero where padded
+    audio: Float[Array, "B Ta D"] = ABSENT
     audio_mask: Bool[Array, "B Ta"] = ABSENT
     words: Int[Array, "B Tt"] = ABSENT
     words_mask: Bool[Array, "B Tt"] = ABSENT
+    segments: Float[Array, "B Ts Ds"] = ABSENT  # the frames of an utterance's words, one word after the other
+    segments_mask: Bool[Array, "B Ts"] = ABSENT
+    segment_lengths: Int[Array, "B Tt"] = ABSENT  # frames of each word; 0 where padded
+    segment_lengths_mask: Bool[Array, "B Tt"] = ABSENT
+    video: Float[Array, "B Tv Dv"] = ABSENT
+    video_mask: Bool[Array, "B Tv"] = ABSENT
+    prosody: Float[Array, "B 1 Dp"] = ABSENT  # functionals of the whole utterance
+    prosody_mask: Bool[Array, "B 1"] = ABSENT
     embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
 
 
@@ -158,6 +169,14 @@ class Normalisation(NamedTuple):
 
     mean: Float[AnyArray, " D"]
     std: Float[AnyArray, " D"]
+
+
+class Plateau(NamedTuple):
+    """How a schedule that watches the validation loss stands."""
+
+    scale: Float[AnyArray, ""]  # factor on the learning rate
+    loss: Float[AnyArray, ""]  # the best so far
+    bad_epochs: Int[AnyArray, ""]
 
 
 class Best(NamedTuple):
@@ -182,6 +201,7 @@ class ReplicaState(NamedTuple):
     step: Int[Array, ""]
     best: Best
     bad_epochs: Int[Array, ""]
+    plateau: Plateau
     status: Int[Array, ""]  # RUNNING, STOPPED or NOT_FINITE
     normalisation: Mapping[str, Normalisation]
     class_weights: Float[Array, " C"]

@@ -109,7 +109,7 @@ def test_learns_and_logs(whole):
 
 def test_predictions_are_of_the_selected_epoch(whole):
     sweep, state, _ = whole
-    for r, found in enumerate(sweep.predict(state)):
+    for r, found in enumerate(sweep.predict(state, sweep.folds)):
         fold = sweep.folds[sweep.replicas[r].fold]
         np.testing.assert_array_equal(found.rows, np.r_[fold.validation, fold.test])
         np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
@@ -133,7 +133,7 @@ def test_one_step_under_vmap_is_the_single_step(data):
 
         def loss(params):
             output, _ = trainer.apply(params, {}, batch, one.hyper, train=True, key=one.key)
-            return trainer.loss(output, batch, one.class_weights)
+            return trainer.model.loss(output, batch, one.class_weights, params, one.hyper)
 
         return jax.value_and_grad(loss)(one.params)
 

@@ -1,7 +1,5 @@
 """A dataset and a network so small that a sweep trains in seconds."""
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,7 @@ from jaxser.layers.pooling import masked_max, masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.mesh import replica_mesh
 from jaxser.models.mcsan import MCSAN
+from jaxser.models.network import Network
 from jaxser.optim import Adam
 from jaxser.sweep import Replica, Sweep, grid
 from jaxser.train import Trainer
@@ -67,12 +66,12 @@ def model(**fields) -> MCSAN:
     )
 
 
-class Toy(nn.Module):
+class Toy(Network):
     """One of everything that a network has: convolution-free, so that it compiles in a second."""
 
-    num_classes: int
-    hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
-    needs: ClassVar[tuple[str, ...]] = ("audio", "words")
+    @property
+    def needs(self):
+        return "audio", "words"
 
     @nn.compact
     def __call__(self, batch, hyper, *, train):
@@ -94,7 +93,7 @@ def sweep(
     devices: int = 1,
     patience: int | None = None,
     hyper: dict[str, float] | None = None,
-    net: nn.Module | None = None,
+    net: Network | None = None,
 ) -> Sweep:
     """Three session folds x two seeds of a toy network, or the given replicas of them."""
     net = net or Toy(3)
@@ -102,7 +101,7 @@ def sweep(
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
     return Sweep(
-        trainer=Trainer(net, Adam(clip_norm=1.0), widths, len(data.classes), epochs, "ua", patience),
+        trainer=Trainer(net, Adam(clip="global_norm"), widths, len(data.classes), epochs, "ua", patience),
         dataset=data,
         folds=folds,
         buckets=buckets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxser.data import shards
 from jaxser.features.recipes import RECIPES, ArraySpec
-from jaxser.types import Dataset, InputError, Ragged, UsageError, Utterance
+from jaxser.types import Dataset, Fold, InputError, Ragged, UsageError, Utterance
 
 CLASSES: dict[str, dict[str, str] | None] = {
     "seven": {name: name for name in ("ang", "hap", "exc", "sad", "neu", "fru", "sur")},
@@ -69,6 +70,44 @@ def load(
         embeddings=_read_embeddings(folder),
         left_out=dict(sorted(left_out.items())),
         manifest=manifest,
+    )
+
+
+def with_copies(
+    dataset: Dataset, folds: Sequence[Fold], in_validation: bool
+) -> tuple[Dataset, tuple[Fold, ...]]:
+    """The dataset with the noisy copies of its N utterances as rows N to 2N, and folds that train on both (He 2021).
+
+    Raises UsageError where the recipe has no copies.
+    """
+    if "audio_noisy" not in dataset.arrays:
+        raise UsageError(f"config.copies: recipe {dataset.recipe} has no noisy copies; recipe cat has")
+    arrays = {name: array for name, array in dataset.arrays.items() if name != "audio_noisy"}
+    copied = {**arrays, "audio": dataset.arrays["audio_noisy"]}
+    number = len(dataset.label)
+
+    def both(rows):
+        return np.concatenate([rows, rows + number])
+
+    doubled = dataclasses.replace(
+        dataset,
+        utterances=dataset.utterances * 2,
+        label=np.tile(dataset.label, 2),
+        arrays={name: _joined(arrays[name], copied[name]) for name in arrays},
+    )
+    return doubled, tuple(
+        dataclasses.replace(
+            fold,
+            train=both(fold.train),
+            validation=both(fold.validation) if in_validation else fold.validation,
+        )
+        for fold in folds
+    )
+
+
+def _joined(first: Ragged, second: Ragged) -> Ragged:
+    return Ragged(
+        np.concatenate([first.values, second.values]), np.concatenate([first.length, second.length])
     )
 
 

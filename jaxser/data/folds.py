@@ -36,7 +36,11 @@ class Protocol:
     name: str = "session"
     folds: int = 0
     split_seed: int = 0
-    validation_share: float = 0.0  # of what is not tested, in `random`; 0: the next fold validates
+    validation_share: float = 0.0  # in `random`; 0: the next fold validates
+    validation_from: str = (
+        "rest"  # what that share is of: "rest" (what is not tested) or "test" (the held-out fold)
+    )
+    select: str = "validation"  # what selects the epoch; "test" (Ramet 2018): validation is trained on too
     groups: tuple[tuple[str, ...], ...] = ()
     file: str = ""
 
@@ -56,12 +60,23 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     }
     if protocol.name not in makers:
         raise UsageError(f"protocol.name={protocol.name!r} is not one of {', '.join(makers)}")
+    for field, allowed in (("validation_from", ("rest", "test")), ("select", ("validation", "test"))):
+        if getattr(protocol, field) not in allowed:
+            raise UsageError(
+                f"protocol.{field}={getattr(protocol, field)!r} is not one of {', '.join(allowed)}"
+            )
     folds = makers[protocol.name](dataset, protocol)
     for fold in folds:
         for part in ("train", "validation", "test"):
             if len(getattr(fold, part)) == 0:
                 raise UsageError(f"protocol {protocol.name}: fold {fold.name} has no {part} utterances")
-    return folds
+    return tuple(_selected_on_test(fold) for fold in folds) if protocol.select == "test" else folds
+
+
+def _selected_on_test(fold: Fold) -> Fold:
+    """Ramet et al. 2018 hold out a session alone, and report its best epoch: an upper bound."""
+    train = np.sort(np.concatenate([fold.train, fold.validation]))
+    return Fold(fold.name, train=train, validation=fold.test, test=fold.test)
 
 
 def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object]]:
@@ -90,11 +105,14 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     for k, test in enumerate(tests):
         rest = np.setdiff1d(everything, test)
         if protocol.validation_share:
-            seed = protocol.split_seed + k
-            share = protocol.validation_share
+            pool = {"rest": rest, "test": test}[protocol.validation_from]
             _, validation = train_test_split(
-                rest, test_size=share, stratify=dataset.label[rest], random_state=seed
+                pool,
+                test_size=protocol.validation_share,
+                stratify=dataset.label[pool],
+                random_state=protocol.split_seed + k,
             )
+            test = np.setdiff1d(test, validation)
         else:
             validation = tests[(k + 1) % number]
         folds.append(Fold(str(k + 1), np.setdiff1d(rest, validation), np.sort(validation), test))

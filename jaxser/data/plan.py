@@ -93,13 +93,22 @@ class Buckets:
 
 
 def make_buckets(
-    lengths: Mapping[str, Int[np.ndarray, " N"]], number: int, batch_size: int, multiple: int = 9
+    lengths: Mapping[str, Int[np.ndarray, " N"]],
+    number: int,
+    batch_size: int,
+    multiple: int = 9,
+    fixed: Widths | None = None,
 ) -> Buckets:
     """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
 
     Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded
-    to the longest in the bucket.
+    to the longest in the bucket. Where a network fixes the padded lengths, they make the one bucket, and what is longer
+    is cut.
     """
+    if fixed:
+        return Buckets(
+            np.zeros(len(next(iter(lengths.values()))), np.int32), (fixed,), dict(lengths), batch_size
+        )
     main = max(lengths, key=lambda name: lengths[name].sum())
     rounded = -(-np.maximum(lengths[main], 1) // multiple) * multiple
     edges = best_edges(rounded, number)

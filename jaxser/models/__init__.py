@@ -1,5 +1,6 @@
 """The networks, by the name that a config gives them."""
 
 from jaxser.models.mcsan import MCSAN
+from jaxser.models.network import Network
 
-MODELS = {"mcsan": MCSAN}
+MODELS: dict[str, type[Network]] = {"mcsan": MCSAN}

@@ -8,8 +8,6 @@ convolutions padded to the same length, pooling with a stride of its size and no
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,6 +19,7 @@ from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_max
 from jaxser.layers.recurrent import Recurrent
+from jaxser.models.network import Network
 from jaxser.types import Batch, Hyper, Output
 
 Sequences = dict[str, Float[Array, "B T D"]]
@@ -36,10 +35,9 @@ ARRANGEMENTS = {
 """The chains of attention modules that read the encoders, side by side."""
 
 
-class MCSAN(nn.Module):
+class MCSAN(Network):
     """The network of Fig. 1. With one modality, its encoder and self-attention module remain (Table 3)."""
 
-    num_classes: int
     modalities: tuple[str, ...] = ("audio", "text")
     arrangement: str = "parallel"
     hidden_size: int = 128
@@ -51,8 +49,6 @@ class MCSAN(nn.Module):
     relu_after_conv: bool = False
     classifier_size: int = 128
     train_embeddings: bool = False
-
-    hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
 
     @property
     def needs(self) -> tuple[str, ...]:
