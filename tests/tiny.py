@@ -28,8 +28,48 @@ def dataset(number=60, seed=0, sessions=3) -> Dataset:
     rng = np.random.default_rng(seed)
     label = np.arange(number) % len(CLASSES)
     frames, words = rng.integers(10, 41, number), rng.integers(1, 6, number)
-    audio = rng.normal(size=(frames.sum(), FEATURES)) * 2 + np.repeat(label, frames)[:, None] * 3 + 5
-    tokens = 2 + (np.repeat(label, words) + 3 * rng.integers(0, 3, words.sum())) % 9
+    arrays = {"audio": _frames(rng, label, frames, FEATURES), "words": _words(rng, label, words)}
+    return _of(arrays, label, sessions, rng)
+
+
+def everything(number=60, seed=0, sessions=5, frames=(30, 120)) -> Dataset:
+    """Utterances that have every array which some recipe has; each of them tells the class.
+
+    An utterance's words are said one after the other, each longer by a tenth than its share of the utterance.
+    """
+    rng = np.random.default_rng(seed)
+    label = np.arange(number) % len(CLASSES)
+    length = rng.integers(*frames, number)
+    words = rng.integers(1, 7, number)
+    of_word = np.maximum(np.repeat(length // words, words) * 11 // 10, 1)
+    spoken = np.add.reduceat(of_word, np.cumsum(words) - words)
+    audio = _frames(rng, label, length, 40)
+    noise = rng.normal(size=audio.values.shape).astype(np.float32)
+    arrays = {
+        "audio": audio,
+        "audio_noisy": Ragged(audio.values + noise, audio.length),
+        "words": _words(rng, label, words),
+        "segments": _frames(rng, label, spoken, 40),
+        "segment_lengths": Ragged(of_word.astype(np.int32), words.astype(np.int32)),
+        "video": _frames(rng, label, np.maximum(length // 33, 1), 12),
+        "prosody": _frames(rng, label, np.ones_like(length), FEATURES),
+    }
+    return _of(arrays, label, sessions, rng)
+
+
+def _frames(rng, label, length, width) -> Ragged:
+    """Noise at a level that tells the class."""
+    values = rng.normal(size=(length.sum(), width)) * 2 + np.repeat(label, length)[:, None] * 3 + 5
+    return Ragged(values.astype(np.float32), length.astype(np.int32))
+
+
+def _words(rng, label, length) -> Ragged:
+    """Ids of words that the classes do not share."""
+    tokens = 2 + (np.repeat(label, length) + 3 * rng.integers(0, 3, length.sum())) % 9
+    return Ragged(tokens.astype(np.int32), length.astype(np.int32))
+
+
+def _of(arrays, label, sessions, rng) -> Dataset:
     utterances = tuple(
         Utterance(
             id=f"utt{n:03}",
@@ -40,12 +80,8 @@ def dataset(number=60, seed=0, sessions=3) -> Dataset:
             dialogue=f"d{n // 7}",
             transcript=f"words {n}",
         )
-        for n in range(number)
+        for n in range(len(label))
     )
-    arrays = {
-        "audio": Ragged(audio.astype(np.float32), frames.astype(np.int32)),
-        "words": Ragged(tokens.astype(np.int32), words.astype(np.int32)),
-    }
     embeddings = rng.normal(size=(12, 5)).astype(np.float32)
     embeddings[0] = 0
     return Dataset("tiny", "mcsan", "1", CLASSES, utterances, label.astype(np.int32), arrays, (), embeddings)
