@@ -1,0 +1,31 @@
+"""White noise whose variance is traced, so that a sweep may hold replicas of different variances in one program."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class WhiteNoise(nn.Module):
+    """Adds independent Gaussian values of the given variance to valid steps in training, anew at each call.
+
+    The gradient with respect to the variance is finite at zero.
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "B T"],
+        variance: float | Float[Array, ""],
+        *,
+        train: bool,
+    ) -> Float[Array, "B T D"]:
+        if not train:
+            return x
+        is_on = jnp.asarray(variance, x.dtype) > 0
+        deviation = jnp.where(is_on, jnp.sqrt(jnp.where(is_on, variance, 1)), 0)
+        noise = jax.random.normal(self.make_rng("dropout"), x.shape, x.dtype)
+        return x + jnp.where(mask[..., None], deviation * noise, 0)
