@@ -13,7 +13,11 @@ def masked_mean(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Arr
 
 
 def masked_max(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B D"]:
-    """Maximum over valid steps."""
-    lowest = jnp.finfo(x.dtype).min
-    highest = jnp.where(mask[..., None], x, lowest).max(1, initial=lowest)
-    return jnp.where(mask.any(1, keepdims=True), highest, 0)
+    """Maximum over valid steps; the gradient goes to the first step that has it.
+
+    By its index: `max`'s own gradient finds the step by equality, which fails where XLA computes `x` once more with
+    another rounding.
+    """
+    first = jnp.where(mask[..., None], x, jnp.finfo(x.dtype).min).argmax(1, keepdims=True)
+    is_first = (jnp.arange(x.shape[1])[:, None] == first) & mask[..., None]
+    return jnp.where(is_first, x, 0).sum(1)
