@@ -54,7 +54,7 @@ class Case(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         fields = self.resolved.model.to_dict()
-        return fields | TINY[fields["name"]]
+        return fields | TINY.get(fields["name"], {})
 
     def __str__(self):
         return f"{self.config}-{self.variant}"
@@ -167,6 +167,10 @@ def trained(case: Case):
         class_weights=jnp.ones(CLASSES),
     )
     return trainer, step, state, traced
+
+
+def test_every_network_is_here():
+    assert {case.fields["name"] for case in CASES} == set(MODELS) == set(TINY)
 
 
 @pytest.mark.parametrize("case", WHOLE, ids=str)
