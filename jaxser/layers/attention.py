@@ -1,6 +1,8 @@
-"""Multi-head attention (Vaswani et al. 2017) over masked sequences, and its position encoding."""
+"""Multi-head attention, the encoder layer and the position encoding of Vaswani et al. 2017, over masked sequences."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -42,6 +44,39 @@ class MultiHeadAttention(nn.Module):
         weights = masked_softmax(scores, memory_mask[:, None, None, :])
         gathered = jnp.einsum("bkqt,btkd->bqkd", weights, v).reshape(query.shape)
         return nn.Dense(size, use_bias=self.use_bias, name="out")(gathered), weights
+
+
+class FeedForward(nn.Module):
+    """Vaswani et al. 2017, section 3.3."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        hidden = jax.nn.relu(nn.Dense(self.size)(x))
+        return nn.Dense(x.shape[-1])(hidden)
+
+
+def encoder_layer(
+    query: Float[Array, "B Tq D"],
+    memory: Float[Array, "B Tk D"],
+    memory_mask: Bool[Array, "B Tk"],
+    *,
+    num_heads: int,
+    feed_forward_size: int,
+    dropped: Callable[[Array], Array],
+    named: str,
+) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
+    """Attention and feed-forward network, each dropped out, added to its input and normalised after (section 3.1).
+
+    Returns its output and the attention's weights. It is self-attention where `memory` is `query`. Its layers become
+    those of the compact module that calls it; `named` makes their names, as in "audio_{}_0".
+    """
+    attend = MultiHeadAttention(num_heads, name=named.format("attention"))
+    gathered, weights = attend(query, memory, memory_mask)
+    hidden = nn.LayerNorm(name=named.format("attention_norm"))(query + dropped(gathered))
+    forward = FeedForward(feed_forward_size, name=named.format("feed_forward"))
+    return nn.LayerNorm(name=named.format("norm"))(hidden + dropped(forward(hidden))), weights
 
 
 def sinusoidal_positions(length: int, size: int) -> Float[np.ndarray, "T D"]:

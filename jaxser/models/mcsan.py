@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxser.layers.attention import MultiHeadAttention, sinusoidal_positions
+from jaxser.layers.attention import encoder_layer, sinusoidal_positions
 from jaxser.layers.conv import Conv1D, mask_steps, max_pool
 from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
@@ -143,13 +143,15 @@ class AttentionModule(nn.Module):
             updated = {}
             for m, h in sequences.items():
                 source = self._source(m, sequences)
-                attend = MultiHeadAttention(self.num_heads, name=f"{m}_attention_{n}")
-                delta, attention[f"{self.kind}_{m}_{n}"] = attend(
-                    h, sequences[source], masks[source]
-                )  # eqs. 9, 10, 15
-                h = nn.LayerNorm(name=f"{m}_attention_norm_{n}")(h + dropped(delta))  # eqs. 11, 12, 16
-                forward = FeedForward(self.feed_forward_size, name=f"{m}_feed_forward_{n}")
-                updated[m] = nn.LayerNorm(name=f"{m}_norm_{n}")(h + dropped(forward(h)))  # eqs. 13, 14, 17
+                updated[m], attention[f"{self.kind}_{m}_{n}"] = encoder_layer(
+                    h,
+                    sequences[source],
+                    masks[source],
+                    num_heads=self.num_heads,
+                    feed_forward_size=self.feed_forward_size,
+                    dropped=dropped,
+                    named=f"{m}_{{}}_{n}",
+                )  # eqs. 9-14, 15-17
             sequences = updated
         return sequences, attention
 
@@ -158,14 +160,3 @@ class AttentionModule(nn.Module):
             return modality
         (other,) = (m for m in sequences if m != modality)
         return other
-
-
-class FeedForward(nn.Module):
-    """Vaswani et al. 2017, section 3.3."""
-
-    size: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        hidden = jax.nn.relu(nn.Dense(self.size)(x))
-        return nn.Dense(x.shape[-1])(hidden)
