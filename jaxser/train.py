@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jaxser import metrics
 from jaxser.data.plan import Plan, Widths
@@ -231,11 +231,17 @@ def gather(
         position = jnp.arange(width)
         mask = (position < length[index][:, None]) & (weight[:, None] > 0)
         x = values[jnp.where(mask, offset[index][:, None] + position, 0)]
-        if name in normalisation:
-            x = (x - normalisation[name].mean) / normalisation[name].std
-        filled = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
-        fields |= {name: jnp.where(filled, x, 0), f"{name}_mask": mask}
+        fields |= {name: normalised(x, mask, normalisation.get(name)), f"{name}_mask": mask}
     return Batch(label=data.label[index], weight=weight, embeddings=data.embeddings, **fields)
+
+
+def normalised(
+    x: Shaped[Array, "B T ..."], mask: Bool[Array, "B T"], statistics: Normalisation | None
+) -> Shaped[Array, "B T ..."]:
+    """z-scores where there are statistics; zero where padded."""
+    if statistics is not None:
+        x = (x - statistics.mean) / statistics.std
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
 
 
 def confusion_of(
