@@ -115,6 +115,10 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         patience=config.patience or None,
     )
     swept = {name: values for name, values in config.sweep.items() if values}
+    if config.protocol.select == "test" and any(len(values) > 1 for values in swept.values()):
+        raise UsageError(
+            "config.protocol.select=test leaves no validation part by which to choose among settings"
+        )
     sweep = Sweep(
         trainer=trainer,
         dataset=dataset,
@@ -172,7 +176,6 @@ def run(
 
     state = sweep.train(folder, say)
     predicted = sweep.predict(state, split)
-    save_models(folder / results.MODEL, config, sweep, state)
     results.write_predictions(folder, (_predictions(sweep, r, found) for r, found in enumerate(predicted)))
     found = results.results(
         model=config.model.name,
@@ -189,6 +192,7 @@ def run(
         best_possible=dataset.manifest.get("facts", {}).get("bayes"),
         settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
     )
+    save_models(folder / results.MODEL, config, sweep, state, found["summary"]["setting"])
     results.write_json(folder / results.RESULTS, found)
     shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
     return found
@@ -200,7 +204,7 @@ def _words_are_noise(config: ConfigDict, sweep: Sweep) -> bool:
     return reads and source == "random" and not config.model.get("train_embeddings", True)
 
 
-def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaState) -> None:
+def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaState, setting: str) -> None:
     """Every replica's selected parameters and what else prediction needs, without pickles: npz and JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(sweep.replicas)
@@ -218,8 +222,17 @@ def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaSt
     description = {
         "model": config.model.to_dict(),
         "classes": dataset.classes,
-        "recipe": {"name": dataset.recipe, "version": dataset.version},
+        "recipe": {
+            "name": dataset.recipe,
+            "version": dataset.version,
+            "parameters": dataset.manifest.get("parameters", {}),
+        },
+        "arrays": {  # as in the manifest: None is the dimension whose length varies
+            name: {"dtype": str(array.values.dtype), "shape": (None, *array.values.shape[1:])}
+            for name, array in dataset.arrays.items()
+        },
         "normalise": config.normalise,
+        "setting": setting,  # the chosen one
         "vocabulary": dataset.vocabulary,
         "replicas": [
             {"fold": sweep.folds[r.fold].name, "seed": r.seed, "setting": results.setting_name(r.setting)}

@@ -240,12 +240,13 @@ def results(
 
     `protocol` has at least `name`; the report also prints `select` ("validation" or "test"), `metric` (which
     selects the epoch) and `note`. `settings` are the swept scalars by setting name; the summary is that of
-    the setting with the best mean validation UA. `best_possible` is {"joint": {"wa": ..., "ua": ...}, ...} by
-    what a model may use.
+    the setting whose mean of that metric on validation is best: `summary.setting`, chosen by
+    `summary.chosen_by`. `best_possible` is {"joint": {"wa": ..., "ua": ...}, ...} by what a model may use.
     """
     names = list(dict.fromkeys(replica["setting"] for replica in replicas))
     summaries = {name: summarise([r for r in replicas if r["setting"] == name]) for name in names}
-    chosen = max(names, key=lambda name: summaries[name]["validation"]["ua"] or 0.0)
+    metric = str(protocol.get("metric", "ua"))
+    chosen = max(names, key=lambda name: _rank(summaries[name], metric))
     value = {
         "model": model,
         "variant": variant,
@@ -255,7 +256,7 @@ def results(
         "classes": classes,
         "epochs": epochs,
         "settings": settings or {},
-        "summary": {"setting": chosen, **summaries[chosen]},
+        "summary": {"setting": chosen, "chosen_by": f"validation {metric}", **summaries[chosen]},
         "summaries": summaries if len(names) > 1 else {},
         "warnings": [
             *_protocol_warnings(protocol),
@@ -346,6 +347,17 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _rank(summary: Mapping[str, Any], metric: str) -> tuple[int, float]:
+    """Settings in order: one that lost replicas comes after one that lost fewer, then by the score on validation."""
+    return -summary["left_out"], validation_score(summary, metric) or 0.0
+
+
+def validation_score(summary: Mapping[str, Any], metric: str) -> float | None:
+    """What selects epochs and settings, as it came out on validation; None where nothing was scored."""
+    scores = [summary["validation"].get(name) for name in metric.split("_plus_")]
+    return None if None in scores else sum(scores)
 
 
 def _protocol_warnings(protocol: Mapping[str, Any]) -> list[str]:

@@ -250,6 +250,7 @@ def test_a_run_of_two_settings_shows_both(tmp_path):
     results.write_json(tmp_path / results.RESULTS, value)
     page = report.write(tmp_path).read_text(encoding="utf-8")
     assert [row[0] for row in rows_of(page, "settings")] == ["", "learning_rate=0.1"]
+    assert "was chosen by validation UA, never by test" in page
 
 
 def test_many_speakers_are_cut_to_those_with_most_utterances(tmp_path):

@@ -228,6 +228,32 @@ def test_settings_are_summarised_apart_and_chosen_by_validation(tmp_path):
     assert value["summaries"]["b"]["mean"]["ua"] == pytest.approx(0.9)
 
 
+def chosen(metric, **validation):
+    """The setting that is chosen by a metric from confusions on validation."""
+    good = np.array([[10, 0], [0, 10]])
+    runs = [
+        replica("1", 0, 0, 0, setting=name, validation=np.array(c), test=good)
+        for name, c in validation.items()
+    ]
+    lost = replica(
+        "2", 0, 0, 0, setting="lost", best_epoch=None, status=NOT_FINITE, validation=None, test=None
+    )
+    first = replica("1", 0, 0, 0, setting="lost", validation=good, test=good)
+    value = results.results(
+        model="m", variant="", dataset="d", protocol={"name": "session", "metric": metric}, classes=("a", "b"),
+        epochs=1, replicas=[lost, first, *runs], folds=[], utterances=[], environment={},
+    )  # fmt: skip
+    assert value["summary"]["chosen_by"] == f"validation {metric}"
+    return value["summary"]["setting"]
+
+
+def test_a_setting_is_chosen_by_what_selects_epochs_and_a_lost_replica_counts_against_it():
+    frequent, even = [[18, 0], [2, 0]], [[13, 5], [0, 2]]  # WA .9 and .75, UA .5 and .86
+    assert chosen("wa", frequent=frequent, even=even) == "frequent"
+    assert chosen("ua", frequent=frequent, even=even) == "even"
+    assert chosen("wa_plus_ua", frequent=frequent, even=even) == "even"
+
+
 # Leaks
 
 

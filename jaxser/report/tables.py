@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxser import metrics
+from jaxser import metrics, results
 from jaxser.report.papers import Printed
 from jaxser.results import Run
 
@@ -188,20 +188,22 @@ def replicas(run: Run) -> Table:
 
 
 def settings(run: Run) -> Table | None:
-    """The settings of a sweep, or None where nothing is swept. The one with the best validation UA is
-    summarised."""
+    """The settings of a sweep, or None where nothing is swept. The chosen one is summarised."""
     if not run.results["summaries"]:
         return None
+    summary = run.results["summary"]
+    metric = summary["chosen_by"].removeprefix("validation ")
     rows = (
         (
             name,
-            Score(s["validation"]["ua"]),
+            Score(results.validation_score(s, metric)),
             *(Score(s["mean"][m], s["std"][m]) for m in ("wa", "ua", "f1_weighted")),
         )
         for name, s in run.results["summaries"].items()
     )
-    caption = "Settings (%); chosen by validation UA, never by test"
-    return Table("settings", caption, ("setting", "validation UA", "WA", "UA", "weighted F1"), tuple(rows))
+    score = f"validation {' + '.join(NAMES.get(name, name) for name in metric.split('_plus_'))}"
+    caption = f"Settings (%); “{summary['setting']}” was chosen by {score}, never by test"
+    return Table("settings", caption, ("setting", score, "WA", "UA", "weighted F1"), tuple(rows))
 
 
 def paper(run: Run, row: Printed) -> Table:
