@@ -22,11 +22,12 @@ from jaxser.train import Trainer
 from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
 
 TINY: dict[str, dict[str, Any]] = {
+    "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
 }
 """Fields that make a network small."""
 
-NOT_SUMMING: dict[str, tuple[str, ...]] = {}
+NOT_SUMMING: dict[str, tuple[str, ...]] = {"lstm_attention": ("pooling_audio",)}
 """Attention that is no distribution (a sigmoid's), by network: its weights are only between 0 and 1."""
 
 CLASSES, FEATURES = 3, 6
