@@ -1,7 +1,15 @@
 """The networks, by the name that a config gives them."""
 
+from jaxser.models.can import CAN
 from jaxser.models.lstm_attention import LSTMAttention
 from jaxser.models.mcsan import MCSAN
 from jaxser.models.network import Network
+from jaxser.models.unimodal import AudioModel, TextModel
 
-MODELS: dict[str, type[Network]] = {"lstm_attention": LSTMAttention, "mcsan": MCSAN}
+MODELS: dict[str, type[Network]] = {
+    "audio_model": AudioModel,
+    "can": CAN,
+    "lstm_attention": LSTMAttention,
+    "mcsan": MCSAN,
+    "text_model": TextModel,
+}
