@@ -35,12 +35,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from data_prep.jobs import Job, Part, Ready, finished_part, plan_jobs, run_jobs
-from data_prep.sources import FILES, open_sources
+from data_prep.sources import open_sources
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
 from jaxser.features import text
 from jaxser.features.recipes import RECIPES, Recipe, tokens, with_sources
-from jaxser.features.sources import Source
+from jaxser.features.sources import FILES, Source
 from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
 
 CORPORA = {

@@ -8,12 +8,9 @@ from types import ModuleType
 
 from jaxser.features.audio import split_span
 from jaxser.features.recipes import Recipe
-from jaxser.features.sources import Source, open_arrays
+from jaxser.features.sources import FILES, Source, open_arrays
 from jaxser.features.video import Clip, open_network
 from jaxser.types import UsageError, Utterance
-
-FILES = {"frames": "audio", "video": "video", "prosody": "prosody"}
-"""The array that each flag's files hold."""
 
 _VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 

@@ -16,6 +16,9 @@ from jaxtyping import Float
 
 from jaxser.types import InputError, UsageError
 
+FILES = {"frames": "audio", "video": "video", "prosody": "prosody"}
+"""The array that each flag's files hold."""
+
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
