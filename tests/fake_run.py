@@ -95,7 +95,14 @@ def write_fake_run(
         "metric": "ua",
         "note": "",
     }
-    config = {"model": {"name": "mcsan", "modalities": ["audio", "text"]}, "hyper": {"learning_rate": 0.002}}
+    config = {
+        "paper": "sun2021_mcsan",
+        "dataset": changes.get("dataset", "demo"),
+        "variant": changes.get("variant", "mcsan"),
+        "subset": "all",
+        "model": {"name": "mcsan", "modalities": ["audio", "text"]},
+        "hyper": {"learning_rate": 0.002},
+    }
     command = "python -m jaxser.main --config=configs/mcsan.py"
     results.write_json(folder / results.CONFIG, {"config": config, "dataset": "00000000", "command": command})
     results.write_folds(folder, protocol, 0, folds)

@@ -13,9 +13,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from jaxser import results
+from jaxser import papers, results
 from jaxser.leaks import leaks
-from jaxser.report import papers, plots, tables
+from jaxser.report import plots, protocols, tables
 from jaxser.results import Run
 
 PAGE, TABLES, SCORES = "index.html", "tables.md", "results.csv"
@@ -70,7 +70,7 @@ def markdown(run: Run) -> str:
 def context(run: Run) -> dict[str, Any]:
     """What the template prints."""
     found = run.results
-    row = papers.printed(found["model"], found["variant"], found["dataset"])
+    row = papers.printed(config_of(run))
     return {
         "title": _title(run),
         "lede": _lede(run),
@@ -78,7 +78,7 @@ def context(run: Run) -> dict[str, Any]:
         "summary": found["summary"],
         "tables": _tables(run),
         "printed": row,
-        "aspects": papers.compare_protocols(row, run) if row else [],
+        "aspects": protocols.compare_protocols(row, run) if row else [],
         "protocol": _protocol(run),
         "flags": _flags(run),
         "figures": _figures(run),
@@ -87,16 +87,21 @@ def context(run: Run) -> dict[str, Any]:
         "seconds": sum({(e["epoch"]): e["seconds"] or 0.0 for e in run.epochs}.values()),
         "real_share": _mean([e["real_share"] for e in run.epochs]),
         "command": run.config.get("command", ""),
-        "config": json.dumps(run.config.get("config", run.config), indent=2, ensure_ascii=False),
+        "config": json.dumps(config_of(run), indent=2, ensure_ascii=False),
         "tested": len({i for fold in run.folds for i in fold.test}),
     }
+
+
+def config_of(run: Run) -> Mapping[str, Any]:
+    """What the run was asked for."""
+    return run.config.get("config", run.config)
 
 
 def _title(run: Run) -> str:
     found = run.results
     name = TITLES.get(found["model"], found["model"])
     variant = "" if found["variant"] in ("", found["model"]) else f" ({found['variant'].replace('_', ' ')})"
-    corpus = "the demo corpus" if found["dataset"] == "demo" else papers.corpus_name(found["dataset"])
+    corpus = "the demo corpus" if found["dataset"] == "demo" else protocols.corpus_name(found["dataset"])
     return f"{name}{variant} on {corpus}"
 
 
@@ -152,7 +157,7 @@ def _flags(run: Run) -> dict[str, int]:
 
 
 def _tables(run: Run) -> dict[str, tables.Table | None]:
-    row = papers.printed(run.results["model"], run.results["variant"], run.results["dataset"])
+    row = papers.printed(config_of(run))
     return {
         "headline": tables.headline(run),
         "settings": tables.settings(run),
@@ -173,8 +178,7 @@ def _figures(run: Run) -> dict[str, Markup]:
 
 def _ceiling(run: Run) -> str:
     """Which of the best possible accuracies is this model's own, by the modalities of its config."""
-    config = run.config.get("config", run.config)
-    match tuple(config.get("model", {}).get("modalities", ())):
+    match tuple(config_of(run).get("model", {}).get("modalities", ())):
         case ("audio",):
             return tables.OBSERVERS["audio"]
         case ("text",):

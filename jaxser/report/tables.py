@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxser import metrics, results
-from jaxser.report.papers import Printed
+from jaxser.papers import Printed
 from jaxser.results import Run
 
 NAMES = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}

@@ -1,0 +1,231 @@
+"""The papers' printed numbers (`results.yaml`), and which config's variant each row of their tables is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What trains a row: a variant of a paper's config, with further fields of it changed."""
+
+    name: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A row of a paper's table: scores as fractions, under the standard names of WA and UA."""
+
+    id: str
+    paper: str
+    title: str
+    venue: str
+    table: str
+    model: str  # as the paper calls it, with what tells the table's rows apart
+    cited: bool  # not run by the paper itself
+    std_over: str  # "folds", "runs" or "" (not printed, or not said)
+    scores: Mapping[str, tuple[float | None, float | None]]  # mean and std by our name of the metric
+    exchanged: bool  # the paper prints WA under the name of UA, and UA under that of WA
+    note: str
+    protocol: Mapping[str, Any]
+    variant: Variant | None  # None: it stays cited
+
+    @property
+    def corpus(self) -> str:
+        return self.protocol["dataset"].lower()
+
+
+CONFIGS = {
+    "lee2020_can": "can",
+    "sun2021_mcsan": "mcsan",
+    "he2021_ilt_cat": "cat_ilt",
+    "ramet2018_lstm_attention": "lstm_attention",
+    "rajan2022_self_cross": "self_cross",
+}
+"""The config of each paper."""
+
+STD_OVER = {"lee2020_can": "folds", "sun2021_mcsan": "folds", "rajan2022_self_cross": "runs"}
+"""What a paper's printed standard deviation is over; ours beside it is of the same kind."""
+
+_IMPROVISED = {"subset": "improvised"}
+
+VARIANTS: Mapping[str, Mapping[str, Variant]] = {
+    "lee2020_can": {
+        "t2/001": Variant("text_model"),
+        "t2/002": Variant("audio_model"),
+        "t2/003": Variant("mha"),
+        "t2/004": Variant("xu"),
+        "t2/005": Variant("can"),
+        "t3/006": Variant("can"),
+        "t3/007": Variant("equal_segmentation"),
+        "t4/008": Variant("can"),
+        "t4/009": Variant("no_stop_gradient"),
+        "t4/010": Variant("no_align_loss"),
+        "t4/011": Variant("no_stop_gradient_no_align_loss"),
+        "t4/012": Variant("no_cross_attention"),
+    },
+    "sun2021_mcsan": {
+        "t1/013": Variant("mdre"),
+        "t1/014": Variant("mha"),
+        "t1/015": Variant("xu"),
+        "t1/016": Variant("can"),
+        "t1/017": Variant("amh"),
+        "t1/018": Variant("mcsan"),
+        "t2/022": Variant("mcsan"),
+        "t3/023": Variant("mcsan"),
+        "t3/024": Variant("text_only"),  # w/o audio
+        "t3/025": Variant("audio_only"),  # w/o text
+        "t3/026": Variant("no_self"),
+        "t3/027": Variant("no_cross"),
+        "t3/028": Variant("cross_then_self"),
+        "t3/029": Variant("self_then_cross"),
+        "t3/030": Variant("two_layers"),
+        "t3/031": Variant("three_layers"),
+    },
+    "he2021_ilt_cat": {
+        "t1/032": Variant("cnn_transformer_no_positions"),
+        "t1/033": Variant("cnn_transformer"),
+        "t1/034": Variant("cnn_lstm_transformer_no_positions"),
+        "t1/035": Variant("cnn_lstm_transformer"),
+        "t1/036": Variant("ilt_concatenation"),
+        "t1/037": Variant("ilt_concatenation_positions"),
+        "t1/038": Variant("ilt_plus"),
+        "t1/039": Variant("ilt_plus_positions"),
+        "t1/040": Variant("ilt_trainable_plus"),
+        "t1/041": Variant("ilt_trainable_plus_positions"),
+        "t2/042": Variant("cat"),
+        "t2/043": Variant("cnn_transformer"),
+        "t2/044": Variant("lstm_transformer"),
+        "t2/045": Variant("cnn_lstm"),
+        "t2/046": Variant("cat_cnn_to_lstm"),
+        "t2/047": Variant("cat_lstm_to_cnn"),
+    },
+    "ramet2018_lstm_attention": {
+        "t1/048": Variant("mean_pool"),
+        "t1/049": Variant("mean_pool", _IMPROVISED),
+        "t1/050": Variant("zhou"),
+        "t1/051": Variant("zhou", _IMPROVISED),
+        "t1/052": Variant("yang"),
+        "t1/053": Variant("yang", _IMPROVISED),
+        "t1/054": Variant("lstm_attention"),
+        "t1/055": Variant("lstm_attention", _IMPROVISED),
+        "t2/063": Variant("lstm_attention"),
+        "t2/064": Variant("lstm_attention", _IMPROVISED),
+    },
+    "rajan2022_self_cross": {
+        "t1/065": Variant("self_t"),
+        "t1/066": Variant("self_v"),
+        "t1/067": Variant("self_a"),
+        "t1/068": Variant("mdre_tv"),
+        "t1/069": Variant("mha_tv"),
+        "t1/070": Variant("cross_tv"),
+        "t1/071": Variant("self_tv"),
+        "t1/072": Variant("mdre_ta"),
+        "t1/073": Variant("mha_ta"),
+        "t1/074": Variant("cross_ta"),
+        "t1/075": Variant("self_ta"),
+        "t1/076": Variant("mdre_va"),
+        "t1/077": Variant("mha_va"),
+        "t1/078": Variant("cross_va"),
+        "t1/079": Variant("self_va"),
+        "t1/080": Variant("mdre_tva"),
+        "t1/081": Variant("amh"),
+        "t1/082": Variant("cross"),
+        "t1/083": Variant("self"),
+        "t2/084": Variant("cross_no_sp"),
+        "t2/085": Variant("cross"),
+        "t2/086": Variant("self_no_sp"),
+        "t2/087": Variant("self"),
+        "t2/088": Variant("cross_self"),
+    },
+}
+"""The variant of each row that jaxser trains, by paper and the rest of the row's id; the other rows stay cited."""
+
+_FIELDS = {"WA": "wa", "UA": "ua", "weighted_F1": "f1_weighted"}
+
+
+def tables() -> dict[str, tuple[Printed, ...]]:
+    """The result tables of the five papers by name, such as `lee2020/table4`, their rows in the paper's order."""
+    found: dict[str, list[Printed]] = {}
+    for row in _rows():
+        if row.paper in CONFIGS:
+            found.setdefault(f"{row.paper.split('_')[0]}/table{row.table}", []).append(row)
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+def printed(config: Mapping[str, Any]) -> Printed | None:
+    """The row that a run of this config should be held against: on the same corpus where there is one, else the first.
+
+    A row that was cited gives way to one that the paper ran itself.
+    """
+    fitting = [row for row in _rows() if row.paper == config.get("paper") and _is_of(row, config)]
+    same = [row for row in fitting if row.corpus == config["dataset"]]
+    return next(iter(sorted(same or fitting, key=lambda row: row.cited)), None)
+
+
+def row(identity: str) -> Printed:
+    """A row by its id, such as `lee2020_can/t2/005`."""
+    return next(found for found in _rows() if found.id == identity)
+
+
+def _is_of(row: Printed, config: Mapping[str, Any]) -> bool:
+    if row.variant is None or row.variant.name != config.get("variant"):
+        return False
+    return row.variant.changes.get("subset", "all") == config.get("subset", "all")
+
+
+@cache
+def _rows() -> tuple[Printed, ...]:
+    return tuple(_read())
+
+
+def _read() -> Iterator[Printed]:
+    text = files("jaxser").joinpath("papers/results.yaml").read_text(encoding="utf-8")
+    # the safe loader, in C where there is one
+    data = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    for entry in data["results"]:
+        paper = data["papers"][entry["paper"]]
+        scale = 100 if paper["unit"] == "percent" else 1
+        yield Printed(
+            id=entry["id"],
+            paper=entry["paper"],
+            title=paper["title"],
+            venue=paper["venue"],
+            table=entry["table"],
+            model=_name(entry),
+            cited="cited" in entry["role"],
+            std_over=STD_OVER.get(entry["paper"], ""),
+            scores={
+                _FIELDS[name]: (_scaled(value["mean"], scale), _scaled(value["std"], scale))
+                for name, value in entry["metrics"].items()
+                if name in _FIELDS
+            },
+            exchanged=entry["paper"] in CONFIGS
+            and any(value.get("printed_as") for value in entry["metrics"].values()),
+            note=entry.get("note", ""),
+            protocol=data["protocols"][entry["protocol"]],
+            variant=VARIANTS.get(entry["paper"], {}).get(entry["id"].split("/", 1)[1]),
+        )
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """The model, with the columns that a table tells its rows apart by."""
+    columns = [entry.get("fusion")]
+    if "positional_encoding" in entry:
+        columns.append("with positions" if entry["positional_encoding"] else "without positions")
+    if entry["paper"].startswith("rajan") and "modality" in entry:
+        columns.append(entry["modality"])
+    if "improvised" in entry["protocol"]:
+        columns.append("improvised")
+    return ", ".join([entry["model"], *filter(None, columns)])
+
+
+def _scaled(value: float | None, scale: int) -> float | None:
+    return None if value is None else value / scale
