@@ -36,7 +36,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     )
     config.protocol = ConfigDict(
         {
-            "name": "random",  # random | session | speaker | official | file
+            "name": "random",  # random | session | holdout | speaker | official | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
             "validation_share": 0.0,  # random: 0: the next fold validates
@@ -75,6 +75,18 @@ def fit_dataset(config: ConfigDict) -> None:
     elif dataset == "emodb":
         _fit_acted_speech(config)
         config.protocol.folds = 5
+
+
+def quick(config: ConfigDict) -> None:
+    """Proves that a table's row runs, and nothing else: one fold, one seed, few epochs, the demo's learning rate."""
+    config.note = (
+        "quick protocol: one fold, one seed, at most 10 epochs: shows that the row runs, nothing else"
+    )
+    config.seeds = 1
+    config.epochs = min(config.epochs, 10)
+    config.copies = "none"
+    config.hyper.learning_rate = 1e-3
+    _reset_protocol(config, "holdout")
 
 
 def _reset_protocol(config: ConfigDict, name: str) -> None:

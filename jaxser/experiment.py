@@ -32,6 +32,9 @@ from jaxser.types import Dataset, ReplicaState, UsageError
 
 Say = Callable[[str], None]
 
+DEMOS: Mapping[str, Mapping[str, Any]] = {"demo": {}, "demo_quick": {"utterances": 400}}
+"""The demo corpora that are made where they are missing, and the settings of each."""
+
 
 def resolve(config: ConfigDict) -> ConfigDict:
     """The config with its variant's fields set and every value checked.
@@ -66,10 +69,12 @@ def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
         InputError: a shard is damaged.
     """
     folder = data_dir / config.dataset
-    if config.dataset == "demo" and not list(folder.glob(f"{config.recipe}/*/{MANIFEST}")):
+    if config.dataset in DEMOS and not list(folder.glob(f"{config.recipe}/*/{MANIFEST}")):
         from data_prep.prepare import prepare  # the one place that makes data
 
-        prepare("demo", recipe=config.recipe, out=data_dir)
+        release = data_dir / f"{config.dataset}_release"
+        settings = {} if release.is_dir() else DEMOS[config.dataset]
+        prepare("demo", name=config.dataset, recipe=config.recipe, out=data_dir, demo=settings)
     dataset = load_dataset(folder, config.recipe, classes=config.classes, subset=config.subset)
     say(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
     if dataset.left_out:
@@ -189,6 +194,7 @@ def run(
         utterances=rows,
         environment=results.environment(jax.devices()),
         synthetic=bool(dataset.manifest.get("facts", {}).get("synthetic")),
+        reads=sweep.trainer.model.needs,
         best_possible=dataset.manifest.get("facts", {}).get("bayes"),
         settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
     )

@@ -9,7 +9,6 @@ An interrupted run goes on with the same command. Exit status: 0 done, 1 failed,
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from jaxser.cache import CACHE_DIR, keep_programs
 from jaxser.types import InputError, UsageError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -29,7 +29,7 @@ _STRATEGY = flags.DEFINE_string(
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "jaxser"),
+    CACHE_DIR,
     "compiled programs are kept here; empty: nowhere",
 )
 _OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _CACHE_DIR)
@@ -57,17 +57,13 @@ def _main(_: list[str]) -> int:
 
 
 def _train() -> None:
-    import jax
-
     from jaxser import experiment, report
     from jaxser.results import command_line
 
     logging.set_verbosity(logging.WARNING)  # the libraries' own chatter
     config = experiment.resolve(_CONFIG.value)
     experiment.check_strategy(_STRATEGY.value)
-    if _CACHE_DIR.value:
-        jax.config.update("jax_compilation_cache_dir", _CACHE_DIR.value)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    keep_programs(_CACHE_DIR.value)
     dataset = experiment.load(config, Path(_DATA_DIR.value))
     name = f"{config.model.name}-{config.variant}-{config.dataset}"
     folder = Path(_WORKDIR.value or f"runs/{name}")

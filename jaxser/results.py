@@ -235,13 +235,15 @@ def results(
     synthetic: bool = False,
     best_possible: Mapping[str, Any] | None = None,
     settings: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
+    reads: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The value of results.json, which `write_json(folder / RESULTS, ...)` writes last of all.
 
     `protocol` has at least `name`; the report also prints `select` ("validation" or "test"), `metric` (which
     selects the epoch) and `note`. `settings` are the swept scalars by setting name; the summary is that of
     the setting whose mean of that metric on validation is best: `summary.setting`, chosen by
-    `summary.chosen_by`. `best_possible` is {"joint": {"wa": ..., "ua": ...}, ...} by what a model may use.
+    `summary.chosen_by`. `best_possible` is {"joint": {"wa": ..., "ua": ...}, ...} by what a model may use; `reads` are
+    the arrays that it reads.
     """
     names = list(dict.fromkeys(replica["setting"] for replica in replicas))
     summaries = {name: summarise([r for r in replicas if r["setting"] == name]) for name in names}
@@ -263,11 +265,20 @@ def results(
             *_too_good(summaries[chosen], folds, best_possible),
             *warnings(folds, utterances, replicas),
         ],
+        "reads": reads,
         "best_possible": best_possible,
         "environment": environment,
         "replicas": replicas,
     }
     return plain(value)
+
+
+def observer(reads: Sequence[str]) -> str:
+    """Whose best possible accuracy a model that reads these arrays is held against; "" where none is known."""
+    hears, has_words = bool({"audio", "segments"} & set(reads)), "words" in reads
+    if "video" in reads or not (hears or has_words):
+        return ""
+    return "joint" if hears and has_words else "audio" if hears else "text"
 
 
 def warnings(folds: Sequence[FoldIds], utterances: Iterable[Row], replicas: Sequence[Replica]) -> list[str]:

@@ -118,6 +118,7 @@ def write_fake_run(
         "environment": results.environment(),
         "synthetic": True,
         "best_possible": BEST,
+        "reads": ("audio", "words"),
     }
     value = results.results(**{**known, **changes}, replicas=told, folds=folds, utterances=rows)
     results.write_json(folder / results.RESULTS, value)

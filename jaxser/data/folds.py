@@ -54,6 +54,7 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     makers = {
         "random": _random,
         "session": _session,
+        "holdout": _holdout,
         "speaker": _speaker,
         "official": _official,
         "file": _file,
@@ -122,6 +123,24 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     """Fold k tests session k; session k + 1 validates."""
     return _by_group(dataset.column("session"), "session", protocol)
+
+
+def _holdout(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """One fold: the last session (or speaker, where there are no sessions) tests, the one before it validates."""
+    column = "session" if any(dataset.column("session")) else "speaker"
+    group = dataset.column(column)
+    names = sorted(set(group.tolist()) - {""})
+    if len(names) < 3:
+        raise UsageError(f"protocol holdout needs at least 3 {column}s; the dataset has {len(names)}")
+    *others, validation, test = names
+    return (
+        Fold(
+            test,
+            train=np.flatnonzero(np.isin(group, others)),
+            validation=np.flatnonzero(group == validation),
+            test=np.flatnonzero(group == test),
+        ),
+    )
 
 
 def _speaker(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:

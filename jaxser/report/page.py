@@ -177,13 +177,8 @@ def _figures(run: Run) -> dict[str, Markup]:
 
 
 def _ceiling(run: Run) -> str:
-    """Which of the best possible accuracies is this model's own, by the modalities of its config."""
-    match tuple(config_of(run).get("model", {}).get("modalities", ())):
-        case ("audio",):
-            return tables.OBSERVERS["audio"]
-        case ("text",):
-            return tables.OBSERVERS["text"]
-    return tables.OBSERVERS["joint"]
+    """Which of the best possible accuracies is this model's own."""
+    return tables.OBSERVERS.get(results.observer(run.results.get("reads", ())), "")
 
 
 def _range(numbers: list[int]) -> str:
