@@ -2,7 +2,8 @@
 
 RNN time is training time here. The input projection is one matrix product before the scan and only `h U` stays inside
 it; the backward pass (a `custom_vjp`) carries dh and dc alone and forms dU as one product after its scan. Reverse mode
-only. Equations and gate order are PyTorch's (i, f, g, o and r, z, n), so that weights can be exchanged.
+only. Equations and gate order are PyTorch's (i, f, g, o and r, z, n), so that weights can be exchanged; `gru_tf1` is
+TensorFlow 1's GRU, which resets h before its product.
 """
 
 from __future__ import annotations
@@ -17,28 +18,35 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
+def _outer(h, dhu):
+    return jnp.einsum("tbh,tbg->hg", h, dhu)
+
+
 class Cell(NamedTuple):
     """A recurrent cell. The state is a tuple of [B, H] arrays, h first.
 
-    forward(state, xw, hu) -> (state, saved) and
-    backward(dstate, saved, previous state, state) -> (dxw, dhu, dstate through all but h U).
+    forward(state, xw, times) -> (state, saved) and
+    backward(dstate, saved, previous state, state, back) -> (dxw, dhu, dstate),
+    where times(h, gates) = h U + b and back(dhu, gates) = dhu U^T of all gates, or of these columns;
+    dkernel(previous h, saved, dhu) -> dU.
     """
 
     num_gates: int
     state_size: int
     forward: Callable
     backward: Callable
+    dkernel: Callable = lambda previous, saved, dhu: _outer(previous, dhu)
 
 
-def _lstm_forward(state, xw, hu):
-    _, c = state
-    i, f, g, o = jnp.split(xw + hu, 4, axis=-1)
+def _lstm_forward(state, xw, times):
+    h, c = state
+    i, f, g, o = jnp.split(xw + times(h), 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * c + i * g
     return (o * jnp.tanh(c), c), (i, f, g, o)
 
 
-def _lstm_backward(dstate, saved, previous, state):
+def _lstm_backward(dstate, saved, previous, state, back):
     dh, dc = dstate
     i, f, g, o = saved
     tanh_c = jnp.tanh(state[1])
@@ -52,30 +60,63 @@ def _lstm_backward(dstate, saved, previous, state):
         ],
         axis=-1,
     )
-    return dz, dz, (jnp.zeros_like(dh), dc * f)
+    return dz, dz, (back(dz), dc * f)
 
 
-def _gru_forward(state, xw, hu):
+def _gru_forward(state, xw, times):
     (h,) = state
     xr, xz, xn = jnp.split(xw, 3, axis=-1)
-    hr, hz, hn = jnp.split(hu, 3, axis=-1)
+    hr, hz, hn = jnp.split(times(h), 3, axis=-1)
     r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
     n = jnp.tanh(xn + r * hn)
     return ((1 - z) * n + z * h,), (r, z, n, hn)
 
 
-def _gru_backward(dstate, saved, previous, state):
+def _gru_backward(dstate, saved, previous, state, back):
     (dh,) = dstate
     r, z, n, hn = saved
     dn = dh * (1 - z) * (1 - n * n)
     dr = dn * hn * r * (1 - r)
     dz = dh * (previous[0] - n) * z * (1 - z)
-    return jnp.concatenate([dr, dz, dn], -1), jnp.concatenate([dr, dz, dn * r], -1), (dh * z,)
+    dhu = jnp.concatenate([dr, dz, dn * r], -1)
+    return jnp.concatenate([dr, dz, dn], -1), dhu, (dh * z + back(dhu),)
+
+
+def _gru_tf1_forward(state, xw, times):
+    (h,) = state
+    gates, candidate = _gru_tf1_columns(h)
+    r, z = jnp.split(jax.nn.sigmoid(xw[..., gates] + times(h, gates)), 2, axis=-1)
+    n = jnp.tanh(xw[..., candidate] + times(r * h, candidate))
+    return ((1 - z) * n + z * h,), (r, z, n)
+
+
+def _gru_tf1_backward(dstate, saved, previous, state, back):
+    (dh,), (h,) = dstate, previous
+    r, z, n = saved
+    gates, candidate = _gru_tf1_columns(h)
+    dn = dh * (1 - z) * (1 - n * n)
+    dreset = back(dn, candidate)  # of r * h
+    dgates = jnp.concatenate([dreset * h * r * (1 - r), dh * (h - n) * z * (1 - z)], -1)
+    dhu = jnp.concatenate([dgates, dn], -1)
+    return dhu, dhu, (dh * z + dreset * r + back(dgates, gates),)
+
+
+def _gru_tf1_dkernel(previous, saved, dhu):
+    gates, candidate = _gru_tf1_columns(previous)
+    dgates, dn = dhu[..., gates], dhu[..., candidate]
+    return jnp.concatenate([_outer(previous, dgates), _outer(saved[0] * previous, dn)], axis=1)
+
+
+def _gru_tf1_columns(h):
+    """Where the kernel has the two gates, and where the candidate."""
+    size = h.shape[-1]
+    return slice(0, 2 * size), slice(2 * size, 3 * size)
 
 
 CELLS = {
     "lstm": Cell(num_gates=4, state_size=2, forward=_lstm_forward, backward=_lstm_backward),
     "gru": Cell(num_gates=3, state_size=1, forward=_gru_forward, backward=_gru_backward),
+    "gru_tf1": Cell(3, 1, _gru_tf1_forward, _gru_tf1_backward, _gru_tf1_dkernel),
 }
 
 
@@ -95,10 +136,13 @@ def recurrence(
 
 
 def _forward(cell, xw, kernel, bias, keep):
+    def times(h, gates=slice(None)):
+        return h @ kernel[:, gates] + bias[gates]
+
     def step(state, inputs):
         xw_t, keep_t = inputs
         state = tuple(keep_t * s for s in state)
-        state, saved = cell.forward(state, xw_t, state[0] @ kernel + bias)
+        state, saved = cell.forward(state, xw_t, times)
         return state, (state, saved)
 
     begin = jnp.zeros((*xw.shape[1:-1], kernel.shape[0]), xw.dtype)
@@ -110,16 +154,18 @@ def _backward(cell, residuals, dh):
     kernel, keep, states, saved = residuals
     previous = tuple(keep * jnp.concatenate([jnp.zeros_like(s[:1]), s[:-1]]) for s in states)
 
+    def back(dhu, gates=slice(None)):
+        return dhu @ kernel[:, gates].T
+
     def step(dstate, inputs):
         dh_t, keep_t, saved_t, previous_t, state_t = inputs
         dstate = (dstate[0] + dh_t, *dstate[1:])
-        dxw, dhu, (dh_previous, *rest) = cell.backward(dstate, saved_t, previous_t, state_t)
-        dstate = (dh_previous + dhu @ kernel.T, *rest)
+        dxw, dhu, dstate = cell.backward(dstate, saved_t, previous_t, state_t, back)
         return tuple(keep_t * d for d in dstate), (dxw, dhu)
 
     end = (jnp.zeros_like(dh[0]),) * cell.state_size
     _, (dxw, dhu) = jax.lax.scan(step, end, (dh, keep, saved, previous, states), reverse=True)
-    dkernel = jnp.einsum("tbh,tbg->hg", previous[0], dhu)
+    dkernel = cell.dkernel(previous[0], saved, dhu)
     return dxw, dkernel, dhu.sum((0, 1)), jnp.zeros_like(keep)
 
 
