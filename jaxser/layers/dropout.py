@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+Rate = float | Float[Array, ""]
 
 
 class Dropout(nn.Module):
     """Drops each element with probability `rate` in training and scales the others by 1 / (1 - rate)."""
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "*shape"], rate: float | Float[Array, ""], *, train: bool
-    ) -> Float[Array, "*shape"]:
-        if not train:
-            return x
-        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, x.shape)
-        return jnp.where(kept, x / (1 - jnp.asarray(rate, x.dtype)), 0)
+    def __call__(self, x: Float[Array, "*shape"], rate: Rate, *, train: bool) -> Float[Array, "*shape"]:
+        return dropped(self.make_rng("dropout"), x, rate) if train else x
+
+
+def dropped(key: PRNGKeyArray, x: Float[Array, "*shape"], rate: Rate) -> Float[Array, "*shape"]:
+    """The elements of `x` that are kept, scaled by 1 / (1 - rate), and zero where one is dropped."""
+    return jnp.where(kept(key, x.shape, rate), x / (1 - jnp.asarray(rate, x.dtype)), 0)
+
+
+def kept(key: PRNGKeyArray, shape: tuple[int, ...], rate: Rate) -> Bool[Array, ...]:
+    """True with probability 1 - rate, by a hash of each element's number and two random words.
+
+    The hash is `lowbias32` of C. Wellons's hash-prospector: a thirtieth of the time of threefry, which alone
+    took two thirds of a training step of Rajan's attention over 500 steps.
+    """
+    begin, stir = jax.random.bits(key, (2,), jnp.uint32)
+    x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + begin
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD) + stir
+    x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
+    x = x ^ (x >> 15)
+    threshold = jnp.asarray(rate, jnp.float32) * 2**24
+    return (x >> 8) >= threshold.astype(jnp.uint32)
