@@ -22,8 +22,11 @@ from jaxser.train import Trainer
 from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
 
 TINY: dict[str, dict[str, Any]] = {
+    "audio_model": {"hidden_size": 8},
+    "can": {"hidden_size": 8, "num_heads": 2},
     "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
+    "text_model": {"hidden_size": 8},
 }
 """Fields that make a network small."""
 
