@@ -8,15 +8,12 @@
     compare_predictions(a, b)  McNemar's test, also where there is one fold
 
 Everything is computed from the test predictions of the setting that a run's summary is about; scores and
-their differences are fractions. What cannot be answered is refused by a `UsageError` that says what to do instead.
-
-The functions on arrays (`corrected_t_test`, `signed_rank`, `mcnemar`, `unpaired_t_test`) are what `compare` uses;
-`jaxser.false_alarms` measures how often each finds a difference between equal models (docs/statistics.md).
+their differences are fractions. What cannot be answered is refused by a `UsageError` that says what to do
+instead. The tests themselves are in `jaxser.significance`; docs/statistics.md says which was chosen and why.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -24,21 +21,25 @@ from dataclasses import dataclass, fields, replace
 
 import jax
 import numpy as np
-import scipy.optimize
 import scipy.stats
 from jaxtyping import Float, Int
 
 from jaxser import metrics
 from jaxser.results import Predictions, Run
+from jaxser.significance import (
+    LEVEL,
+    Result,
+    corrected_t_test,
+    critical_difference,
+    friedman,
+    holm,
+    mcnemar,
+    signed_rank,
+    unpaired_t_test,
+)
 from jaxser.types import UsageError
 
 NAMES = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}
-
-LEVEL = 0.05
-"""Two-sided, of every test; intervals have 1 - LEVEL."""
-
-POWER = 0.8
-"""With which a test finds a difference as large as its minimal detectable one."""
 
 FEWEST_FOLDS, FEWEST_FOR_RANKS, FEWEST_SPEAKERS = 3, 6, 5
 """What a t-test over folds, the signed-rank test (of 5 folds its smallest p is 0.0625) and resampling need."""
@@ -85,27 +86,12 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a test of two runs found; it gives no verdict, which is `Comparison`'s."""
-
-    test: str
-    statistic: float
-    p: float  # two-sided
-    number: int  # of `units`
-    units: str
-    detectable: float | None  # the smallest difference of the score found with 80 % power; None: not known
-
-    def __str__(self) -> str:
-        return f"{self.test} over {self.number} {self.units}: {self.statistic:.2f}, p = {self.p:.3g}"
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same folds; `difference` is that of `a` less that of `b`.
+    """Two runs on the same folds; differences are those of `a` less those of `b`.
 
-    `corrected` decides; the others are given for comparison, `wilcoxon` where there are enough folds. `p` is
-    the corrected test's, after Holm's correction where there are `family` comparisons. `detectable` is the
-    smallest true difference that the corrected test finds with 80 % power at 5 % / `family`.
+    `corrected` decides: its `low`, `high` and `detectable` (at 5 % / `family`) are those of the mean difference.
+    `p` is its p, after Holm's correction where there are `family` comparisons. The other tests are given for
+    comparison, `wilcoxon` where there are folds enough for it.
     """
 
     a: str
@@ -114,14 +100,11 @@ class Comparison:
     mean_a: float
     mean_b: float
     difference: float
-    low: float  # 95 % interval of the difference, by the corrected test
-    high: float
     folds: tuple[str, ...]
     by_fold: tuple[float, ...]  # the differences
     seeds: tuple[int, int]
     p: float
     family: int
-    detectable: float
     corrected: Result
     wilcoxon: Result | None
     mcnemar: Result  # of right and wrong, whatever the metric
@@ -133,18 +116,16 @@ class Comparison:
 
     def __str__(self) -> str:
         """The verdict in a sentence, with what the test could have missed."""
-        name = NAMES[self.metric]
+        name, test = NAMES[self.metric], self.corrected
         if not any(self.by_fold):
             return f"{self.a} and {self.b} have the same {name} in every fold."
-        low, difference, high, least = (
-            f"{100 * n:+.1f}" for n in (self.low, self.difference, self.high, self.detectable)
-        )
+        difference, low, high = (f"{100 * n:+.1f}" for n in (self.difference, test.low or 0, test.high or 0))
         holm = f" after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
-        found = "" if self.significant else "not "
         return (
             f"{name} of {self.a} less that of {self.b}: {difference} points (95 % interval {low} to {high}), "
-            f"{found}significant at 5 % ({self.corrected.test}, {len(self.folds)} folds, p = {self.p:.2g}{holm}); "
-            f"the smallest true difference found with 80 % power is {least[1:]} points."
+            f"{'' if self.significant else 'not '}significant at 5 % ({test.test}, {test.number} folds, "
+            f"p = {self.p:.2g}{holm}); the smallest true difference found with 80 % power is "
+            f"{100 * (test.detectable or 0):.1f} points."
         )
 
 
@@ -251,79 +232,6 @@ def compare_predictions(a: Run, b: Run) -> Result:
     return mcnemar(np.nanmean(right(a), axis=1) - np.nanmean(right(b), axis=1))
 
 
-def corrected_t_test(differences: Float[np.ndarray, " folds"], ratio: float, level: float = LEVEL) -> Result:
-    """The corrected resampled t-test of Nadeau and Bengio (2003, "Inference for the Generalization Error").
-
-    The variance of a mean over k folds is taken as (1 / k + ratio) times that of the folds, since folds share
-    training data; `ratio` is test utterances over training utterances. With 0 it is the plain paired t-test.
-    """
-    k, mean = len(differences), float(np.mean(differences))
-    error = _corrected_error(differences, ratio)
-    return _t_test("corrected resampled t-test", mean, error, k - 1, k, "folds", level)
-
-
-def unpaired_t_test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> Result:
-    """Student's two-tailed t-test over runs (folds x seeds) as if each were independent: Rajan et al. (2022).
-
-    They are not: runs of a fold share their test set. It is given for comparison with what is published.
-    """
-    n, m = len(a), len(b)
-    pooled = ((n - 1) * np.var(a, ddof=1) + (m - 1) * np.var(b, ddof=1)) / (n + m - 2)
-    error = math.sqrt(pooled * (1 / n + 1 / m))
-    return _t_test("unpaired t-test", float(np.mean(a) - np.mean(b)), error, n + m - 2, n + m, "runs", LEVEL)
-
-
-def signed_rank(differences: Float[np.ndarray, " folds"]) -> Result:
-    """Wilcoxon's signed-rank test; equal folds are dropped, and the p is exact for few folds."""
-    kept = np.round(differences, 12)
-    kept = kept[kept != 0]
-    statistic, p = scipy.stats.wilcoxon(kept) if len(kept) else (0.0, 1.0)
-    return Result("Wilcoxon signed-rank test", float(statistic), float(p), len(differences), "folds", None)
-
-
-def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
-    """McNemar's test; each utterance has how often `a` is right less how often `b` is, over seeds.
-
-    With one seed it is exact (binomial). With more the seeds of an utterance are a cluster, after Durkalski et
-    al. (2003, "Analysis of clustered matched-pair data"), which for clusters of one is McNemar's chi-square.
-    """
-    differences = np.round(differences, 12)
-    squares = float(np.sum(differences**2))
-    if np.isin(differences, (-1, 0, 1)).all():
-        won, lost = int(np.sum(differences > 0)), int(np.sum(differences < 0))
-        statistic = float(min(won, lost))
-        p = scipy.stats.binomtest(won, won + lost).pvalue if squares else 1.0
-    else:
-        statistic = float(np.sum(differences)) ** 2 / squares
-        p = scipy.stats.chi2.sf(statistic, 1)
-    normal = scipy.stats.norm.ppf(1 - LEVEL / 2) + scipy.stats.norm.ppf(POWER)
-    detectable = float(normal * math.sqrt(squares) / len(differences))
-    return Result("McNemar's test", statistic, float(p), len(differences), "utterances", detectable)
-
-
-def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:
-    """Friedman's test of equal ranks, with ties corrected."""
-    scores = np.round(scores, 12)
-    tied = (scores == scores[0]).all()
-    statistic, p = (0.0, 1.0) if tied else scipy.stats.friedmanchisquare(*scores)
-    return Result("Friedman's test", float(statistic), float(p), scores.shape[1], "folds", None)
-
-
-def critical_difference(runs: int, folds: int) -> float:
-    """Nemenyi's, of average ranks, at 5 % (Demšar 2006, "Statistical Comparisons of Classifiers")."""
-    q = scipy.stats.studentized_range.ppf(1 - LEVEL, runs, np.inf) / math.sqrt(2)
-    return float(q * math.sqrt(runs * (runs + 1) / (6 * folds)))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values in the order given."""
-    order = np.argsort(p)
-    steps = np.arange(len(p), 0, -1) * np.asarray(p)[order]
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted.tolist()
-
-
 def name_of(run: Run) -> str:
     return run.folder.resolve().name
 
@@ -382,52 +290,25 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
         )
     scores = [replica_scores(run, metric) for run in (a, b)]
     means = [np.nanmean(found, axis=1) for found in scores]
-    by_fold = means[0] - means[1]
-    ratio = _test_over_train(a)
-    corrected = corrected_t_test(by_fold, ratio, LEVEL / family)
-    half = scipy.stats.t.ppf(1 - LEVEL / 2, len(by_fold) - 1) * _corrected_error(by_fold, ratio)
-    mean = float(np.mean(by_fold))
+    by_fold = (means[0] - means[1]).round(12)  # what is equal is 0
+    corrected = corrected_t_test(by_fold, _test_over_train(a), LEVEL / family)
     return Comparison(
         a=name_of(a),
         b=name_of(b),
         metric=metric,
         mean_a=float(np.mean(means[0])),
         mean_b=float(np.mean(means[1])),
-        difference=mean,
-        low=float(mean - half),
-        high=float(mean + half),
+        difference=float(np.mean(by_fold)),
         folds=tuple(fold.name for fold in a.folds),
-        by_fold=tuple(by_fold.round(12).tolist()),
+        by_fold=tuple(by_fold.tolist()),
         seeds=(scores[0].shape[1], scores[1].shape[1]),
         p=corrected.p,
         family=family,
-        detectable=corrected.detectable or 0.0,
         corrected=corrected,
         wilcoxon=signed_rank(by_fold) if len(by_fold) >= FEWEST_FOR_RANKS else None,
         mcnemar=compare_predictions(a, b),
         unpaired=unpaired_t_test(*(found[np.isfinite(found)] for found in scores)),
     )
-
-
-def _corrected_error(differences: Float[np.ndarray, " folds"], ratio: float) -> float:
-    return math.sqrt((1 / len(differences) + ratio) * np.var(differences, ddof=1))
-
-
-def _t_test(test: str, mean: float, error: float, df: int, number: int, units: str, level: float) -> Result:
-    """`error` is the mean's standard error; without one, only equal means are taken for equal."""
-    if error < 1e-12:  # what rounding leaves of equal scores
-        error = 0.0
-    statistic = mean / error if error else math.copysign(math.inf, mean) if abs(mean) > 1e-12 else 0.0
-    p = float(2 * scipy.stats.t.sf(abs(statistic), df))
-    return Result(test, statistic, p, number, units, error * detectable_errors(df, level))
-
-
-@functools.cache
-def detectable_errors(df: int, level: float = LEVEL) -> float:
-    """The true mean, in standard errors, that a two-sided t-test at `level` finds with 80 % power."""
-    critical = scipy.stats.t.ppf(1 - level / 2, df)
-    missing = lambda mean: scipy.stats.nct.sf(critical, df, mean) - POWER  # noqa: E731
-    return float(scipy.optimize.brentq(missing, 0.0, 2 * critical + 5))
 
 
 def _test_over_train(run: Run) -> float:
