@@ -50,9 +50,13 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
 
 
 def finish(config: ConfigDict) -> ConfigDict:
-    """Fit the config to its dataset, and let every scalar in `hyper` be swept."""
+    """Fit the config to its dataset, and let every scalar in `hyper` be swept, those of its variants too."""
     fit_dataset(config)
-    config.sweep = ConfigDict(dict.fromkeys(config.hyper, ()))
+    scalars = [
+        *config.hyper,
+        *(name for variant in config.variants.values() for name in variant.get("hyper", ())),
+    ]
+    config.sweep = ConfigDict(dict.fromkeys(scalars, ()))
     return config
 
 

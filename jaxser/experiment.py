@@ -36,8 +36,10 @@ DEMOS: Mapping[str, Mapping[str, Any]] = {"demo": {}, "demo_quick": {"utterances
 """The demo corpora that are made where they are missing, and the settings of each."""
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
+def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
     """The config with its variant's fields set and every value checked.
+
+    `given` are the user's own values by their paths, such as "hyper.learning_rate": a variant does not undo them.
 
     Raises:
         UsageError: a variant, field or value that cannot be, and what is allowed.
@@ -55,8 +57,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
             config.update(variant)
             read = MODELS[config.model.name].hyper + Adam.hyper
             config.hyper = ConfigDict({name: value for name, value in config.hyper.items() if name in read})
-            config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
     config.update(variant)
+    config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
+    for path, value in (given or {}).items():
+        if path.partition("[")[0] not in _flat(config.to_dict()):
+            raise UsageError(f"config.{path} is no field of variant {config.variant}")
+        config.update_from_flattened_dict({path: value})
     _check_values(config)
     return config
 
@@ -349,9 +355,10 @@ def _check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
         if name not in known:
             raise UsageError(f"config.hyper.{name} is read by nothing here; known are {', '.join(known)}")
         values = (config.hyper[name], *config.sweep.get(name, ()))
+        is_rate = name.endswith("dropout_rate")
         for value in values:
-            if not (0 <= value < 1 if name == "dropout_rate" else value >= 0):
-                allowed = "from 0 to below 1" if name == "dropout_rate" else "0 or more"
+            if not (0 <= value < 1 if is_rate else value >= 0):
+                allowed = "from 0 to below 1" if is_rate else "0 or more"
                 raise UsageError(f"config.hyper.{name}={value} must be {allowed}")
 
 

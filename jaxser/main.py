@@ -61,7 +61,7 @@ def _train() -> None:
     from jaxser.results import command_line
 
     logging.set_verbosity(logging.WARNING)  # the libraries' own chatter
-    config = experiment.resolve(_CONFIG.value)
+    config = experiment.resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
     experiment.check_strategy(_STRATEGY.value)
     keep_programs(_CACHE_DIR.value)
     dataset = experiment.load(config, Path(_DATA_DIR.value))
