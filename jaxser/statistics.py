@@ -272,6 +272,15 @@ def right(run: Run) -> Float[np.ndarray, "N seeds"]:
     return np.divide(rights, tests, out=np.full(len(tests), np.nan), where=tests > 0).reshape(shape)
 
 
+def test_over_train(run: Run) -> float:
+    """Test utterances over training utterances, averaged over folds.
+
+    Where a fold does not say what it is trained on (imported results), that is all that is not tested in it.
+    """
+    everything = len({i for fold in run.folds for i in fold.test})
+    return float(np.mean([len(f.test) / (len(f.train) or everything - len(f.test)) for f in run.folds]))
+
+
 def _confusions(
     p: Predictions, group: Int[np.ndarray, " N"], groups: int
 ) -> Int[np.ndarray, "groups seeds C C"]:
@@ -291,7 +300,7 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
     scores = [replica_scores(run, metric) for run in (a, b)]
     means = [np.nanmean(found, axis=1) for found in scores]
     by_fold = (means[0] - means[1]).round(12)  # what is equal is 0
-    corrected = corrected_t_test(by_fold, _test_over_train(a), LEVEL / family)
+    corrected = corrected_t_test(by_fold, test_over_train(a), LEVEL / family)
     return Comparison(
         a=name_of(a),
         b=name_of(b),
@@ -309,15 +318,6 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
         mcnemar=compare_predictions(a, b),
         unpaired=unpaired_t_test(*(found[np.isfinite(found)] for found in scores)),
     )
-
-
-def _test_over_train(run: Run) -> float:
-    """Test utterances over training utterances, averaged over folds.
-
-    Where a fold does not say what it is trained on (imported results), that is all that is not tested in it.
-    """
-    everything = len({i for fold in run.folds for i in fold.test})
-    return float(np.mean([len(f.test) / (len(f.train) or everything - len(f.test)) for f in run.folds]))
 
 
 def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: int) -> Interval:
@@ -400,6 +400,8 @@ def _check_metric(metric: str) -> None:
 def _check_same(a: Run, b: Run) -> None:
     """That two runs answer the same questions: classes, folds, tested utterances and their labels."""
     names = f"{name_of(a)} and {name_of(b)}"
+    if name_of(a) == name_of(b):
+        raise UsageError(f"two runs are named {name_of(a)}: compare runs whose folders have different names")
     again = "train both under one --config.protocol, or the second on the first's folds.json"
     if a.predictions.classes != b.predictions.classes:
         of_a, of_b = (", ".join(run.predictions.classes) for run in (a, b))

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "significance": set(),
     "statistics": {"types", "metrics", "results", "significance"},
     "papers": set(),
+    "false_alarms": {"types", "results", "significance", "statistics"},
     "report": {"types", "metrics", "leaks", "summary", "results", "statistics", "papers", "report"},
     "checkpoint": {"types"},
     "progress": {"metrics", "train"},
