@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxser.data.plan import make_buckets
+from jaxser.features.audio import HOP, SAMPLE_RATE
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.mesh import STRATEGIES
@@ -89,6 +90,7 @@ class Attention:
     start: float  # s
     end: float  # s
     samples: Float[np.ndarray, " samples"]  # at 16 kHz
+    seconds: float  # of them that the network hears
     words: tuple[str, ...]  # as the network reads them
     timed: tuple[Word, ...]  # by their times in the window; empty where none are known
     weights: Mapping[str, Float[np.ndarray, ...]]  # without padding
@@ -208,6 +210,7 @@ class Ensemble:
             start=window.start,
             end=window.end,
             samples=window.samples,
+            seconds=min(len(window.samples), self.recipe.parameters["max_frames"] * HOP) / SAMPLE_RATE,
             words=window.words,
             timed=window.utterance.words or (),
             weights={name: _trimmed(x[0], self._axes[name], shown) for name, x in found.items()},
@@ -226,6 +229,8 @@ class Ensemble:
         shapes = self._attention_shapes(base)
         axes = {name: [Axis("", Fraction(1))] * len(shape) for name, shape in shapes.items()}
         for together in ({"words", "segment_lengths"}, {"audio"}, {"segments"}, {"video"}):
+            if not together & base.keys():
+                continue
             wider = {name: width * (2 if name in together else 1) for name, width in base.items()}
             for name, shape in self._attention_shapes(wider).items():
                 for place, (size, before) in enumerate(zip(shape, shapes[name], strict=True)):
