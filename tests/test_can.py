@@ -33,7 +33,7 @@ def make_batch() -> Batch:
     """Rubbish wherever something is padded."""
     rng = np.random.default_rng(0)
     words = np.array([len(own) for own in SEGMENTS])
-    lengths = rng.integers(1, 9, (3, WORDS))
+    lengths = rng.integers(-9, 9, (3, WORDS))
     for n, own in enumerate(SEGMENTS):
         lengths[n, : len(own)] = own
     words_mask = jnp.array(np.arange(WORDS) < words[:, None])
