@@ -44,6 +44,19 @@ def gru(x, input_kernel, kernel, input_bias, bias):
     return np.array(outputs).reshape(-1, size)
 
 
+def gru_tf1(x, input_kernel, kernel, bias):
+    """One sequence, forward in time, as tf.nn.rnn_cell.GRUCell: gates r, u, candidate c from x and r * h."""
+    size = kernel.shape[0]
+    h, outputs = np.zeros(size), []
+    for x_t in x:
+        z = [x_t @ input_kernel[:, j] + h @ kernel[:, j] + bias[j] for j in range(2 * size)]
+        r, u = np.split(sigmoid(np.array(z)), 2)
+        z = [x_t @ input_kernel[:, j] + (r * h) @ kernel[:, j] + bias[j] for j in range(2 * size, 3 * size)]
+        h = u * h + (1 - u) * np.tanh(z)
+        outputs.append(h)
+    return np.array(outputs).reshape(-1, size)
+
+
 def bilstm(x, params):
     """Forward and backward outputs [T, 2, H] of one sequence under `Recurrent`'s parameters."""
     one = [

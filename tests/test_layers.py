@@ -37,25 +37,12 @@ def recurrent(cell, bidirectional=True):
     return layer, layer.init(jax.random.key(1), x, mask), x, mask
 
 
-def gru_tf1(x, input_kernel, kernel, bias):
-    """One sequence, forward in time, as tf.nn.rnn_cell.GRUCell: gates r, u, candidate c from x and r * h."""
-    size = kernel.shape[0]
-    h, outputs = np.zeros(size), []
-    for x_t in x:
-        z = [x_t @ input_kernel[:, j] + h @ kernel[:, j] + bias[j] for j in range(2 * size)]
-        r, u = np.split(reference.sigmoid(np.array(z)), 2)
-        z = [x_t @ input_kernel[:, j] + (r * h) @ kernel[:, j] + bias[j] for j in range(2 * size, 3 * size)]
-        h = u * h + (1 - u) * np.tanh(z)
-        outputs.append(h)
-    return np.array(outputs).reshape(-1, size)
-
-
 def reference_recurrent(cell, x, params, d):
     one = {name: value[d] for name, value in params.items()}
     if cell == "gru":
         return reference.gru(x, one["input_kernel"], one["kernel"], one["input_bias"], one["bias"])
     if cell == "gru_tf1":
-        return gru_tf1(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"])
+        return reference.gru_tf1(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"])
     return reference.lstm(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"])
 
 
