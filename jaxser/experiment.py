@@ -26,9 +26,11 @@ from jaxser.mesh import STRATEGIES, replica_mesh
 from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.optim import CLIPS, SCHEDULES, Adam
-from jaxser.sweep import Predicted, Sweep, grid, status
+from jaxser.processes import first, leads
+from jaxser.sweep import Sweep, grid
 from jaxser.train import NORMALISATIONS, SELECTIONS, Trainer
-from jaxser.types import Dataset, ReplicaState, UsageError
+from jaxser.training import Predicted, predict, train
+from jaxser.types import Dataset, Trained, UsageError
 
 Say = Callable[[str], None]
 
@@ -175,8 +177,9 @@ def run(
     split = make_folds(dataset, Protocol(**config.protocol))
     folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in split)
     rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
-    results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
-    results.write_utterances(folder, rows)
+    if leads():
+        results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
+        results.write_utterances(folder, rows)
     if _words_are_noise(config, sweep):
         say(
             "note: word vectors are random and stay so; prepare with --glove=FILE or set model.train_embeddings"
@@ -185,9 +188,8 @@ def run(
     shape = f"{len(folds)} folds x {config.seeds} seeds" + (f" x {settings} settings" if settings > 1 else "")
     say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
 
-    state = sweep.train(folder, say)
-    predicted = sweep.predict(state, split)
-    results.write_predictions(folder, (_predictions(sweep, r, found) for r, found in enumerate(predicted)))
+    trained = train(sweep, folder, say)
+    predicted = predict(sweep, trained, split)
     found = results.results(
         model=config.model.name,
         variant=config.variant,
@@ -195,7 +197,7 @@ def run(
         protocol={**config.protocol, "metric": config.selection, "note": config.note},
         classes=dataset.classes,
         epochs=config.epochs,
-        replicas=_replica_results(sweep, state, predicted),
+        replicas=_replica_results(sweep, trained, predicted),
         folds=folds,
         utterances=rows,
         environment=results.environment(jax.devices()),
@@ -204,9 +206,14 @@ def run(
         best_possible=dataset.manifest.get("facts", {}).get("bayes"),
         settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
     )
-    save_models(folder / results.MODEL, config, sweep, state, found["summary"]["setting"])
-    results.write_json(folder / results.RESULTS, found)
-    shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
+
+    def write() -> None:
+        results.write_predictions(folder, (_predictions(sweep, r, one) for r, one in enumerate(predicted)))
+        save_models(folder / results.MODEL, config, sweep, trained, found["summary"]["setting"])
+        results.write_json(folder / results.RESULTS, found)
+        shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
+
+    first(write)
     return found
 
 
@@ -216,18 +223,16 @@ def _words_are_noise(config: ConfigDict, sweep: Sweep) -> bool:
     return reads and source == "random" and not config.model.get("train_embeddings", True)
 
 
-def save_models(folder: Path, config: ConfigDict, sweep: Sweep, state: ReplicaState, setting: str) -> None:
+def save_models(folder: Path, config: ConfigDict, sweep: Sweep, trained: Trained, setting: str) -> None:
     """Every replica's selected parameters and what else prediction needs, without pickles: npz and JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    number = len(sweep.replicas)
     kept = {
-        "params": state.best.params,
-        "batch_stats": state.best.batch_stats,
-        "normalisation": {name: value._asdict() for name, value in state.normalisation.items()},
-        "hyper": dict(state.hyper),
+        "params": trained.best.params,
+        "batch_stats": trained.best.batch_stats,
+        "normalisation": {name: value._asdict() for name, value in trained.normalisation.items()},
+        "hyper": dict(trained.hyper),
     }
-    flat = flax.traverse_util.flatten_dict(jax.device_get(kept), sep="/")
-    np.savez(folder / "replicas.npz", **{path: leaf[:number] for path, leaf in flat.items()})
+    np.savez(folder / "replicas.npz", **flax.traverse_util.flatten_dict(kept, sep="/"))
     dataset = sweep.dataset
     if dataset.embeddings is not None:
         np.save(folder / "embeddings.npy", dataset.embeddings)
@@ -270,10 +275,8 @@ def _predictions(sweep: Sweep, r: int, found: Predicted) -> results.Predictions:
     )
 
 
-def _replica_results(
-    sweep: Sweep, state: ReplicaState, predicted: Sequence[Predicted]
-) -> list[dict[str, Any]]:
-    epochs, codes = np.asarray(jax.device_get(state.best.epoch)), status(state)
+def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predicted]) -> list[dict[str, Any]]:
+    epochs, codes = trained.best.epoch, trained.status
     told = []
     for r, (replica, found) in enumerate(zip(sweep.replicas, predicted, strict=True)):
         true = sweep.dataset.label[found.rows]
@@ -302,7 +305,8 @@ def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
     """Write what the run is asked for, or see that the folder was begun with the same."""
     path = folder / results.CONFIG
     if not path.is_file():
-        results.write_json(path, {**asked, "command": command})
+        if leads():
+            results.write_json(path, {**asked, "command": command})
         return
     before = results.read_json(path)
     if changed := _first_difference(before, asked):

@@ -1,14 +1,16 @@
-"""Programs of one replica, compiled for all replicas over a mesh of devices."""
+"""Programs of one replica, compiled for all replicas over a mesh of devices, which may belong to several processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
@@ -23,9 +25,38 @@ def replica_mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
+def rows_for(number: int, mesh: Mesh, strategy: str) -> int:
+    """How many replicas the devices hold together where they hold so many and each the same number.
+
+    XLA takes a loop over one replica apart and rounds otherwise then; so under map a device has two at least.
+    """
+    return mesh.size * max(-(-number // mesh.size), 2 if strategy == "map" else 1)
+
+
 def put(tree: PyTree, mesh: Mesh, spec: P) -> PyTree:
     """Arrays on the mesh's devices: P(AXIS) where replicas come first, P() where all replicas share them."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+    sharding = NamedSharding(mesh, spec)
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def each_its_own(x):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+    return jax.tree.map(each_its_own, tree)
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Arrays over a mesh as numpy, whole on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def abstract(tree: PyTree, rows: int, mesh: Mesh) -> PyTree:
+    """What one replica's shapes are for all rows of a mesh."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype, sharding=sharding), tree)
 
 
 @dataclass(frozen=True)
@@ -64,7 +95,8 @@ def compile_over_replicas(
 ) -> Programs:
     """Compile a function of one replica for all; its last `num_shared` arguments are the same for all of them.
 
-    `arguments` are on the mesh, those of replicas stacked along their first axis; the first is given away if `donate`.
+    `arguments` are on the mesh (or their shapes are), those of replicas stacked along their first axis; the first is
+    given away if `donate`.
     """
 
     def of_device(*arguments):
@@ -84,8 +116,17 @@ def compile_over_replicas(
 
 
 def _part(tree: PyTree, place: int) -> PyTree:
-    """What the place-th device of this process has of arrays over a mesh."""
-    return jax.tree.map(lambda x: x.addressable_shards[place].data, tree)
+    """What the place-th device of this process has of arrays over a mesh, or of their shapes."""
+
+    def part(x: Any):
+        if isinstance(x, jax.Array):
+            return x.addressable_shards[place].data
+        device = x.sharding.mesh.local_mesh.devices.flat[place]
+        return jax.ShapeDtypeStruct(
+            x.sharding.shard_shape(x.shape), x.dtype, sharding=SingleDeviceSharding(device)
+        )
+
+    return jax.tree.map(part, tree)
 
 
 def _whole(shards: Sequence[jax.Array], sharding: NamedSharding) -> jax.Array:

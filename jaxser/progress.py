@@ -20,12 +20,14 @@ LINES = 40
 class EpochProgress:
     """Shows the epochs of a sweep as they end; used in a `with` block."""
 
-    def __init__(self, names: list[str], epochs: int, begin: int, console: Console | None = None):
-        self._console = console or Console()
-        self._names, self._epochs, self._begin = names, epochs, begin
-        self._started = time.monotonic()
+    def __init__(self, names: list[str], epochs: int, console: Console | None = None, *, speaks: bool = True):
+        self._console = console or Console(quiet=not speaks)
+        self._names, self._epochs = names, epochs
+        self._started, self._trained = time.monotonic(), 0
         self._best = np.full(len(names), np.nan)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, auto_refresh=False) if self._console.is_terminal and speaks else None
+        )
 
     def __enter__(self) -> EpochProgress:
         if self._live:
@@ -36,24 +38,29 @@ class EpochProgress:
         if self._live:
             self._live.stop()
 
-    def show(self, epoch: int, told: EpochResult, running: int) -> None:
-        """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest."""
+    def show(self, epoch: int, told: EpochResult, running: int, waiting: int = 0) -> None:
+        """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest.
+
+        `running` of them go on, and `waiting` have not begun.
+        """
+        self._trained += int(np.isfinite(told.learning_rate).sum())
+        left = running * (self._epochs - epoch) + waiting * self._epochs
         train_loss, validation_loss = np.asarray(told.train_loss), np.asarray(told.validation_loss)
         ua = np.array([metrics.scores(confusion)["ua"] for confusion in told.confusion])
         self._best = np.fmax(self._best, ua)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
             f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  best {_spread(self._best)}  "
-            f"{running} running  {self._left(epoch)} left"
+            f"{running} running  {f'{waiting} waiting  ' if waiting else ''}{self._time_of(left)} left"
         )
         if self._live:
             self._live.update(self._table(line, train_loss, validation_loss, ua), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _left(self, epoch: int) -> timedelta:
-        each = (time.monotonic() - self._started) / max(epoch - self._begin, 1)
-        return timedelta(seconds=round(each * (self._epochs - epoch)))
+    def _time_of(self, replica_epochs: int) -> timedelta:
+        each = (time.monotonic() - self._started) / max(self._trained, 1)
+        return timedelta(seconds=round(each * replica_epochs))
 
     def _table(self, line, train_loss, validation_loss, ua) -> Table:
         columns = ("replica", "loss", "validation loss", "UA %", "best UA %")

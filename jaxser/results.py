@@ -148,8 +148,8 @@ def append_epochs(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add an epoch's lines, one a replica, to metrics.jsonl; call it before the epoch's checkpoint is saved.
 
     A row has `epoch` (from 0), `fold`, `seed`, `setting`, `train_loss`, `validation` (`loss`, `wa`, `ua`,
-    `f1_weighted`), `learning_rate`, `status`, `seconds`, and `real_share`: of the frames that were computed,
-    those that were not padding.
+    `f1_weighted`), `learning_rate`, `status`, `wave` (a number that its replicas share), `seconds` (of the wave's
+    epoch), and `real_share`: of the frames that were computed, those that were not padding.
     """
     text = "".join(_dumps(row) + "\n" for row in rows)
     with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
@@ -158,9 +158,9 @@ def append_epochs(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def truncate_epochs(folder: Path, epoch: int) -> None:
-    """Keep the lines before `epoch`, the first one that is to be trained (again) after an interruption."""
-    kept = [row for row in read_epochs(folder) if row["epoch"] < epoch]
+def truncate_epochs(folder: Path, keeps: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Keep the lines that `keeps` says: those of epochs that are not to be trained (again) after an interruption."""
+    kept = [row for row in read_epochs(folder) if keeps(row)]
     _write_atomically(folder / METRICS, lambda file: file.writelines(_dumps(row) + "\n" for row in kept))
 
 

@@ -1,31 +1,24 @@
-"""The fold x seed x setting grid of a run as one program, sharded over the devices; the only file that knows R."""
+"""The fold x seed x setting grid of a run as one program, sharded over the devices."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxser import metrics, results
-from jaxser.checkpoint import Checkpoints
+from jaxser import results
 from jaxser.data.plan import Buckets, Plan
-from jaxser.mesh import AXIS, Programs, compile_over_replicas, put
-from jaxser.progress import EpochProgress
+from jaxser.mesh import AXIS, Programs, abstract, compile_over_replicas, fetch, put, rows_for
 from jaxser.train import DeviceData, EpochResult, Trainer, class_weights, fold_normalisations, on_host
-from jaxser.types import NOT_FINITE, RUNNING, STOPPED, AnyArray, Dataset, Fold, ReplicaState
-
-STATUS = {RUNNING: "running", STOPPED: "stopped", NOT_FINITE: "not finite"}
+from jaxser.types import STOPPED, Dataset, Fold, ReplicaState, Trained
 
 
 class Replica(NamedTuple):
@@ -42,17 +35,13 @@ def grid(folds: int, seeds: Sequence[int], swept: Mapping[str, Sequence[float]])
     return tuple(Replica(*point) for point in itertools.product(range(folds), seeds, settings))
 
 
-class Predicted(NamedTuple):
-    """What a replica's selected epoch says of its validation and test parts."""
-
-    rows: Int[np.ndarray, " n"]  # of the dataset, validation first
-    validation: int  # how many of them are validation
-    log_probs: Float[np.ndarray, "n C"]
-
-
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A grid of replicas over a dataset and its folds."""
+    """A grid of replicas over a dataset and its folds, and the programs that train any of them together.
+
+    `places` are those of replicas in the grid. On the devices they make the first rows of stacked arrays; the last one
+    is repeated, and stands still, until the devices divide the rows.
+    """
 
     trainer: Trainer
     dataset: Dataset
@@ -65,89 +54,108 @@ class Sweep:
     split_seed: int = 0
     balanced: bool = False
     normalise: str = "train"
-
-    def train(self, folder: Path, say: Callable[[str], None] = print) -> ReplicaState:
-        """Train to the end, from the run's newest checkpoint if it has one; logs and checkpoints go into `folder`."""
-        with Checkpoints(folder / results.CHECKPOINTS) as checkpoints:
-            begin = time.monotonic()
-            state = self.begin()
-            epoch = 0
-            if restored := checkpoints.restore(jax.tree.map(_abstract, state)):
-                epoch, state = restored
-                say(f"going on after epoch {epoch} of {self.trainer.epochs}")
-            results.truncate_epochs(folder, epoch)
-            run_epoch = self.compile_epoch(state)
-            say(f"compiled in {time.monotonic() - begin:.1f} s")
-            names = [self._name(replica) for replica in self.replicas]
-            with EpochProgress(names, self.trainer.epochs, epoch) as progress:
-                while epoch < self.trainer.epochs and (status(state) == RUNNING).any():
-                    state, told, rows = self._epoch(run_epoch, state, epoch)
-                    epoch += 1
-                    results.append_epochs(folder, rows)
-                    checkpoints.save(epoch, state, force=epoch == self.trainer.epochs)
-                    progress.show(epoch, told, int((status(state) == RUNNING).sum()))
-        return state
+    _compiled: dict[Any, Programs] = field(default_factory=dict, init=False, repr=False)
 
     def shapes(self) -> ReplicaState:
         """A replica's shapes, without computing it. Raises ValueError where the network cannot be built."""
-        key, hyper, normalisation, weights = jax.tree.map(lambda x: x[0], self._beginnings())
-        data = on_host(self.dataset, self.trainer.model.needs)
-        return jax.eval_shape(self.trainer.init, key, hyper, normalisation, weights, data)
+        own = jax.tree.map(lambda x: x[0], self._beginnings(self.replicas[:1]))
+        return jax.eval_shape(self._begin_one, *own, on_host(self.dataset, self.trainer.model.needs))
 
-    def begin(self) -> ReplicaState:
-        """All replicas before their first epoch. Initialised one by one: batched orthogonal kernels hang on a CPU."""
-        arguments = (*self._beginnings(), self.data)
-        state = compile_over_replicas(self.trainer.init, arguments, self.mesh, "map", num_shared=1)(
-            *arguments
-        )
-        running = np.full(len(self._padded), RUNNING, np.int32)
-        running[len(self.replicas) :] = STOPPED  # what fills the devices up
-        return state._replace(status=put(running, self.mesh, P(AXIS)))
+    def rows(self, number: int) -> int:
+        """The rows on the devices for so many replicas."""
+        return rows_for(number, self.mesh, self.strategy)
 
-    def compile_epoch(self, state: ReplicaState) -> Programs:
-        """The program of one epoch of all replicas: (state, plans, data) to (state, `EpochResult`)."""
-        arguments = (state, *self._put_plans(*self.plans(0)), self.data)
-        one = self._epoch_of_one
-        return compile_over_replicas(one, arguments, self.mesh, self.strategy, num_shared=2, donate=True)
+    def begin(self, places: Sequence[int] | None = None) -> ReplicaState:
+        """Replicas before their first epoch. Initialised one by one: batched orthogonal kernels hang on a CPU."""
+        places = self._all(places)
+        arguments = (*put(self._beginnings(self._filled(places)), self.mesh, P(AXIS)), self.data)
+        key = ("begin", self.rows(len(places)))
+        program = self._once(key, lambda: self._compile(self._begin_one, arguments, "map", num_shared=1))
+        return self.with_fillers_stopped(program(*arguments), len(places))
 
-    def plans(self, epoch: int) -> tuple[list[Plan], list[Plan]]:
-        """What the replicas train on and validate on in an epoch; all have the same order of buckets."""
+    def with_fillers_stopped(self, state: ReplicaState, number: int) -> ReplicaState:
+        """The state with every row beyond the first `number` at rest."""
+        status = np.array(fetch(state.status))
+        status[number:] = STOPPED
+        return state._replace(status=put(status, self.mesh, P(AXIS)))
+
+    def compile_epoch(self, rows: int) -> Programs:
+        """An epoch of so many rows: (state, their plans, order of buckets, data) to (state, `EpochResult`)."""
+
+        def make():
+            state = abstract(self.shapes(), rows, self.mesh)
+            plans = self._put_plans(*self.plans(0, [0] * rows))
+            arguments = (state, *plans, self.data)
+            return self._compile(self._epoch_of_one, arguments, self.strategy, num_shared=2, donate=True)
+
+        return self._once(("epoch", rows), make)
+
+    def run_epoch(
+        self, state: ReplicaState, plans: tuple[list[Plan], list[Plan]]
+    ) -> tuple[ReplicaState, EpochResult]:
+        """Train and validate all rows for an epoch; the state that is given is used up."""
+        program = self.compile_epoch(len(plans[0]))
+        own, order = self._put_plans(*plans)
+        data = self.data
+        with jax.transfer_guard("disallow"):
+            return program(state, own, order, data)
+
+    def plans(self, epoch: int, places: Sequence[int] | None = None) -> tuple[list[Plan], list[Plan]]:
+        """What each row trains on and validates on in an epoch; all have the same order of buckets."""
+        replicas = self._filled(self._all(places))
         train = [
             self.buckets.train_plan(
-                fold.train, self._train_batches, (self.split_seed, replica.fold, replica.seed), epoch
+                self.folds[fold].train, self._train_batches, (self.split_seed, fold, seed), epoch
             )
-            for replica, fold in self._with_folds()
+            for fold, seed, _ in replicas
         ]
         validation = [
-            self.buckets.evaluation_plan(fold.validation, self._validation_batches)
-            for _, fold in self._with_folds()
+            self.buckets.evaluation_plan(self.folds[replica.fold].validation, self._validation_batches)
+            for replica in replicas
         ]
         return train, validation
 
-    def predict(self, state: ReplicaState, folds: Sequence[Fold]) -> list[Predicted]:
-        """Every replica's selected epoch on its fold's validation and test parts."""
-        parts = [np.concatenate([fold.validation, fold.test]) for fold in folds]
+    def compile_predict(self, rows: int, parts: Sequence[Int[np.ndarray, _]]) -> Programs:
+        """Predictions on parts of the dataset, one a fold: (trained, plans, order of buckets, data) to log p."""
+
+        def make():
+            trained = abstract(Trained.of(self.shapes()), rows, self.mesh)
+            plans = self._put_plans(self.prediction_plans([0] * rows, parts))
+            arguments = (trained, *plans, self.data)
+            return self._compile(self._predict_of_one, arguments, self.strategy, num_shared=2)
+
+        return self._once(("predict", rows, *self.buckets.batches(parts)), make)
+
+    def predict(
+        self, trained: Trained, places: Sequence[int], parts: Sequence[Int[np.ndarray, _]]
+    ) -> Float[Array, "R steps B C"]:
+        """Log-probabilities of the replicas at some places on their folds' parts, in the plans' order."""
+        plans = self.prediction_plans(places, parts)
+        program = self.compile_predict(len(plans), parts)
+        return program(self.stack(trained), *self._put_plans(plans), self.data)
+
+    def prediction_plans(self, places: Sequence[int], parts: Sequence[Int[np.ndarray, _]]) -> list[Plan]:
+        """Each row's plan that goes once through its fold's part."""
         batches = self.buckets.batches(parts)
-        plans = [
-            self.buckets.evaluation_plan(parts[replica.fold], batches) for replica, _ in self._with_folds()
+        return [
+            self.buckets.evaluation_plan(parts[replica.fold], batches) for replica in self._filled(places)
         ]
-        arguments = (state, *self._put_plans(plans), self.data)
-        one = self._predict_of_one
-        program = compile_over_replicas(one, arguments, self.mesh, self.strategy, num_shared=2)
-        log_probs = jax.device_get(program(*arguments))
-        found = []
-        for replica, plan, values in zip(self.replicas, plans, log_probs, strict=False):
-            rows = parts[replica.fold]
-            by_row = np.zeros((len(self.dataset.label), values.shape[-1]), values.dtype)
-            real = plan.weight > 0
-            by_row[plan.rows[real]] = values[real]
-            found.append(Predicted(rows, len(folds[replica.fold].validation), by_row[rows]))
-        return found
+
+    def stack(self, tree: PyTree) -> PyTree:
+        """Arrays of some replicas on the devices, the last replica repeated to fill them up."""
+        number = len(jax.tree.leaves(tree)[0])
+        chosen = np.minimum(np.arange(self.rows(number)), number - 1)
+        return put(jax.tree.map(lambda x: x[chosen], tree), self.mesh, P(AXIS))
 
     @cached_property
     def data(self) -> DeviceData:
         """The dataset on the devices."""
         return put(on_host(self.dataset, self.trainer.model.needs, self.normalise), self.mesh, P())
+
+    def name(self, replica: Replica) -> str:
+        """A replica in words."""
+        name = f"fold {self.folds[replica.fold].name} seed {replica.seed}"
+        return " ".join(filter(None, (name, results.setting_name(replica.setting))))
 
     @cached_property
     def _train_batches(self) -> list[int]:
@@ -157,104 +165,67 @@ class Sweep:
     def _validation_batches(self) -> list[int]:
         return self.buckets.batches([fold.validation for fold in self.folds])
 
-    @property
-    def _padded(self) -> tuple[Replica, ...]:
-        """The replicas, the last one repeated until the devices divide them.
-
-        XLA takes a loop over one replica apart and rounds otherwise then; so a device maps over two at least.
-        """
-        number, devices = len(self.replicas), self.mesh.size
-        each = max(-(-number // devices), 2 if self.strategy == "map" else 1)
-        return self.replicas + self.replicas[-1:] * (each * devices - number)
-
-    def _with_folds(self) -> list[tuple[Replica, Fold]]:
-        return [(replica, self.folds[replica.fold]) for replica in self._padded]
-
-    def _beginnings(self) -> tuple[Any, ...]:
-        """Key, hyper-parameters, normalisation and class weights of every replica, on the devices."""
+    @cached_property
+    def _statistics(self) -> tuple[list, list]:
+        """Normalisation and class weights of every fold."""
         train = [fold.train for fold in self.folds]
         normalisation = fold_normalisations(self.dataset, train, self.trainer.model.needs, self.normalise)
         number = len(self.dataset.classes)
-        weights = [class_weights(self.dataset.label[rows], number, self.balanced) for rows in train]
-        keys = [jax.random.fold_in(jax.random.key(replica.seed), replica.fold) for replica in self._padded]
+        return normalisation, [
+            class_weights(self.dataset.label[rows], number, self.balanced) for rows in train
+        ]
+
+    def _all(self, places: Sequence[int] | None) -> Sequence[int]:
+        return range(len(self.replicas)) if places is None else places
+
+    def _filled(self, places: Sequence[int]) -> list[Replica]:
+        chosen = [self.replicas[place] for place in places]
+        return chosen + chosen[-1:] * (self.rows(len(chosen)) - len(chosen))
+
+    def _beginnings(self, replicas: Sequence[Replica]) -> tuple[PyTree, ...]:
+        """Key data, hyper-parameters, normalisation and class weights of replicas."""
+        normalisation, weights = self._statistics
+        keys = [jax.random.fold_in(jax.random.key(replica.seed), replica.fold) for replica in replicas]
         hyper = [
             {name: np.float32(value) for name, value in {**self.hyper, **replica.setting}.items()}
-            for replica in self._padded
+            for replica in replicas
         ]
-        own = (
-            jnp.stack(keys),
+        return (
+            np.stack([jax.random.key_data(key) for key in keys]),
             _stack(hyper),
-            _stack([normalisation[replica.fold] for replica in self._padded]),
-            np.stack([weights[replica.fold] for replica in self._padded]),
+            _stack([normalisation[replica.fold] for replica in replicas]),
+            np.stack([weights[replica.fold] for replica in replicas]),
         )
-        return put(own, self.mesh, P(AXIS))
 
-    def _epoch_of_one(self, state, own, bucket, data) -> tuple[ReplicaState, EpochResult]:
-        train, validation = (Plan(b, *one) for b, one in zip(bucket, own, strict=True))
+    def _begin_one(self, key, hyper, normalisation, weights, data) -> ReplicaState:
+        return self.trainer.init(jax.random.wrap_key_data(key), hyper, normalisation, weights, data)
+
+    def _epoch_of_one(self, state, own, order, data) -> tuple[ReplicaState, EpochResult]:
+        train, validation = (Plan(bucket, *one) for bucket, one in zip(order, own, strict=True))
         return self.trainer.epoch(state, train, validation, data)
 
-    def _predict_of_one(self, state, own, bucket, data) -> Float[Array, "steps B C"]:
-        return self.trainer.predict(state, Plan(*bucket, *own[0]), data)
-
-    def _epoch(
-        self, run_epoch, state: ReplicaState, epoch: int
-    ) -> tuple[ReplicaState, EpochResult, list[dict]]:
-        begin = time.monotonic()
-        plans = self.plans(epoch)
-        own, bucket = self._put_plans(*plans)
-        data = self.data
-        with jax.transfer_guard("disallow"):
-            state, told = run_epoch(state, own, bucket, data)
-        told = jax.tree.map(lambda x: x[: len(self.replicas)], jax.device_get(told))
-        seconds = round(time.monotonic() - begin, 3)
-        rows = [
-            {
-                "epoch": epoch,
-                "fold": self.folds[replica.fold].name,
-                "seed": replica.seed,
-                "setting": results.setting_name(replica.setting),
-                "train_loss": float(one.train_loss),
-                "validation": {"loss": float(one.validation_loss), **_scores(one.confusion)},
-                "learning_rate": float(one.learning_rate),
-                "status": STATUS[int(code)],
-                "seconds": seconds,
-                "real_share": round(self.buckets.real_share(plan, self.buckets.main), 4),
-            }
-            for replica, one, code, plan in zip(
-                self.replicas, _unstack(told), status(state), plans[0], strict=False
-            )
-            if np.isfinite(one.learning_rate)  # it ran
-        ]
-        return state, told, rows
+    def _predict_of_one(self, trained, own, order, data) -> Float[Array, "steps B C"]:
+        return self.trainer.predict(trained, Plan(*order, *own[0]), data)
 
     def _put_plans(self, *parts: Sequence[Plan]) -> tuple[PyTree, PyTree]:
-        """Plans on the devices: each replica's own (rows, weight), and the shared order of buckets."""
+        """Plans on the devices: each row's own (rows, weight), and the shared order of buckets."""
         own = [(np.stack([p.rows for p in plans]), np.stack([p.weight for p in plans])) for plans in parts]
         return put(own, self.mesh, P(AXIS)), put([plans[0].bucket for plans in parts], self.mesh, P())
 
-    def _name(self, replica: Replica) -> str:
-        name = f"fold {self.folds[replica.fold].name} seed {replica.seed}"
-        return " ".join(filter(None, (name, results.setting_name(replica.setting))))
+    def _compile(self, function: Callable, arguments: Sequence[PyTree], strategy: str, **options) -> Programs:
+        return compile_over_replicas(function, arguments, self.mesh, strategy, **options)
+
+    def _once(self, key: tuple, make: Callable[[], Programs]) -> Programs:
+        if key not in self._compiled:
+            self._compiled[key] = make()
+        return self._compiled[key]
 
 
-def status(state: ReplicaState) -> Int[np.ndarray, " R"]:
+def status(of: ReplicaState | Trained) -> Int[np.ndarray, " R"]:
     """Every replica's status."""
-    return np.asarray(jax.device_get(state.status))
+    return fetch(of.status) if isinstance(of.status, jax.Array) else of.status
 
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:
     """Trees of arrays as one tree with a leading replica axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _unstack(told: EpochResult) -> list[EpochResult]:
-    return [jax.tree.map(lambda x, r=r: x[r], told) for r in range(len(told.train_loss))]
-
-
-def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _scores(confusion: Float[AnyArray, "C C"]) -> dict[str, float]:
-    scores = metrics.scores(confusion)
-    return {name: float(scores[name]) for name in ("wa", "ua", "f1_weighted")}

@@ -28,6 +28,7 @@ from jaxser.types import (
     Output,
     Ragged,
     ReplicaState,
+    Trained,
     UsageError,
 )
 
@@ -113,7 +114,7 @@ class Trainer:
         """Train for an epoch, validate, select. A replica that is not running stays as it is."""
 
         def run(state):
-            trained, train_loss = self._train(state, train, data)
+            trained, train_loss = self.train_epoch(state, train, data)
             log_probs = self._predict(trained.params, trained.batch_stats, trained, validation, data)
             label = data.label[validation.rows]
             confusion = confusion_of(log_probs, label, validation.weight, self.num_classes)
@@ -129,9 +130,9 @@ class Trainer:
 
         return jax.lax.cond(state.status == RUNNING, run, rest, state)
 
-    def predict(self, state: ReplicaState, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
+    def predict(self, trained: Trained, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
         """Log-probabilities of the selected epoch."""
-        return self._predict(state.best.params, state.best.batch_stats, state, plan, data)
+        return self._predict(trained.best.params, trained.best.batch_stats, trained, plan, data)
 
     def apply(
         self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
@@ -160,9 +161,10 @@ class Trainer:
         step = state.step + 1
         return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
 
-    def _train(
+    def train_epoch(
         self, state: ReplicaState, plan: Plan, data: DeviceData
     ) -> tuple[ReplicaState, Float[Array, ""]]:
+        """Train on a plan; returns the mean loss before each update."""
         steps = plan.bucket.shape[0]
 
         def busy(state, bucket, index, weight, progress):

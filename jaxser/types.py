@@ -207,4 +207,17 @@ class ReplicaState(NamedTuple):
     class_weights: Float[Array, " C"]
 
 
+class Trained(NamedTuple):
+    """What is kept of a replica that has ended: enough to predict."""
+
+    best: Best
+    hyper: Hyper
+    normalisation: Mapping[str, Normalisation]
+    status: Int[AnyArray, ""]
+
+    @classmethod
+    def of(cls, state: ReplicaState) -> Trained:
+        return cls(state.best, state.hyper, state.normalisation, state.status)
+
+
 RUNNING, STOPPED, NOT_FINITE = 0, 1, 2

@@ -27,10 +27,26 @@ MAY_IMPORT = {
     "papers": set(),
     "false_alarms": {"types", "results", "significance", "statistics"},
     "report": {"types", "metrics", "leaks", "summary", "results", "statistics", "papers", "report"},
-    "checkpoint": {"types"},
+    "processes": set(),
+    "checkpoint": {"types", "processes"},
     "progress": {"metrics", "train"},
     "mesh": set(),
-    "sweep": {"types", "metrics", "data", "results", "checkpoint", "mesh", "progress", "train"},
+    "memory": {"mesh"},
+    "waves": {"types", "mesh", "memory", "processes"},
+    "sweep": {"types", "data", "results", "mesh", "train"},
+    "training": {
+        "types",
+        "metrics",
+        "data",
+        "results",
+        "processes",
+        "checkpoint",
+        "progress",
+        "mesh",
+        "train",
+        "sweep",
+        "waves",
+    },
 }
 """What the parts of `jaxser` may import of one another; what is not named here may import all of them."""
 

@@ -81,7 +81,7 @@ def test_metrics_are_cut_at_the_epoch_that_is_trained_again(tmp_path):
     with (tmp_path / results.METRICS).open("a") as file:
         file.write('{"epoch": 4, "fo')  # a kill
     assert len(results.read_epochs(tmp_path)) == 8
-    results.truncate_epochs(tmp_path, 2)
+    results.truncate_epochs(tmp_path, lambda row: row["epoch"] < 2)
     assert [(row["epoch"], row["fold"]) for row in results.read_epochs(tmp_path)] == [
         (0, "1"),
         (0, "2"),
@@ -89,7 +89,7 @@ def test_metrics_are_cut_at_the_epoch_that_is_trained_again(tmp_path):
         (1, "2"),
     ]
     assert results.read_epochs(tmp_path)[0]["train_loss"] is None
-    results.truncate_epochs(tmp_path, 0)
+    results.truncate_epochs(tmp_path, lambda row: False)
     assert results.read_epochs(tmp_path) == []
 
 

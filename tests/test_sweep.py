@@ -9,19 +9,17 @@ import pytest
 import tiny
 from jaxser import results
 from jaxser.sweep import Replica, grid, status
+from jaxser.training import predict, train
 from jaxser.types import NOT_FINITE, RUNNING, STOPPED
 
 SILENT = {"say": lambda text: None}
 
 
-def leaves(state):
-    """Every leaf of a state as numpy, keys as their data."""
-    plain = jax.tree.map(
-        lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x, state
-    )
+def leaves(tree):
+    """Every leaf of what is kept, by path."""
     return {
         jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(plain)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
@@ -30,6 +28,12 @@ def assert_same(found, expected, rows=slice(None)):
     assert found.keys() == expected.keys()
     for path, value in expected.items():
         np.testing.assert_array_equal(found[path], value[rows], err_msg=path)
+
+
+def log(folder):
+    """The lines of a run, in one order, but for what waves and clocks change."""
+    rows = [{k: v for k, v in r.items() if k not in ("seconds", "wave")} for r in results.read_epochs(folder)]
+    return sorted(rows, key=lambda r: (r["epoch"], r["fold"], r["seed"], r["setting"]))
 
 
 @pytest.fixture(scope="module")
@@ -42,53 +46,61 @@ def whole(data, tmp_path_factory):
     """The grid of 3 folds x 2 seeds, trained on one device, one replica after the other."""
     folder = tmp_path_factory.mktemp("whole")
     sweep = tiny.sweep(data)
-    return sweep, sweep.train(folder, **SILENT), folder
+    return sweep, train(sweep, folder, **SILENT), folder
+
+
+class Killed(Exception):
+    """What a kill is in these tests."""
+
+
+def kill(sweep, epochs):
+    """Let a sweep die before it runs another than so many epochs."""
+    run_epoch, ran = sweep.run_epoch, []
+
+    def dying(state, plans):
+        ran.append(1)
+        if len(ran) > epochs:
+            raise Killed
+        return run_epoch(state, plans)
+
+    object.__setattr__(sweep, "run_epoch", dying)
+    return sweep
 
 
 def test_a_replica_is_its_single_run(whole, data, tmp_path):
-    _, state, _ = whole
+    _, trained, folder = whole
     chosen = 3  # fold 1, seed 1
-    alone = tiny.sweep(data, replicas=(Replica(1, 1, {}),)).train(tmp_path, **SILENT)
-    assert status(alone).tolist() == [RUNNING, STOPPED]  # the second fills the device up
-    assert_same(jax.tree.map(lambda x: x[:1], alone), state, slice(chosen, chosen + 1))
+    alone = train(tiny.sweep(data, replicas=(Replica(1, 1, {}),)), tmp_path, **SILENT)
+    assert_same(alone, trained, slice(chosen, chosen + 1))
+    assert log(tmp_path) == [row for row in log(folder) if (row["fold"], row["seed"]) == ("s1", 1)]
 
 
 def test_four_devices_are_one(whole, data, tmp_path):
     """Six replicas on four devices: two places are filled up and stand still."""
-    _, state, _ = whole
-    spread = tiny.sweep(data, devices=4).train(tmp_path, **SILENT)
-    assert len(status(spread)) == 8
-    assert (status(spread)[6:] == STOPPED).all()
-    cut = jax.tree.map(lambda x: x[:6], jax.device_put(spread, jax.devices()[0]))
-    assert_same(cut, state)
+    _, trained, folder = whole
+    sweep = tiny.sweep(data, devices=4)
+    begun = sweep.begin()
+    assert status(begun).tolist() == [RUNNING] * 6 + [STOPPED] * 2
+    assert_same(train(sweep, tmp_path, **SILENT), trained)
+    assert log(tmp_path) == log(folder)
 
 
-def test_interrupted_is_uninterrupted(whole, data, tmp_path):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_interrupted_is_uninterrupted(whole, data, tmp_path, devices):
     """Killed before the third epoch, lines of an unfinished epoch and all; then on another number of devices."""
-    _, state, folder = whole
-
-    class Killed(Exception):
-        pass
-
-    begun = tiny.sweep(data)
-    run_epoch = begun._epoch
-    object.__setattr__(
-        begun, "_epoch", lambda run, s, e: run_epoch(run, s, e) if e < 2 else (_ for _ in ()).throw(Killed)
-    )
+    _, trained, folder = whole
     with pytest.raises(Killed):
-        begun.train(tmp_path, **SILENT)
-    results.append_epochs(tmp_path, [{"epoch": 2, "fold": "s0"}])
-    resumed = tiny.sweep(data).train(tmp_path, **SILENT)
-    assert_same(resumed, state)
-    lines = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in results.read_epochs(f)]
-        for f in (tmp_path, folder)
-    ]
-    assert lines[0] == lines[1]
+        train(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
+    results.append_epochs(tmp_path, [{"epoch": 2, "fold": "s0", "seed": 0, "setting": ""}])
+    said = []
+    resumed = train(tiny.sweep(data, devices=devices), tmp_path, said.append)
+    assert said[0].startswith("going on after epoch ")
+    assert_same(resumed, trained)
+    assert log(tmp_path) == log(folder)
 
 
 def test_learns_and_logs(whole):
-    sweep, state, folder = whole
+    sweep, trained, folder = whole
     rows = results.read_epochs(folder)
     assert [(r["epoch"], r["fold"], r["seed"]) for r in rows[:3]] == [
         (0, "s0", 0),
@@ -103,20 +115,20 @@ def test_learns_and_logs(whole):
         (r["fold"], r["seed"]): r
         for r in sorted(rows, key=lambda r: (r["validation"]["ua"], -r["validation"]["loss"]))
     }
-    for replica, epoch in zip(sweep.replicas, np.asarray(state.best.epoch), strict=True):
+    for replica, epoch in zip(sweep.replicas, trained.best.epoch, strict=True):
         assert best[sweep.folds[replica.fold].name, replica.seed]["epoch"] == epoch - 1
 
 
 def test_predictions_are_of_the_selected_epoch(whole):
-    sweep, state, _ = whole
-    for r, found in enumerate(sweep.predict(state, sweep.folds)):
+    sweep, trained, _ = whole
+    for r, found in enumerate(predict(sweep, trained, sweep.folds)):
         fold = sweep.folds[sweep.replicas[r].fold]
         np.testing.assert_array_equal(found.rows, np.r_[fold.validation, fold.test])
         np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
         label = sweep.dataset.label[fold.validation]
         guess = found.log_probs[: found.validation].argmax(1)
         recalls = [(guess[label == c] == c).mean() for c in range(3)]
-        assert np.mean(recalls) == pytest.approx(float(state.best.metric[r]), abs=1e-6)
+        assert np.mean(recalls) == pytest.approx(float(trained.best.metric[r]), abs=1e-6)
 
 
 def test_one_step_under_vmap_is_the_single_step(data):
@@ -148,17 +160,17 @@ def test_one_step_under_vmap_is_the_single_step(data):
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
 def test_no_collectives_in_the_compiled_sweep(data, strategy):
     sweep = tiny.sweep(data, devices=2, strategy=strategy)
-    program = sweep.compile_epoch(sweep.begin()).as_text()
+    program = sweep.compile_epoch(sweep.rows(6)).as_text()
     assert not re.findall(r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", program)
 
 
 def test_a_replica_that_is_not_finite_harms_no_other(whole, data, tmp_path):
-    _, state, _ = whole
+    _, trained, _ = whole
     broken = (*grid(3, range(2), {})[:2], Replica(0, 0, {"learning_rate": float("inf")}))
-    found = tiny.sweep(data, replicas=broken).train(tmp_path, **SILENT)
-    assert status(found).tolist() == [RUNNING, RUNNING, NOT_FINITE]
-    assert int(found.best.epoch[2]) == 0
-    assert_same(jax.tree.map(lambda x: x[:2], found), state, slice(0, 2))
+    found = train(tiny.sweep(data, replicas=broken), tmp_path, **SILENT)
+    assert found.status.tolist() == [RUNNING, RUNNING, NOT_FINITE]
+    assert found.best.epoch[2] == 0
+    assert_same(jax.tree.map(lambda x: x[:2], found), trained, slice(0, 2))
 
 
 def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
@@ -169,12 +181,12 @@ def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
         patience=2,
         hyper={"learning_rate": 0.0, "dropout_rate": 0.0},
     )
-    state = sweep.train(tmp_path, **SILENT)
+    trained = train(sweep, tmp_path, **SILENT)
     rows = results.read_epochs(tmp_path)
-    assert (status(state) == STOPPED).all()
+    assert (trained.status == STOPPED).all()
     for r, replica in enumerate(sweep.replicas):
         own = [row for row in rows if row["fold"] == sweep.folds[replica.fold].name]
-        assert len(own) == int(state.best.epoch[r]) + 2 == int(state.epoch[r]) == 3
+        assert len(own) == trained.best.epoch[r] + 2 == 3
         assert [row["status"] for row in own] == ["running"] * (len(own) - 1) + ["stopped"]
 
 
@@ -185,13 +197,10 @@ def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
 def test_mcsan_is_the_same_alone_and_on_four_devices(data, tmp_path, fields):
     """The network itself, whose program is some twenty times the toy's."""
     net = tiny.model(**fields)
-    state = tiny.sweep(data, net=net, epochs=2).train(tmp_path / "whole", **SILENT)
-    spread = tiny.sweep(data, net=net, epochs=2, devices=4).train(tmp_path / "spread", **SILENT)
-    assert_same(jax.tree.map(lambda x: x[:6], jax.device_put(spread, jax.devices()[0])), state)
-    alone = tiny.sweep(data, net=net, epochs=2, replicas=(Replica(1, 1, {}),)).train(
-        tmp_path / "alone", **SILENT
-    )
-    assert_same(jax.tree.map(lambda x: x[:1], alone), state, slice(3, 4))
+    trained = train(tiny.sweep(data, net=net, epochs=2), tmp_path / "whole", **SILENT)
+    assert_same(train(tiny.sweep(data, net=net, epochs=2, devices=4), tmp_path / "spread", **SILENT), trained)
+    single = tiny.sweep(data, net=net, epochs=2, replicas=(Replica(1, 1, {}),))
+    assert_same(train(single, tmp_path / "alone", **SILENT), trained, slice(3, 4))
 
 
 def test_the_grid_has_every_fold_seed_and_setting():
@@ -200,15 +209,39 @@ def test_the_grid_has_every_fold_seed_and_setting():
     assert points[1] == Replica(0, 0, {"learning_rate": 0.2, "alpha": 0.0})
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path):
-    _, state, _ = whole
-    tiny.sweep(data, epochs=4).train(tmp_path, **SILENT)
-    folder = tmp_path / results.CHECKPOINTS
-    newest = max(folder.iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
-    files = sorted((newest / "state").rglob("d/*"), key=lambda p: p.stat().st_size)
-    content = bytearray(files[-1].read_bytes())
-    content[len(content) // 2] ^= 1
-    files[-1].write_bytes(content)
-    with pytest.warns(UserWarning, match="checkpoint of epoch 4 is damaged"):
-        resumed = tiny.sweep(data, epochs=4).train(tmp_path, **SILENT)
-    assert_same(resumed, state)
+def damage(path):
+    """Turn over some bits in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    for place in range(middle, min(middle + 16, len(content))):
+        content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path, monkeypatch):
+    _, trained, folder = whole
+    monkeypatch.setattr("jaxser.checkpoint.SHARE", 1e9)  # save after every epoch
+    with pytest.raises(Killed):
+        train(kill(tiny.sweep(data), 3), tmp_path, **SILENT)
+    saved = tmp_path / results.CHECKPOINTS / "running"
+    newest = saved / max(path.name for path in saved.iterdir())
+    damage(max((newest / "state").rglob("d/*"), key=lambda path: path.stat().st_size))
+    said = []
+    with pytest.warns(UserWarning, match="checkpoint 3 is damaged"):
+        resumed = train(tiny.sweep(data), tmp_path, said.append)
+    assert said[0] == "going on after epoch 2 of 4"
+    assert_same(resumed, trained)
+    assert log(tmp_path) == log(folder)
+
+
+def test_what_has_ended_is_read_back_and_a_damaged_file_trained_again(whole, data, tmp_path):
+    _, trained, folder = whole
+    train(tiny.sweep(data), tmp_path, **SILENT)
+    ended = tmp_path / results.CHECKPOINTS / "ended"
+    assert len(list(ended.iterdir())) == 6
+    assert_same(train(kill(tiny.sweep(data), 0), tmp_path, **SILENT), trained)
+    damage(ended / "000003.npz")
+    with pytest.warns(UserWarning, match="000003.npz is damaged"):
+        again = train(tiny.sweep(data), tmp_path, **SILENT)
+    assert_same(again, trained)
+    assert log(tmp_path) == log(folder)

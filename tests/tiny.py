@@ -1,5 +1,7 @@
 """A dataset and a network so small that a sweep trains in seconds."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -136,8 +138,9 @@ def sweep(
     folds = make_folds(data, Protocol("session"))
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
-    return Sweep(
-        trainer=Trainer(net, Adam(clip="global_norm"), widths, len(data.classes), epochs, "ua", patience),
+    trainer = Trainer(net, Adam(clip="global_norm"), widths, len(data.classes), epochs, "ua", patience)
+    made = Sweep(
+        trainer=trainer,
         dataset=data,
         folds=folds,
         buckets=buckets,
@@ -146,3 +149,12 @@ def sweep(
         mesh=replica_mesh(jax.devices()[:devices]),
         strategy=strategy,
     )
+    shared = _programs(trainer, len(data.label), devices, strategy, tuple(made.hyper))
+    object.__setattr__(made, "_compiled", shared)
+    return made
+
+
+@functools.cache
+def _programs(*like):
+    """The programs that sweeps of one kind share, so that tests compile each once."""
+    return {}

@@ -84,7 +84,7 @@ def context(run: Run) -> dict[str, Any]:
         "figures": _figures(run),
         "ceiling": _ceiling(run),
         "settings": found["settings"],
-        "seconds": sum({(e["epoch"]): e["seconds"] or 0.0 for e in run.epochs}.values()),
+        "seconds": sum({(e.get("wave"), e["epoch"]): e["seconds"] or 0.0 for e in run.epochs}.values()),
         "real_share": _mean([e["real_share"] for e in run.epochs]),
         "command": run.config.get("command", ""),
         "config": json.dumps(config_of(run), indent=2, ensure_ascii=False),
