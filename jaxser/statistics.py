@@ -202,26 +202,23 @@ def compare(a: Run, b: Run, metric: str = "ua") -> Comparison:
 def compare_all(runs: Sequence[Run], metric: str = "ua") -> Ranking:
     """All pairs of three runs or more, and their ranks; errors as `compare`."""
     if len(runs) < 3:
-        raise UsageError(
-            f"a ranking needs three runs or more, here are {len(runs)}: compare two by compare(a, b)"
-        )
+        raise UsageError(f"a ranking is of three runs or more, not {len(runs)}: compare two by compare(a, b)")
     pairs = list(itertools.combinations(runs, 2))
     compared = [_compare(a, b, metric, family=len(pairs)) for a, b in pairs]
     adjusted = holm([comparison.corrected.p for comparison in compared])
     means = np.stack([fold_means(run, metric) for run in runs])
     ranks = scipy.stats.rankdata(-means.round(12), axis=0).mean(axis=1)
-    order = sorted(range(len(runs)), key=lambda row: (ranks[row], -means[row].mean()))
-    critical = critical_difference(len(runs), means.shape[1])
-    sorted_ranks = tuple(float(ranks[row]) for row in order)
+    order = np.lexsort((-means.mean(axis=1), ranks))
+    critical = critical_difference(*means.shape)
     return Ranking(
         metric=metric,
         runs=tuple(name_of(runs[row]) for row in order),
-        means=tuple(float(means[row].mean()) for row in order),
-        ranks=sorted_ranks,
+        means=tuple(means[order].mean(axis=1).tolist()),
+        ranks=tuple(ranks[order].tolist()),
         folds=means.shape[1],
         friedman=friedman(means),
         critical_difference=critical,
-        groups=_groups(sorted_ranks, critical),
+        groups=_groups(ranks[order].tolist(), critical),
         comparisons=tuple(replace(found, p=p) for found, p in zip(compared, adjusted, strict=True)),
     )
 
@@ -322,42 +319,41 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
 
 def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: int) -> Interval:
     _check_metric(metric)
-    counts = [_by_unit(run, by) for run in runs]
+    counts = [_by_unit(run, by).astype(np.float32) for run in runs]
     number = len(counts[0])
-    signs = (1, -1)
-    observed = (np.mean([metrics.scores(c)[metric] for c in found.sum(axis=0)]) for found in counts)
-    flat = [found.reshape(number, -1).astype(np.float32) for found in counts]
 
-    def score(drawn: Int[np.ndarray, "batch units"], axis: int) -> Float[np.ndarray, " batch"]:
-        times = np.stack([np.bincount(row, minlength=number) for row in drawn]).astype(np.float32)
-        value = np.zeros(len(drawn))
-        for sign, part, found in zip(signs, flat, counts, strict=False):
-            drawn_counts = (times @ part).reshape(-1, *found.shape[2:])
-            by_seed = np.asarray(_scores(drawn_counts)[metric], dtype=np.float64)
-            value += sign * by_seed.reshape(len(drawn), -1).mean(axis=1)
-        return value
+    def value(rows: Int[np.ndarray, "batch units"], axis: int = -1) -> Float[np.ndarray, " batch"]:
+        """The score, or the difference of two, of drawn utterances or speakers."""
+        times = np.stack([np.bincount(row, minlength=number) for row in rows]).astype(np.float32)
+        first, *second = (_pooled(np.tensordot(times, found, axes=1), metric) for found in counts)
+        return first - second[0] if second else first
 
-    # Hesterberg's expansion: the tail of a t distribution, and the missing factor n / (n - 1) of the variance
-    tail = scipy.stats.norm.cdf(
-        -math.sqrt(number / (number - 1)) * scipy.stats.t.ppf(1 - LEVEL / 2, number - 1)
-    )
+    everything = np.arange(number)
     found = scipy.stats.bootstrap(
-        (np.arange(number),),
-        score,
+        (everything,),
+        value,
         n_resamples=resamples,
         batch=250,
         vectorized=True,
-        confidence_level=1 - 2 * tail,
+        confidence_level=_expanded(number),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    value = sum(sign * score for sign, score in zip(signs, observed, strict=False))
-    return Interval(
-        tuple(map(name_of, runs)), metric, by, float(value), float(found.low), float(found.high), number
-    )
+    ends = (float(value(everything[None])[0]), float(found.low), float(found.high))
+    return Interval(tuple(map(name_of, runs)), metric, by, *ends, number)
 
 
-_scores: Callable[..., dict[str, jax.Array]] = jax.jit(jax.vmap(metrics.scores))
+def _expanded(number: int) -> float:
+    """The level of percentiles that for few units does what t and n - 1 do for a mean (Hesterberg 2015)."""
+    errors = math.sqrt(number / (number - 1)) * scipy.stats.t.ppf(1 - LEVEL / 2, number - 1)
+    return float(1 - 2 * scipy.stats.norm.sf(errors))
+
+
+_scores: Callable[..., dict[str, jax.Array]] = jax.jit(jax.vmap(jax.vmap(metrics.scores)))
+
+
+def _pooled(counts: Float[np.ndarray, "batch seeds C C"], metric: str) -> Float[np.ndarray, " batch"]:
+    return np.asarray(_scores(counts)[metric], dtype=np.float64).mean(axis=1)
 
 
 def _by_unit(run: Run, by: str) -> Int[np.ndarray, "units seeds C C"]:
