@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxser.types import AnyArray
+
 
 def masked_softmax(scores: Float[Array, "*rows T"], mask: Bool[Array, "*#rows T"]) -> Float[Array, "*rows T"]:
     """Softmax over the last axis's valid positions; zero, with a finite gradient, where none is valid."""
@@ -79,7 +81,9 @@ def encoder_layer(
     return nn.LayerNorm(name=named.format("norm"))(hidden + dropped(forward(hidden))), weights
 
 
-def sinusoidal_positions(length: int, size: int) -> Float[np.ndarray, "T D"]:
+def sinusoidal_positions(length: int, size: int) -> Float[AnyArray, "T D"]:
     """Vaswani et al. 2017, section 3.5: sines in the even features, cosines in the odd ones."""
-    angle = np.arange(length)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
-    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :size].astype(np.float32)
+    numpy = np if isinstance(length, int) else jnp  # a length is symbolic while a network is exported
+    angle = numpy.arange(length, dtype=np.float32)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
+    waves = numpy.stack([numpy.sin(angle), numpy.cos(angle)], axis=-1)
+    return waves.reshape(length, -1)[:, :size].astype(np.float32)

@@ -170,7 +170,7 @@ def weighted_sum(
 ) -> Float[Array, "B G"]:
     """Each head's weighted sum of what it sees of a sequence, side by side."""
     heads = jnp.einsum("bkt,btkd->bkd", weights, views(x, weights.shape[1], head_form))
-    return heads.reshape(len(x), -1)
+    return heads.reshape(x.shape[0], -1)
 
 
 def views(x: Float[Array, "B T D"], num_heads: int, head_form: str) -> Float[Array, "B T K Dk"]:
