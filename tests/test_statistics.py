@@ -245,6 +245,12 @@ def test_intervals_are_about_the_pooled_score(metric, by):
     assert found.drawn == (350 if by == "utterance" else 10)
 
 
+def test_a_seed_that_lacks_a_fold_is_not_pooled():
+    run = fake(seeds=3, not_finite=(("2", 1),))
+    found = statistics.interval(run, "ua", resamples=250)
+    assert found.value == pytest.approx(run.results["summary"]["pooled"]["ua"])
+
+
 def test_interval_over_utterances_is_scipys():
     run = redrawn(fake(seeds=1), "a", 0.7)
     right = statistics.right(run)[:, 0]
@@ -406,8 +412,10 @@ NOT_COMPARABLE = {
     "named base": replace(B, folder=Path("base")),
     "different classes": with_predictions(B, classes=(*CLASSES[:-1], "fear")),
     "different folds": replace(B, folds=B.folds[:4]),
-    "test different utterances in fold 1": other_fold(B, test=B.folds[0].test[1:]),
-    "train on different utterances in fold 1": other_fold(B, train=B.folds[0].train[1:]),
+    "test different utterances in fold 1": other_fold(B, test=(*B.folds[0].test[1:], B.folds[1].test[0])),
+    "train on different utterances in fold 1": other_fold(
+        B, train=(*B.folds[0].train[1:], B.folds[0].validation[0])
+    ),
     "different true labels": with_predictions(B, true=np.roll(B.predictions.true, 1)),
     "no prediction for 1 of the 70 utterances that fold 2": without_some(B),
 }
@@ -471,6 +479,20 @@ def test_seeds_alone_show_the_unpaired_test_too_cautious():
     assert found["unpaired_runs"] < 0.03
     assert 0.02 < found["paired"] < 0.08
     assert found["corrected"] < 0.05
+
+
+def test_false_alarms_are_those_of_the_tests_that_compare_uses():
+    a, b = redrawn(fake(), "a", 0.7), redrawn(fake(), "b", 0.6, draw=1)
+    compared = statistics.compare(a, b, "wa")
+    trial = false_alarms.Trial(
+        *(statistics.replica_scores(run, "wa") for run in (a, b)),
+        right=statistics.right(a).mean(axis=1) - statistics.right(b).mean(axis=1),
+        ratio=statistics.test_over_train(a),
+    )
+    found = false_alarms.p_values(trial)
+    assert (found["corrected"], found["mcnemar"]) == pytest.approx((compared.p, compared.mcnemar.p))
+    assert found["unpaired_runs"] == pytest.approx(compared.unpaired.p)
+    assert false_alarms.rates([trial])["corrected"] == (compared.p < 0.05)
 
 
 def test_halves_of_a_runs_seeds(tmp_path, monkeypatch, capsys):
