@@ -80,7 +80,7 @@ def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, 
     """The samples of a sound file's bytes, as `read_audio` gives them; `InputError` says what is wrong."""
     if not content:
         raise InputError("the file is empty")
-    samples, rate = _decode_video(content) if _is_video(content) else _decode_sound(content)
+    samples, rate = _decode_video(content) if _is_for_pyav(content) else _decode_sound(content)
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise InputError(f"a sampling rate of {rate} Hz")
     if span:
@@ -306,21 +306,21 @@ def _sound_blocks(file: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "samp
 _BLOCK_SAMPLES = 2**20
 
 
-def _is_video(content: bytes) -> bool:
-    """MP4 and its relatives, Matroska and WebM, AVI."""
+def _is_for_pyav(content: bytes) -> bool:
+    """MP4 and its relatives, Matroska and WebM, AVI; and the sound that libsndfile does not know: WMA, AAC, AMR."""
     return (
         content[4:8] == b"ftyp"
-        or content[:4] == b"\x1a\x45\xdf\xa3"
         or (content[:4] == b"RIFF" and content[8:12] == b"AVI ")
+        or content.startswith((b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"\xff\xf1", b"\xff\xf9", b"#!AMR"))
     )
 
 
 def _decode_video(content: bytes) -> tuple[Float[np.ndarray, "samples channels"], int]:
-    """The first sound track of a video."""
+    """The first sound track, of a video or alone."""
     try:
         import av
     except ImportError:
-        raise InputError("the sound of a video needs PyAV: pip install 'jaxser[video]'") from None
+        raise InputError("sound in such a file needs PyAV: pip install 'jaxser[video]'") from None
     try:
         with av.open(io.BytesIO(content), "r", metadata_errors="ignore") as video:
             if not video.streams.audio:
@@ -328,7 +328,9 @@ def _decode_video(content: bytes) -> tuple[Float[np.ndarray, "samples channels"]
             track = video.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")  # layout and rate as they are
             frames = [part for frame in video.decode(track) for part in resampler.resample(frame)]
-            expected = float(track.duration * track.time_base) if track.duration and track.time_base else 0.0
+            is_stated = video.format.name != "aac"  # raw AAC states no length, and FFmpeg's guess is wild
+            duration = track.duration * track.time_base if track.duration and track.time_base else 0
+            expected = float(duration) if is_stated else 0.0
     except (av.FFmpegError, ValueError, RuntimeError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
