@@ -97,7 +97,7 @@ def _draw_wave(place: Axes, attention: Attention) -> None:
             fontsize=7,
             rotation=30,
         )
-    title = Path(attention.path).name + (f": {' '.join(attention.words)}" if not attention.timed else "")
+    X
     place.set_title(title if len(title) < 110 else f"{title[:109]}…", pad=22 if attention.timed else 6)
     place.set_xlim(*_extent(attention))
     place.set_yticks([])
@@ -135,9 +135,9 @@ def _draw_map(
 
 def _name_words(ticks, attention: Attention) -> None:
     words = [word if len(word) < 14 else f"{word[:13]}…" for word in attention.words]
-    ticks.set_ticks(range(len(words)), words)
-    if ticks.axis_name == "x":
-        ticks.set_tick_params(rotation=45 if sum(map(len, words)) > 60 else 0)
+    turned: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    is_crowded = ticks.axis_name == "x" and sum(map(len, words)) > 80
+    ticks.set_ticks(range(len(words)), words, **(turned if is_crowded else {}))
 
 
 def _extent(attention: Attention) -> tuple[float, float]:
