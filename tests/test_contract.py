@@ -26,6 +26,10 @@ TINY: dict[str, dict[str, Any]] = {
     "can": {"hidden_size": 8, "num_heads": 2},
     "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
+    "self_cross": {
+        **{"hidden_size": 8, "num_heads": 2, "classifier_size": 9, "words_length": 5},
+        **{"audio_length": 40, "audio_steps": 12, "video_length": 6, "video_steps": 4},
+    },
     "text_model": {"hidden_size": 8},
 }
 """Fields that make a network small."""
