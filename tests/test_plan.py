@@ -71,3 +71,14 @@ def test_real_share_counts_padding_and_fillers_but_no_idle_steps():
     assert [widths["audio"] for widths in buckets.widths] == [9, 18]
     plan = buckets.evaluation_plan(np.arange(5), [1, 3])  # one idle step, one filler
     assert buckets.real_share(plan, "audio") == pytest.approx((9 + 9 + 3 * 18) / (2 * 9 + 4 * 18))
+
+
+def test_leftovers_of_a_bucket_are_not_cut_in_the_next():
+    """Few frames and many words: what fills up a bucket of more frames keeps its words."""
+    lengths = {"segments": np.array([10] * 3 + [100] * 3), "words": np.array([20] * 3 + [5] * 3)}
+    buckets = make_buckets(lengths, number=2, batch_size=2)
+    rows = np.arange(6)
+    plan = buckets.train_plan(rows, buckets.batches([rows]), (0,), 0)
+    for name, length in lengths.items():
+        width = np.array([widths[name] for widths in buckets.widths])[plan.bucket]
+        assert (length[plan.rows] * (plan.weight > 0) <= width[:, None]).all(), name

@@ -102,7 +102,7 @@ def make_buckets(
     """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
 
     Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded
-    to the longest in the bucket. Where a network fixes the padded lengths, they make the one bucket, and what is longer
+    to the longest in the bucket or in one before it, whose leftovers may fill it up. Where a network fixes the padded lengths, they make the one bucket, and what is longer
     is cut.
     """
     if fixed:
@@ -115,7 +115,7 @@ def make_buckets(
     of = np.searchsorted(edges, rounded).astype(np.int32)
     widths = []
     for b, edge in enumerate(edges):
-        others = {name: max(int(length[of == b].max(initial=1)), 1) for name, length in lengths.items()}
+        others = {name: int(length[of <= b].max(initial=1)) for name, length in lengths.items()}
         widths.append(others | {main: int(edge)})
     return Buckets(of, tuple(widths), dict(lengths), batch_size)
 
