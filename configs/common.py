@@ -43,6 +43,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "validation_from": "rest",  # random: that share is of: rest | test
             "select": "validation",  # what selects the epoch: validation | test
             "groups": (),  # speakers that are tested together
+            "group_by": "",  # random: what stays in one part: transcript | speaker | dialogue | audio
             "file": "",
         }
     )

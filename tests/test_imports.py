@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "types": set(),
     "metrics": {"types"},
     "features": {"types", "features"},
-    "data": {"types", "features", "data"},
+    "data": {"types", "leaks", "features", "data"},
     "layers": {"types", "layers"},
     "losses": {"types"},
     "models": {"types", "layers", "losses", "models"},

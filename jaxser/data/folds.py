@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxser.leaks import KINDS
 from jaxser.types import Dataset, Fold, UsageError
 
 EMOBOX_RAVDESS = (
@@ -24,13 +25,17 @@ EMOBOX_RAVDESS = (
 )
 """EmoBox's six folds of RAVDESS's actors (emo-box/EmoBox, data/ravdess)."""
 
+GROUP_BY = {"transcript": "transcript", "speaker": "speaker", "dialogue": "dialogue", "audio": "recording"}
+"""What `group_by` keeps in one part, and the kind of leak (`jaxser.leaks.KINDS`) that it avoids."""
+
 
 @dataclass(frozen=True)
 class Protocol:
     """How to split. `folds` 0 means the protocol's own number: 10 random folds, one for every session or speaker group.
 
     `groups` names the speakers that are tested together (`speaker` protocol); without it, groups of consecutive
-    speakers. `file` holds folds as id lists (`file` protocol).
+    speakers. `file` holds folds as id lists (`file` protocol). `group_by` (`random` protocol) keeps utterances of
+    one transcript, speaker, dialogue or of byte-identical audio in one part; what is not known goes by itself.
     """
 
     name: str = "session"
@@ -42,6 +47,7 @@ class Protocol:
     )
     select: str = "validation"  # what selects the epoch; "test" (Ramet 2018): validation is trained on too
     groups: tuple[tuple[str, ...], ...] = ()
+    group_by: str = ""  # a key of `GROUP_BY`
     file: str = ""
 
 
@@ -66,6 +72,12 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
             raise UsageError(
                 f"protocol.{field}={getattr(protocol, field)!r} is not one of {', '.join(allowed)}"
             )
+    if protocol.group_by not in ("", *GROUP_BY):
+        raise UsageError(f"protocol.group_by={protocol.group_by!r} is not one of {', '.join(GROUP_BY)}")
+    if protocol.group_by and protocol.name != "random":
+        raise UsageError(
+            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random, not {protocol.name}"
+        )
     folds = makers[protocol.name](dataset, protocol)
     for fold in folds:
         for part in ("train", "validation", "test"):
@@ -90,34 +102,64 @@ def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object
 
 
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Stratified by class, utterance by utterance: fold k tests; fold k + 1 or a share of the rest validates."""
-    from sklearn.model_selection import StratifiedKFold, train_test_split
-
+    """Stratified by class, utterance by utterance or by groups: fold k tests; fold k + 1 or a share validates."""
     number = protocol.folds or 10
     rarest = np.bincount(dataset.label, minlength=len(dataset.classes)).min()
     if not 3 <= number <= rarest:
         raise UsageError(
             f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class"
         )
-    splitter = StratifiedKFold(number, shuffle=True, random_state=protocol.split_seed)
-    tests = [test for _, test in splitter.split(dataset.label, dataset.label)]
+    groups = _groups(dataset, protocol.group_by)
     everything = np.arange(len(dataset.label))
+    tests = _dealt(dataset, everything, groups, number, protocol.split_seed)
     folds = []
     for k, test in enumerate(tests):
         rest = np.setdiff1d(everything, test)
         if protocol.validation_share:
             pool = {"rest": rest, "test": test}[protocol.validation_from]
-            _, validation = train_test_split(
-                pool,
-                test_size=protocol.validation_share,
-                stratify=dataset.label[pool],
-                random_state=protocol.split_seed + k,
-            )
+            validation = _share(dataset, pool, groups, protocol.validation_share, protocol.split_seed + k)
             test = np.setdiff1d(test, validation)
         else:
             validation = tests[(k + 1) % number]
         folds.append(Fold(str(k + 1), np.setdiff1d(rest, validation), np.sort(validation), test))
     return tuple(folds)
+
+
+def _groups(dataset: Dataset, group_by: str) -> np.ndarray | None:
+    """A number for each utterance, the same for those that stay together; None where each goes by itself."""
+    if not group_by:
+        return None
+    key = KINDS[GROUP_BY[group_by]]
+    names = [key(vars(utterance)) for utterance in dataset.utterances]
+    if not any(names):
+        raise UsageError(f"protocol.group_by={group_by!r}: {dataset.name} does not say what it is by")
+    return np.unique([name or f"\0{row}" for row, name in enumerate(names)], return_inverse=True)[1]
+
+
+def _dealt(
+    dataset: Dataset, rows: np.ndarray, groups: np.ndarray | None, number: int, seed: int
+) -> list[np.ndarray]:
+    """`rows` in `number` parts, stratified by class."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    label = dataset.label[rows]
+    if groups is None:
+        parts = StratifiedKFold(number, shuffle=True, random_state=seed).split(label, label)
+    else:
+        splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+        parts = splitter.split(label, label, groups[rows])
+    return [rows[test] for _, test in parts]
+
+
+def _share(
+    dataset: Dataset, pool: np.ndarray, groups: np.ndarray | None, share: float, seed: int
+) -> np.ndarray:
+    """A share of `pool`, stratified by class; by groups the nearest 1 / n of it."""
+    from sklearn.model_selection import train_test_split
+
+    if groups is not None:
+        return _dealt(dataset, pool, groups, max(2, round(1 / share)), seed)[0]
+    return train_test_split(pool, test_size=share, stratify=dataset.label[pool], random_state=seed)[1]
 
 
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
