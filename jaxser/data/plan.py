@@ -102,8 +102,8 @@ def make_buckets(
     """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
 
     Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded
-    to the longest in the bucket or in one before it, whose leftovers may fill it up. Where a network fixes the padded lengths, they make the one bucket, and what is longer
-    is cut.
+    to the longest in the bucket or in one before it, whose leftovers may fill it up. Where a network fixes the padded
+    lengths, they make the one bucket, and what is longer is cut.
     """
     if fixed:
         return Buckets(
