@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report, results
-from jaxser.report import plots, tables
+from jaxser.report import drawing, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError
 
@@ -94,7 +94,7 @@ def test_figures_follow_the_page_in_light_and_dark(fake):
     svg = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
     used = set(re.findall(r"var\(--([\w-]+)\)", svg))
     dark = page[page.index("prefers-color-scheme: dark") :]
-    assert used <= set(plots.COLOURS.values())
+    assert used <= set(drawing.COLOURS)
     for name in used:
         assert f"--{name}:" in page[: page.index("prefers-color-scheme: dark")]
         assert f"--{name}:" in dark

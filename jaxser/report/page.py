@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from jaxser import papers, results
 from jaxser.leaks import leaks
-from jaxser.report import plots, protocols, tables
+from jaxser.report import drawing, plots, protocols, tables
 from jaxser.results import Run
 
 PAGE, TABLES, SCORES = "index.html", "tables.md", "results.csv"
@@ -173,7 +173,7 @@ def _tables(run: Run) -> dict[str, tables.Table | None]:
 
 def _figures(run: Run) -> dict[str, Markup]:
     made = plots.figures(run).items()
-    return {name: Markup(plots.inline_svg(figure, name, escape(says))) for name, (says, figure) in made}
+    return {name: Markup(drawing.inline_svg(figure, name, escape(says))) for name, (says, figure) in made}
 
 
 def _ceiling(run: Run) -> str:

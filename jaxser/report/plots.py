@@ -1,13 +1,7 @@
-"""A run's figures, and how a figure becomes SVG inside the page.
-
-Figures are drawn in stand-in colours, which `inline_svg` turns into the page's CSS variables: so one drawing
-is right in light and dark. Widths are chosen for a phone; a laptop shows two side by side.
-"""
+"""A run's figures."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,55 +10,26 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jaxser.report import tables
+from jaxser.report.drawing import (
+    ACCENT,
+    CELL,
+    INK,
+    MUTED,
+    ON_CELL,
+    SECOND,
+    STYLE,
+    WIDTH,
+    named_rows,
+    new_figure,
+    percent_axis,
+)
 from jaxser.report.tables import Score, Table
 from jaxser.results import Run
-
-INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL = (f"#0{n}0{n}0{n}" for n in range(1, 8))
-COLOURS = {
-    INK: "ink",
-    MUTED: "muted",
-    LINE: "line",
-    ACCENT: "accent",
-    SECOND: "second",
-    CELL: "cell",
-    ON_CELL: "on-cell",
-}
-"""Stand-in colours and the CSS variables that they become."""
-
-WIDTH = 5.2  # inches: 374 units of the SVG, about a phone's width in pixels
-
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxser",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 def figures(run: Run) -> dict[str, tuple[str, Figure]]:
@@ -73,7 +38,7 @@ def figures(run: Run) -> dict[str, tuple[str, Figure]]:
     chosen = tables.summarised(run)
     tested = [np.array(r["test"]["confusion"]) for r in chosen if r["test"]]
     made = {}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         if tested:
             recall = recall_by_class(chosen, found["summary"], found["classes"])
             made["confusion"] = (
@@ -95,7 +60,7 @@ def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) 
     size = len(classes)
     rows = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(rows, 1)
-    figure, axes = _figure(height=WIDTH * 0.94)
+    figure, axes = new_figure(height=WIDTH * 0.94)
     for (row, column), value in np.ndenumerate(share):
         axes.add_patch(Rectangle((column, row), 0.96, 0.96, facecolor=CELL, alpha=0.04 + 0.96 * float(value)))
         _cell_text(axes, row, column, float(value), int(confusion[row, column]), empty=not rows[row, 0])
@@ -113,7 +78,7 @@ def recall_by_class(
     replicas: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], classes: Sequence[str]
 ) -> Figure:
     """Mean recall of each class with its standard deviation over folds, and a dot for every replica."""
-    figure, axes = _figure(height=0.9 + 0.36 * len(classes))
+    figure, axes = new_figure(height=0.9 + 0.36 * len(classes))
     mean, std = summary["recall"]["mean"], summary["recall"]["std_over_folds"]
     for row, name in enumerate(classes):
         values = [
@@ -125,8 +90,8 @@ def recall_by_class(
         _mean_and_spread(axes, row, mean.get(name), std.get(name))
     axes.axvline(1 / len(classes), color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     axes.text(1 / len(classes), -0.75, " chance", color=MUTED, fontsize=8, va="center")
-    _percent_axis(axes, "recall (%)")
-    _named_rows(axes, classes)
+    percent_axis(axes, "recall (%)")
+    named_rows(axes, classes)
     return figure
 
 
@@ -139,7 +104,7 @@ def learning_curve(run: Run, title: str, keys: tuple[str, ...], share: bool = Fa
             for key in keys:
                 value = value and value.get(key)
             curves[line["fold"], line["seed"]][line["epoch"] + 1] = value
-    figure, axes = _figure(height=2.7)
+    figure, axes = new_figure(height=2.7)
     table = _by_epoch(list(curves.values()))
     epochs = np.arange(1, table.shape[1] + 1)
     marker = "o" if len(epochs) == 1 else None
@@ -165,7 +130,7 @@ def speakers(table: Table, chance: float) -> Figure:
     places = {name: place for place, name in enumerate(table.header)}
     names = [str(row[places["speaker"]]) for row in table.rows]
     genders = [str(row[places["gender"]]) for row in table.rows]
-    figure, axes = _figure(height=0.95 + 0.26 * len(names))
+    figure, axes = new_figure(height=0.95 + 0.26 * len(names))
     for gender, colour, mark in (("F", ACCENT, "o"), ("M", SECOND, "s"), ("", MUTED, "D")):
         rows = [row for row, own in enumerate(genders) if own == gender]
         values = [_mean(table.rows[row][places["UA"]]) for row in rows]
@@ -173,42 +138,13 @@ def speakers(table: Table, chance: float) -> Figure:
             axes.hlines(rows, 0, values, color=colour, linewidth=1, alpha=0.45)
             axes.plot(values, rows, mark, color=colour, markersize=6, label=_GENDERS[gender])
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-    _percent_axis(axes, "UA (%)")
-    _named_rows(axes, names)
+    percent_axis(axes, "UA (%)")
+    named_rows(axes, names)
     axes.legend(loc="lower right", ncols=3, bbox_to_anchor=(1, 1), borderaxespad=0)
     return figure
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """SVG to be put into HTML: the page's colours and font, ids of its own, nothing fetched."""
-    file = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.S)
-    svg = re.sub(r'font: ([\d.]+)px [^;"]*', r"font-size: \1px", svg)
-    svg = re.sub(r"font: (\w+) ([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for colour, variable in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    view = re.search(r'viewBox="[^"]*"', svg)
-    begin = svg.index(">") + 1
-    return f'<svg role="img" aria-label="{description}" {view[0] if view else ""}>{svg[begin:]}'
-
-
 _GENDERS = {"F": "female", "M": "male", "": "gender not given"}
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.patch.set_visible(False)
-    axes = figure.add_subplot()
-    axes.patch.set_visible(False)
-    return figure, axes
 
 
 def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empty: bool) -> None:
@@ -236,19 +172,6 @@ def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None
     if std is not None:
         axes.hlines(row, mean - std, mean + std, color=ACCENT, linewidth=2.2)
     axes.plot([mean], [row], "o", color=ACCENT, markersize=8, clip_on=False)
-
-
-def _percent_axis(axes: Axes, label: str) -> None:
-    axes.set(xlim=(-0.02, 1.02), xlabel=label)
-    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
-    axes.grid(axis="x")
-    axes.spines[:].set_visible(False)
-
-
-def _named_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6 if len(names) > 1 else -1)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
 def _mean(cell: Any) -> float:

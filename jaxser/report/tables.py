@@ -17,8 +17,7 @@ import numpy as np
 from jaxser import metrics, results
 from jaxser.papers import Printed
 from jaxser.results import Run
-
-NAMES = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}
+from jaxser.statistics import NAMES, tested
 
 MOST_SPEAKERS = 40
 """Corpora such as MELD have hundreds of speakers, most with a sentence or two: the rest is one line."""
@@ -257,20 +256,15 @@ def _grouped(
     run: Run, key: Callable[[Mapping[str, Any]], tuple[str, ...]]
 ) -> dict[tuple[str, ...], tuple[int, Score, Score]]:
     """Utterances, WA and UA of groups of test utterances, scored a seed at a time and averaged over seeds."""
-    p = run.predictions
-    scored = {(r["fold"], r["seed"]) for r in summarised(run) if r["test"]}
-    known = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
-    chosen = (
-        (p.split == "test") & (p.setting == run.results["summary"]["setting"]) & np.array(known, dtype=bool)
-    )
-    ids = p.utterance[chosen].tolist()
+    p = tested(run)
+    ids = p.utterance.tolist()
     names = {i: key(run.utterances[i]) for i in set(ids)}
     groups = {group: number for number, group in enumerate(dict.fromkeys(names.values()))}
     group = np.array([groups[names[i]] for i in ids], dtype=int)
-    seeds, seed = np.unique(p.seed[chosen], return_inverse=True)
+    seeds, seed = np.unique(p.seed, return_inverse=True)
     size = len(p.classes)
     shape = (len(groups), len(seeds), size, size)
-    cell = np.ravel_multi_index((group, seed, p.true[chosen], p.predicted[chosen]), shape)
+    cell = np.ravel_multi_index((group, seed, p.true, p.predicted), shape)
     counts = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
     found = {}
     for name, number in groups.items():
