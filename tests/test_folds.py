@@ -61,6 +61,46 @@ def test_a_validation_share_is_taken_from_what_is_not_tested(data):
         assert len(fold.validation) == pytest.approx(0.25 * 90, abs=1)
 
 
+def test_a_share_of_the_held_out_fold_validates():
+    """Rajan 2022: 8:0.5:1.5 in five folds; each class in these shares, and every utterance held out once."""
+    data = tiny.dataset(300)
+    split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
+    held_out = [fold.test for fold in make_folds(data, Protocol("random", folds=5))]
+    folds = make_folds(data, split)
+    for fold, pool in zip(folds, held_out, strict=True):
+        for part, number in ((fold.train, 80), (fold.validation, 5), (fold.test, 15)):
+            assert np.bincount(data.label[part]).tolist() == [number] * 3
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.validation, fold.test])), pool)
+        np.testing.assert_array_equal(fold.train, np.setdiff1d(np.arange(300), pool))
+    np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), np.arange(300))
+    assert fold_ids(data, make_folds(data, split)) == fold_ids(data, folds)
+    other = make_folds(data, dataclasses.replace(split, split_seed=1))
+    assert not np.array_equal(other[0].validation, folds[0].validation)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [Protocol("session"), Protocol("random", folds=5, validation_share=0.25, validation_from="test")],
+    ids=str,
+)
+def test_selection_on_test_trains_on_what_validated(data, protocol):
+    """Ramet 2018: the test part selects the epoch, and all that it leaves is trained on."""
+    on_test = make_folds(data, dataclasses.replace(protocol, select="test"))
+    for fold, honest in zip(on_test, make_folds(data, protocol), strict=True):
+        np.testing.assert_array_equal(fold.test, honest.test)
+        np.testing.assert_array_equal(fold.validation, fold.test)
+        np.testing.assert_array_equal(fold.train, np.setdiff1d(np.arange(90), fold.test))
+
+
+def test_a_share_that_cannot_be_taken_by_class_is_said(data):
+    rare = dataclasses.replace(data, label=np.where(np.arange(90) < 5, 2, np.arange(90) % 2).astype(np.int32))
+    split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
+    with pytest.raises(UsageError, match=r"protocol.validation_share=0.25 of 18 utterances cannot be taken"):
+        make_folds(rare, split)
+    with pytest.raises(UsageError, match=r"protocol.validation_share=1.5 of 18 utterances cannot be taken"):
+        make_folds(data, dataclasses.replace(split, validation_share=1.5))
+
+
 @pytest.mark.parametrize(("name", "field"), [("session", "session"), ("speaker", "speaker")])
 def test_groups_stay_together(data, name, field):
     column = data.column(field)
@@ -113,11 +153,13 @@ def test_folds_from_a_file(data, tmp_path):
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        (Protocol("sessions"), "protocol.name='sessions' is not one of random, session, speaker"),
+        (Protocol("sessions"), "protocol.name='sessions' is not one of random, session, holdout, speaker"),
         (
             Protocol("random", folds=31),
             "protocol.folds=31 must be from 3 to the 30 utterances of the rarest class",
         ),
+        (Protocol(validation_from="train"), "protocol.validation_from='train' is not one of rest, test"),
+        (Protocol(select="train"), "protocol.select='train' is not one of validation, test"),
         (Protocol("session", folds=5), "protocol.folds=5, but the dataset has 3 sessions"),
         (Protocol("speaker", folds=7), "protocol.folds=7 must be from 3 to the 6 speakers"),
         (Protocol("file", file="nowhere.json"), "protocol.file='nowhere.json' is no file of folds"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
+from jaxser.data.plan import make_buckets
 from jaxser.losses import cross_entropy
 from jaxser.optim import SCHEDULES, Adam
 from jaxser.train import FrameSums, Trainer, class_weights, fold_normalisations, gather, on_host
@@ -119,6 +120,53 @@ def test_schedules_begin_whole():
     progress = jnp.array([0.0, 0.5, 1.0])
     np.testing.assert_allclose(SCHEDULES["constant"](progress), [1, 1, 1])
     np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-7)
+
+
+def plateau_factors(adam, losses):
+    """The factor on the learning rate after each epoch, by its validation loss."""
+    plateau, factors = adam.begin_plateau(), []
+    for loss in losses:
+        plateau = adam.after_epoch(plateau, jnp.float32(loss))
+        factors.append(float(plateau.scale))
+    return factors
+
+
+def test_the_rate_shrinks_after_more_bad_epochs_than_the_patience():
+    """PyTorch's ReduceLROnPlateau: with patience 10, after the 11th bad epoch, and again after 11 more."""
+    factors = plateau_factors(Adam(plateau_patience=10), [2.0] + [2.1] * 23)
+    np.testing.assert_allclose(factors, [1] * 11 + [0.1] * 11 + [0.01] * 2, rtol=1e-6)
+    assert plateau_factors(Adam(), [2.0] * 24) == [1] * 24
+
+
+def test_a_good_epoch_is_lower_than_the_best_by_a_share():
+    adam = Adam(plateau_patience=1, plateau_factor=0.5)
+    hardly = 1 - 0.5e-4  # within the threshold of 1e-4, and so no new best either
+    assert plateau_factors(adam, [1, hardly, hardly]) == [1, 1, 0.5]
+    assert plateau_factors(adam, [1, hardly, 1 - 2e-4, hardly, hardly]) == [1, 1, 1, 1, 0.5]
+    assert plateau_factors(adam, [1, 2, 1.5, 1.2]) == [1, 1, 0.5, 0.5]  # lower than the last is not enough
+    assert plateau_factors(adam, [1, np.nan, np.nan]) == [1, 1, 0.5]
+
+
+def test_a_plateau_shrinks_the_steps_of_training(data):
+    """No epoch halves the loss, so every one but the first is bad."""
+    adam = Adam(plateau_patience=1, plateau_threshold=0.5)
+    net = tiny.Toy(3)
+    buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 1, 30)
+    trainer = Trainer(net, adam, tuple(tuple(w.items()) for w in buckets.widths), 3, epochs=9)
+    device = jax.device_put(on_host(data, net.needs))
+    norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(60))}
+    hyper = {"learning_rate": np.float32(1e-3), "dropout_rate": np.float32(0)}
+    state = jax.jit(trainer.init)(jax.random.key(0), hyper, norm, np.ones(3, np.float32), device)
+    plan = jax.device_put(buckets.evaluation_plan(np.arange(60), [2]))
+    epoch = jax.jit(trainer.epoch)
+    rates, moved = [], []
+    for _ in range(5):
+        before = state.params["Dense_0"]["bias"]
+        state, result = epoch(state, plan, plan, device)
+        rates.append(float(result.learning_rate))
+        moved.append(float(jnp.abs(state.params["Dense_0"]["bias"] - before).max()))
+    np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-5)
+    assert moved[3] == pytest.approx(moved[2] / 10, rel=0.3)
 
 
 def test_mcsan_learns_sixteen_utterances_by_heart_with_one_compilation():

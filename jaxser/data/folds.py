@@ -159,7 +159,13 @@ def _share(
 
     if groups is not None:
         return _dealt(dataset, pool, groups, max(2, round(1 / share)), seed)[0]
-    return train_test_split(pool, test_size=share, stratify=dataset.label[pool], random_state=seed)[1]
+    try:
+        return train_test_split(pool, test_size=share, stratify=dataset.label[pool], random_state=seed)[1]
+    except ValueError as error:  # of a class with one utterance in the pool, or a share outside (0, 1)
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"protocol.validation_share={share} of {len(pool)} utterances cannot be taken by class: {reason}"
+        ) from None
 
 
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
