@@ -11,7 +11,7 @@ attention .556 / .458; equal segmentation .568 / .467; TextModel .513 / .443; Au
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, compared
 
 VARIANTS = {
     "can": {},
@@ -26,6 +26,8 @@ VARIANTS = {
         "model": {"name": "text_model", "hidden_size": 128, "train_embeddings": True}
     },
     "audio_model": {"model": {"name": "audio_model", "hidden_size": 128}},  # Table 2
+    "mha": compared.lee_mha(),  # Table 2, Yoon et al. [8]
+    "xu": compared.lee_xu(),  # Table 2, Xu et al. [9]
 }
 
 NOTES = {

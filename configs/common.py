@@ -114,6 +114,7 @@ def _fit_demo(config: ConfigDict) -> None:
     if "train_embeddings" in config.model:
         config.model.train_embeddings = True  # the vectors begin random: no GloVe file is needed
     _reset_protocol(config, "session")
+    _scale_variants(config)
 
 
 def _fit_acted_speech(config: ConfigDict) -> None:
@@ -126,3 +127,17 @@ def _fit_acted_speech(config: ConfigDict) -> None:
     config.selection = "ua"
     config.optimizer.schedule = "cosine"
     _reset_protocol(config, "speaker")
+    _scale_variants(config)
+
+
+def _scale_variants(config: ConfigDict) -> None:
+    """Compared systems are scaled as the paper's own: what they say of their training's length is left out."""
+    for variant in config.variants.values():
+        hyper, optimizer = variant.get("hyper", {}), variant.get("optimizer", {})
+        for part, name in (
+            *((variant, name) for name in ("epochs", "batch_size", "patience")),
+            (hyper, "learning_rate"),
+            (optimizer, "schedule"),
+        ):
+            if name in part:
+                del part[name]

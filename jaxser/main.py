@@ -116,7 +116,9 @@ def _config_file(name: str) -> str:
     for path in (Path(name), installed / Path(name).name, installed / f"{Path(name).name}.py"):
         if path.is_file():
             return str(path)
-    there = sorted(path.name for path in installed.glob("[!_]*.py") if path.stem != "common")
+    there = sorted(
+        path.name for path in installed.glob("[!_]*.py") if path.stem not in ("common", "compared")
+    )
     raise UsageError(f"--config={name}: no such file; installed are configs/{{{','.join(there)}}}")
 
 

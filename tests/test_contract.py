@@ -22,15 +22,19 @@ from jaxser.train import Trainer
 from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
 
 TINY: dict[str, dict[str, Any]] = {
+    "amh": {"hidden_size": 6, "video_hidden_size": 5},
     "audio_model": {"hidden_size": 8},
     "can": {"hidden_size": 8, "num_heads": 2},
     "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
+    "mdre": {"hidden_size": 6, "video_hidden_size": 5},
+    "mha": {"hidden_size": 6, "video_hidden_size": 6},
     "self_cross": {
         **{"hidden_size": 8, "num_heads": 2, "classifier_size": 9, "words_length": 5},
         **{"audio_length": 40, "audio_steps": 12, "video_length": 6, "video_steps": 4},
     },
     "text_model": {"hidden_size": 8},
+    "xu": {"hidden_size": 6, "num_heads": 2},
 }
 """Fields that make a network small."""
 
