@@ -19,14 +19,19 @@ from jaxtyping import Array, Bool, Float
 
 
 def _outer(h, dhu):
-    return jnp.einsum("tbh,tbg->hg", h, dhu)
+    """The sum over all steps of h^T dhu. On rows: over two axes, XLA first copies both of its operands."""
+    return _rows(h).T @ _rows(dhu)
+
+
+def _rows(x):
+    return x.reshape(-1, x.shape[-1])
 
 
 class Cell(NamedTuple):
     """A recurrent cell. The state is a tuple of [B, H] arrays, h first.
 
     forward(state, xw, times) -> (state, saved) and
-    backward(dstate, saved, previous state, state, back) -> (dxw, dhu, dstate),
+    backward(dstate, saved, previous state, state, back) -> ((dxw, dhu), dstate), or one for both where they are equal,
     where times(h, gates) = h U + b and back(dhu, gates) = dhu U^T of all gates, or of these columns;
     dkernel(previous h, saved, dhu) -> dU.
     """
@@ -60,7 +65,7 @@ def _lstm_backward(dstate, saved, previous, state, back):
         ],
         axis=-1,
     )
-    return dz, dz, (back(dz), dc * f)
+    return (dz,), (back(dz), dc * f)
 
 
 def _gru_forward(state, xw, times):
@@ -79,7 +84,7 @@ def _gru_backward(dstate, saved, previous, state, back):
     dr = dn * hn * r * (1 - r)
     dz = dh * (previous[0] - n) * z * (1 - z)
     dhu = jnp.concatenate([dr, dz, dn * r], -1)
-    return jnp.concatenate([dr, dz, dn], -1), dhu, (dh * z + back(dhu),)
+    return (jnp.concatenate([dr, dz, dn], -1), dhu), (dh * z + back(dhu),)
 
 
 def _gru_tf1_forward(state, xw, times):
@@ -98,7 +103,7 @@ def _gru_tf1_backward(dstate, saved, previous, state, back):
     dreset = back(dn, candidate)  # of r * h
     dgates = jnp.concatenate([dreset * h * r * (1 - r), dh * (h - n) * z * (1 - z)], -1)
     dhu = jnp.concatenate([dgates, dn], -1)
-    return dhu, dhu, (dh * z + dreset * r + back(dgates, gates),)
+    return (dhu,), (dh * z + dreset * r + back(dgates, gates),)
 
 
 def _gru_tf1_dkernel(previous, saved, dhu):
@@ -160,11 +165,12 @@ def _backward(cell, residuals, dh):
     def step(dstate, inputs):
         dh_t, keep_t, saved_t, previous_t, state_t = inputs
         dstate = (dstate[0] + dh_t, *dstate[1:])
-        dxw, dhu, dstate = cell.backward(dstate, saved_t, previous_t, state_t, back)
-        return tuple(keep_t * d for d in dstate), (dxw, dhu)
+        dgates, dstate = cell.backward(dstate, saved_t, previous_t, state_t, back)
+        return tuple(keep_t * d for d in dstate), dgates
 
     end = (jnp.zeros_like(dh[0]),) * cell.state_size
-    _, (dxw, dhu) = jax.lax.scan(step, end, (dh, keep, saved, previous, states), reverse=True)
+    _, dgates = jax.lax.scan(step, end, (dh, keep, saved, previous, states), reverse=True)
+    dxw, dhu = dgates[0], dgates[-1]
     dkernel = cell.dkernel(previous[0], saved, dhu)
     return dxw, dkernel, dhu.sum((0, 1)), jnp.zeros_like(keep)
 
@@ -201,9 +207,10 @@ class Recurrent(nn.Module):
         bias = self.param("bias", init, (directions, gates), x.dtype)
 
         by_time = x.swapaxes(0, 1)
+        rows = _rows(by_time)  # see _outer: the same holds for the gradient of input_kernel
         keep = _continues(mask, starts, directions).astype(x.dtype)  # [directions, T, B, 1]
-        inputs = [by_time @ input_kernel[d] + input_bias[d] for d in range(directions)]
-        inputs = [reverse_time(xw, d) for d, xw in enumerate(inputs)]
+        inputs = [rows @ input_kernel[d] + input_bias[d] for d in range(directions)]
+        inputs = [reverse_time(xw.reshape(*by_time.shape[:2], gates), d) for d, xw in enumerate(inputs)]
         run = partial(recurrence, cell)
         if jax.default_backend() == "cpu" or directions == 1:
             outputs = [run(inputs[d], kernel[d], bias[d], keep[d]) for d in range(directions)]
