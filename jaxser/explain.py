@@ -97,7 +97,8 @@ def _draw_wave(place: Axes, attention: Attention) -> None:
             fontsize=7,
             rotation=30,
         )
-    X
+    said = "" if attention.timed else " ".join(attention.words)
+    title = ": ".join(filter(None, (Path(attention.path).name, said)))
     place.set_title(title if len(title) < 110 else f"{title[:109]}…", pad=22 if attention.timed else 6)
     place.set_xlim(*_extent(attention))
     place.set_yticks([])

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxser.cache import CACHE_DIR, keep_programs
 from jaxser.features.sources import FILES
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 TOGETHER = 256  # windows that are read before they are predicted
 
 ASR = ("faster-whisper",)
+
+Failed = Sequence[tuple[Path, str]]
+"""Recordings that could not be used, and why."""
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -69,7 +73,7 @@ def _predict(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     found = list(job.predictions(paths))
     seconds = time.monotonic() - begin
-    _FORMATS[args.format](sys.stdout, ensemble, found, job.failed)
+    sys.stdout.write(_FORMATS[args.format](ensemble, found, job.failed))
     for _, reason in job.failed:
         _note(reason)
     _note(_summary(ensemble, found, len(paths) - len(job.failed), seconds))
@@ -149,31 +153,34 @@ def _summary(ensemble: Ensemble, found: Sequence[Prediction], recordings: int, s
     )
 
 
-def _write_table(file: TextIO, ensemble: Ensemble, found: Sequence[Prediction], failed: Sequence) -> None:
+def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
     """Percentages: the mean over the replicas, and ± their standard deviation."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     if not found:
-        return
+        return ""
     has_windows = len({one.path for one in found}) < len(found)
+    has_several = len(ensemble.members) > 1
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
-    for name in (*(["seconds"] if has_windows else []), "emotion", "agree", *ensemble.classes):
+    heads = (["seconds"] if has_windows else []) + ["emotion"] + (["agree"] if has_several else [])
+    for name in (*heads, *ensemble.classes):
         table.add_column(name, justify="left" if name == "emotion" else "right", no_wrap=True)
     table.add_column("notes", overflow="fold")
     for one in found:
+        times = [f"{one.start:.1f}-{one.end:.1f}"] if has_windows else []
+        agree = [f"{round(one.agreement * len(one.replicas))}/{len(one.replicas)}"] if has_several else []
         cells = [
-            Text(f"{mean:.0f} ±{deviation:<2.0f}", style="bold" if name == one.label else "")
-            for name, mean, deviation in zip(one.classes, 100 * one.probabilities, 100 * one.std, strict=True)
+            f"{mean:.0f} ±{deviation:<2.0f}" if has_several else f"{mean:.0f}"
+            for mean, deviation in zip(100 * one.probabilities, 100 * one.std, strict=True)
         ]
-        time_of = [Text(f"{one.start:.1f}-{one.end:.1f}")] if has_windows else []
-        agree = Text(f"{round(one.agreement * len(one.replicas))}/{len(one.replicas)}")
-        table.add_row(Text(one.path), *time_of, Text(one.label), agree, *cells, Text(_notes(one)))
-    console = Console(file=file)
-    console = console if console.is_terminal else Console(file=file, width=10_000)
-    console.print(table)
+        table.add_row(*map(Text, (one.path, *times, one.label, *agree, *cells, _notes(one))))
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    with console.capture() as printed:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def _notes(one: Prediction) -> str:
@@ -181,7 +188,8 @@ def _notes(one: Prediction) -> str:
     return ", ".join([*(flag.replace("_", " ") for flag in one.flags), *unknown])
 
 
-def _write_csv(file: TextIO, ensemble: Ensemble, found: Sequence[Prediction], failed: Sequence) -> None:
+def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
+    file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     numbers = [f"{kind}_{name}" for kind in ("p", "std") for name in ensemble.classes]
     writer.writerow(["path", "start", "end", "label", "agreement", *numbers, "text", "notes"])
@@ -190,9 +198,10 @@ def _write_csv(file: TextIO, ensemble: Ensemble, found: Sequence[Prediction], fa
         writer.writerow(
             [one.path, f"{one.start:.3f}", f"{one.end:.3f}", one.label, *cells, one.text, _notes(one)]
         )
+    return file.getvalue()
 
 
-def _write_json(file: TextIO, ensemble: Ensemble, found: Sequence[Prediction], failed: Sequence) -> None:
+def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
     value = {
         "run": str(ensemble.folder),
         "synthetic": ensemble.results["synthetic"],
@@ -201,7 +210,7 @@ def _write_json(file: TextIO, ensemble: Ensemble, found: Sequence[Prediction], f
         "predictions": [_plain(one) for one in found],
         "failed": [{"path": str(path), "reason": reason} for path, reason in failed],
     }
-    file.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
 def _plain(one: Prediction) -> dict[str, Any]:
@@ -219,7 +228,7 @@ def _plain(one: Prediction) -> dict[str, Any]:
     }
 
 
-_FORMATS = {"table": _write_table, "csv": _write_csv, "json": _write_json}
+_FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
 def _note(line: str) -> None:

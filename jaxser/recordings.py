@@ -111,7 +111,7 @@ class Reader:
     ) -> Window:
         file, part = split_span(path)
         start, end = (sample / SAMPLE_RATE for sample in span)
-        transcript, words = _heard(said, *((0, float("inf")) if is_whole else (start, end)))
+        transcript, words = _heard(said, *((0.0, float("inf")) if is_whole else (start, end)))
         utterance = Utterance(id=file.stem, wav=str(path), label="", transcript=transcript, words=words)
         own, offset = samples[slice(*span)], part[0] if part else 0.0
         clip = Clip(str(file), offset + start, offset + end)
@@ -217,7 +217,10 @@ def faster_whisper(folder: str | Path) -> Transcriber:
         from faster_whisper import WhisperModel
     except ImportError:
         raise UsageError('--asr=faster-whisper needs: pip install "jaxser[asr]"') from None
-    model = WhisperModel(str(folder), local_files_only=True)
+    try:
+        model = WhisperModel(str(folder), local_files_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{folder}: no Whisper model that can be read ({error})") from None
 
     def hear(samples: np.ndarray) -> tuple[Word, ...]:
         segments, _ = model.transcribe(samples, word_timestamps=True)

@@ -121,11 +121,11 @@ def _recipe(folder: Path, name: str, version: str, parameters: Mapping[str, Any]
 
 
 def _replicas(path: Path, rows: Sequence[int]) -> Replica:
-    with np.load(path, allow_pickle=False) as file:
-        flat = {name: jnp.asarray(file[name][list(rows)]) for name in file.files}
-    kept = flax.traverse_util.unflatten_dict(flat, sep="/")
-    normalisation = {name: Normalisation(**of) for name, of in kept.get("normalisation", {}).items()}
-    return Replica(kept["params"], kept.get("batch_stats", {}), normalisation, kept.get("hyper", {}))
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        flat = {name: jnp.asarray(kept[name][list(rows)]) for name in kept.files}
+    tree = flax.traverse_util.unflatten_dict(flat, sep="/")
+    normalisation = {name: Normalisation(**of) for name, of in tree.get("normalisation", {}).items()}
+    return Replica(tree["params"], tree.get("batch_stats", {}), normalisation, tree.get("hyper", {}))
 
 
 def _tuples(value: Any) -> Any:
