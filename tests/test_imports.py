@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "statistics": {"types", "metrics", "results", "significance"},
     "papers": set(),
     "false_alarms": {"types", "results", "significance", "statistics"},
-    "report": {"types", "metrics", "leaks", "summary", "results", "statistics", "papers", "report"},
+    "report": {"types", "metrics", "leaks", "data", "summary", "results", "statistics", "papers", "report"},
     "processes": set(),
     "checkpoint": {"types", "processes"},
     "progress": {"metrics", "train"},

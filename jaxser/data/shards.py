@@ -56,7 +56,7 @@ def write_shard(
     rows = dict.fromkeys(specs, 0)
     with atomic_write(path) as file:
         for utterance, arrays in records:
-            framed = _frame(encode(utterance, arrays, specs))
+            framed = frame(encode(utterance, arrays, specs))
             file.write(framed)
             checksum.update(framed)
             count, size = count + 1, size + len(framed)
@@ -233,7 +233,8 @@ def _to_text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def _frame(record: bytes) -> bytes:
+def frame(record: bytes) -> bytes:
+    """A record as TensorFlow frames it."""
     length = struct.pack("<Q", len(record))
     return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
 
