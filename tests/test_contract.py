@@ -21,10 +21,19 @@ from jaxser.optim import Adam
 from jaxser.train import Trainer
 from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
 
+INTEGRATION = {
+    "blocks": ((4, 2, 2), (6, 2, 1)),
+    "hidden_size": 4,
+    "num_layers": 1,
+    "num_heads": 2,
+    "feed_forward_size": 12,
+}
 TINY: dict[str, dict[str, Any]] = {
     "amh": {"hidden_size": 6, "video_hidden_size": 5},
     "audio_model": {"hidden_size": 8},
     "can": {"hidden_size": 8, "num_heads": 2},
+    "cat": {**INTEGRATION, "front_channels": 5},
+    "ilt": INTEGRATION,
     "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
     "mdre": {"hidden_size": 6, "video_hidden_size": 5},
