@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,25 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from jaxser import papers, results
 from jaxser.leaks import leaks
-from jaxser.report import drawing, plots, protocols, tables
+from jaxser.report import (
+    audio,
+    calibration,
+    card,
+    checks,
+    drawing,
+    groups,
+    latex,
+    plots,
+    protocols,
+    tables,
+)
 from jaxser.results import Run
 
-PAGE, TABLES, SCORES = "index.html", "tables.md", "results.csv"
+PAGE, TABLES, LATEX, SCORES, CARD = "index.html", "tables.md", "tables.tex", "results.csv", "card.md"
 
 PROTOCOLS = {
     "random": "Utterances are dealt to the folds at random, stratified by class: fold k is tested.",
@@ -32,19 +45,46 @@ PROTOCOLS = {
 TITLES = {"mcsan": "MCSAN"}
 
 
-def write(folder: Path) -> Path:
-    """Write the page, the Markdown tables and the CSV of a run."""
+@dataclass(frozen=True)
+class Options:
+    """What a report shows by option."""
+
+    audio: Path | None = None  # the corpus's folder: the page gets players
+    attention: int = 0  # of how many test utterances
+    tensorboard: bool = False
+
+
+def write(folder: Path, options: Options = Options()) -> Path:
+    """Write the page, the tables, the figures and the model card of a run."""
     run = results.read_run(folder)
     there = folder / results.REPORT
     there.mkdir(exist_ok=True)
-    (there / TABLES).write_text(markdown(run), encoding="utf-8")
+    chosen, figures = tables_of(run), plots.figures(run)
+    publish(there, [table for table in chosen.values() if table is not None], figures, _heading(run))
     (there / SCORES).write_text(tables.results_csv(run), encoding="utf-8")
-    (there / PAGE).write_text(render(run), encoding="utf-8")
+    (there / CARD).write_text(card.card(run, _title(run), _protocol(run)), encoding="utf-8")
+    (there / PAGE).write_text(render("page.html", context(run, chosen, figures, options)), encoding="utf-8")
+    if options.tensorboard:
+        from jaxser.report import tensorboard  # imports TFDS
+
+        tensorboard.write(run, folder / "tensorboard")
     return there / PAGE
 
 
-def render(run: Run) -> str:
-    """The page as HTML that is XML as well."""
+def publish(
+    there: Path, chosen: Sequence[tables.Table], figures: Mapping[str, tuple[str, Figure]], heading: str
+) -> None:
+    """Tables as Markdown, LaTeX and CSV; figures as PNG and SVG."""
+    (there / TABLES).write_text("\n".join([heading, *map(tables.markdown, chosen)]), encoding="utf-8")
+    (there / LATEX).write_text(latex.document(chosen), encoding="utf-8")
+    (there / "tables").mkdir(exist_ok=True)
+    for table in chosen:
+        (there / "tables" / f"{table.name}.csv").write_text(tables.table_csv(table), encoding="utf-8")
+    drawing.save(figures, there / "figures")
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page as HTML that is XML as well."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxser.report", "."),
         autoescape=True,
@@ -53,35 +93,61 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = tables.percent
-    environment.globals.update(names=tables.NAMES, is_score=lambda cell: isinstance(cell, tables.Score))
-    return environment.get_template("page.html").render(**context(run))
-
-
-def markdown(run: Run) -> str:
-    """The marks and every table of the page."""
-    marks = ["Demo numbers: synthetic speech."] if run.results["synthetic"] else []
-    lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *run.results["warnings"])]
-    chosen = [table for table in _tables(run).values() if table is not None]
-    return "\n".join(
-        [f"# {tables.escape_markdown(_title(run))}\n", *lines, "", *map(tables.markdown, chosen)]
+    environment.globals.update(
+        names=tables.NAMES,
+        is_score=lambda cell: isinstance(cell, tables.Score),
+        is_range=lambda cell: isinstance(cell, tables.Range),
     )
+    return environment.get_template(template).render(**values)
 
 
-def context(run: Run) -> dict[str, Any]:
+def inline(figures: Mapping[str, tuple[str, Figure]]) -> dict[str, Markup]:
+    """Figures as SVG of the page."""
+    return {
+        name: Markup(drawing.inline_svg(figure, name, escape(says)))
+        for name, (says, figure) in figures.items()
+    }
+
+
+def _heading(run: Run) -> str:
+    """The marks at the head of the Markdown tables."""
+    marks = ["Demo numbers: synthetic speech."] if run.results["synthetic"] else []
+    lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *warnings_of(run))]
+    return "\n".join([f"# {tables.escape_markdown(_title(run))}\n", *lines, ""])
+
+
+def warnings_of(run: Run) -> list[str]:
+    """What a reader must know before the scores."""
+    return [*run.results["warnings"], *checks.exchanged(run)]
+
+
+def context(
+    run: Run,
+    chosen: Mapping[str, tables.Table | None],
+    figures: Mapping[str, tuple[str, Figure]],
+    options: Options,
+) -> dict[str, Any]:
     """What the template prints."""
-    found = run.results
+    found, mistakes = run.results, calibration.mistakes(run)
     row = papers.printed(config_of(run))
     return {
         "title": _title(run),
         "lede": _lede(run),
         "results": found,
         "summary": found["summary"],
-        "tables": _tables(run),
+        "warnings": warnings_of(run),
+        "tables": chosen,
+        "leak_lists_of": checks.listed(run),
+        "lowest": groups.lowest(run),
+        "calibration": calibration.calibration(run),
+        "mistakes": mistakes,
+        "players": audio.players(options.audio, [m.utterance for m in mistakes]),
+        "attention": [],
         "printed": row,
         "aspects": protocols.compare_protocols(row, run) if row else [],
         "protocol": _protocol(run),
         "flags": _flags(run),
-        "figures": _figures(run),
+        "figures": inline(figures),
         "ceiling": _ceiling(run),
         "settings": found["settings"],
         "seconds": sum({(e.get("wave"), e["epoch"]): e["seconds"] or 0.0 for e in run.epochs}.values()),
@@ -156,24 +222,23 @@ def _flags(run: Run) -> dict[str, int]:
     return dict(Counter(flag for row in run.utterances.values() for flag in row["flags"]).most_common())
 
 
-def _tables(run: Run) -> dict[str, tables.Table | None]:
+def tables_of(run: Run) -> dict[str, tables.Table | None]:
+    """Every table of the page; None where the run has nothing for it."""
     row = papers.printed(config_of(run))
     return {
         "headline": tables.headline(run),
+        "intervals": groups.intervals(run),
         "settings": tables.settings(run),
         "paper": tables.paper(run, row) if row else None,
         "best_possible": tables.best_possible(run),
-        "recalls": tables.recalls(run),
-        "speakers": tables.speakers(run),
-        "genders": tables.genders(run),
+        "recalls": groups.classes(run),
+        "speakers": groups.speakers(run),
+        "genders": groups.genders(run),
+        "leaks": checks.leak_table(run),
+        "mistakes": calibration.mistakes_table(calibration.mistakes(run)),
         "folds": tables.folds(run),
         "replicas": tables.replicas(run),
     }
-
-
-def _figures(run: Run) -> dict[str, Markup]:
-    made = plots.figures(run).items()
-    return {name: Markup(drawing.inline_svg(figure, name, escape(says))) for name, (says, figure) in made}
 
 
 def _ceiling(run: Run) -> str:

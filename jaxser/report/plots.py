@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import cycle
+from typing import Any, TypeGuard
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from jaxser.report import tables
+from jaxser.report import groups, tables
+from jaxser.report.calibration import Calibration, calibration
 from jaxser.report.drawing import (
     ACCENT,
     CELL,
@@ -22,13 +24,14 @@ from jaxser.report.drawing import (
     MUTED,
     ON_CELL,
     SECOND,
+    SERIES,
     STYLE,
     WIDTH,
     named_rows,
     new_figure,
     percent_axis,
 )
-from jaxser.report.tables import Score, Table
+from jaxser.report.tables import Range, Score, Table
 from jaxser.results import Run
 
 
@@ -50,8 +53,10 @@ def figures(run: Run) -> dict[str, tuple[str, Figure]]:
             made["loss"] = ("Training loss by epoch", learning_curve(run, "Training loss", ("train_loss",)))
             ua = learning_curve(run, "Validation UA (%)", ("validation", "ua"), share=True)
             made["ua"] = ("UA on the validation part by epoch", ua)
-        if table := tables.speakers(run):
+        if table := groups.speakers(run):
             made["speakers"] = ("UA by speaker", speakers(table, 1 / len(found["classes"])))
+        if measured := calibration(run):
+            made["calibration"] = ("Reliability diagram", reliability({"": measured}))
     return made
 
 
@@ -134,14 +139,43 @@ def speakers(table: Table, chance: float) -> Figure:
     for gender, colour, mark in (("F", ACCENT, "o"), ("M", SECOND, "s"), ("", MUTED, "D")):
         rows = [row for row, own in enumerate(genders) if own == gender]
         values = [_mean(table.rows[row][places["UA"]]) for row in rows]
+        ends = [table.rows[row][places["95 % interval of UA"]] for row in rows]
+        known = [(row, end.low, end.high) for row, end in zip(rows, ends, strict=True) if _is_known(end)]
         if rows:
-            axes.hlines(rows, 0, values, color=colour, linewidth=1, alpha=0.45)
+            axes.hlines(
+                *zip(*known, strict=True) if known else ([], [], []), color=colour, linewidth=2, alpha=0.5
+            )
             axes.plot(values, rows, mark, color=colour, markersize=6, label=_GENDERS[gender])
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     percent_axis(axes, "UA (%)")
     named_rows(axes, names)
     axes.legend(loc="lower right", ncols=3, bbox_to_anchor=(1, 1), borderaxespad=0)
     return figure
+
+
+def reliability(measured: Mapping[str, Calibration]) -> Figure:
+    """Accuracy by confidence of one model, or of several by name."""
+    figure, axes = new_figure(height=WIDTH * 0.8)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+    for colour, (name, one) in zip(cycle((ACCENT,) if len(measured) == 1 else SERIES), measured.items()):
+        some = one.count > 0
+        sizes = 12 + 160 * one.count[some] / one.count.sum()
+        label = f"{name} (ECE {100 * one.error:.1f} %)" if name else None
+        axes.plot(one.confidence[some], one.accuracy[some], color=colour, linewidth=1.4, label=label)
+        axes.scatter(
+            one.confidence[some], one.accuracy[some], s=sizes, color=colour, alpha=0.75, linewidths=0
+        )
+    percent_axis(axes, "confidence (%)")
+    axes.set(ylim=(-0.02, 1.02), ylabel="accuracy (%)")
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
+    axes.grid(axis="y")
+    if len(measured) > 1:
+        axes.legend(loc="upper left")
+    return figure
+
+
+def _is_known(cell: Any) -> TypeGuard[Range]:
+    return isinstance(cell, Range) and cell.low is not None
 
 
 _GENDERS = {"F": "female", "M": "male", "": "gender not given"}

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from jaxser import metrics, results
 from jaxser.papers import Printed
 from jaxser.results import Run
-from jaxser.statistics import NAMES, tested
-
-MOST_SPEAKERS = 40
-"""Corpora such as MELD have hundreds of speakers, most with a sentence or two: the rest is one line."""
+from jaxser.statistics import NAMES
 
 
 @dataclass(frozen=True)
@@ -29,9 +24,19 @@ class Score:
 
     mean: float | None
     std: float | None = None
+    best: bool = False  # of its column: printed bold
+    mark: str = ""  # after it, such as a dagger that the caption explains
 
 
-Cell = str | int | Score
+@dataclass(frozen=True)
+class Range:
+    """An interval of fractions."""
+
+    low: float | None
+    high: float | None
+
+
+Cell = str | int | Score | Range
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,27 @@ def percent(value: float | None) -> str:
 
 def text(cell: Cell) -> str:
     """A cell in words: scores in percent."""
+    if isinstance(cell, Range):
+        return "–" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
     if isinstance(cell, Score):
-        return percent(cell.mean) + ("" if cell.std is None else f" ± {percent(cell.std)}")
+        return percent(cell.mean) + ("" if cell.std is None else f" ± {percent(cell.std)}") + cell.mark
     return str(cell)
 
 
 def markdown(table: Table) -> str:
     """A pipe table with its caption; what Markdown would take for markup is escaped."""
-    rows = [table.header, *([text(cell) for cell in row] for row in table.rows)]
-    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows]
+    rows = [map(escape_markdown, table.header), *(map(_markdown_cell, row) for row in table.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     numeric = [
         all(not isinstance(row[place], str) for row in table.rows) for place in range(len(table.header))
     ]
     rule = "|" + "|".join("---:" if right else "---" for right in numeric) + "|"
     return "\n".join([f"**{escape_markdown(table.caption)}**", "", lines[0], rule, *lines[1:], ""])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    shown = escape_markdown(text(cell))
+    return f"**{shown}**" if isinstance(cell, Score) and cell.best else shown
 
 
 def escape_markdown(value: str) -> str:
@@ -78,6 +90,25 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return file.getvalue()
+
+
+def table_csv(table: Table) -> str:
+    """A table as CSV: fractions in full, a ± and the ends of an interval in columns of their own."""
+    columns: list[tuple[Any, ...]] = []
+    for place, name in enumerate(table.header):
+        columns += _csv_columns(name, [row[place] for row in table.rows])
+    return csv_text([column[0] for column in columns], zip(*(column[1:] for column in columns), strict=True))
+
+
+def _csv_columns(name: str, cells: Sequence[Cell]) -> list[tuple[Any, ...]]:
+    """One column as one or two, each its name and its values."""
+    if any(isinstance(cell, Range) for cell in cells):
+        ends = [(cell.low, cell.high) if isinstance(cell, Range) else (cell, None) for cell in cells]
+        low, high = zip(*ends, strict=True)
+        return [(f"{name} low", *low), (f"{name} high", *high)]
+    found = [(name, *(cell.mean if isinstance(cell, Score) else cell for cell in cells))]
+    stds = [cell.std if isinstance(cell, Score) else None for cell in cells]
+    return found if all(std is None for std in stds) else [*found, (f"{name} ±", *stds)]
 
 
 def results_csv(run: Run) -> str:
@@ -116,42 +147,6 @@ def folds(run: Run) -> Table:
         rows.append((fold.name, len(fold.train), len(fold.validation), len(fold.test), named or "not known"))
     header = ("fold", "training", "validation", "test", "speakers tested")
     return Table("folds", "Utterances in the parts of each fold", header, tuple(rows))
-
-
-def recalls(run: Run) -> Table:
-    recall = run.results["summary"]["recall"]
-    tested = [run.utterances[i]["label"] for i in _tested(run)]
-    rows = (
-        (name, tested.count(name), Score(recall["mean"].get(name), recall["std_over_folds"].get(name)))
-        for name in run.results["classes"]
-    )
-    caption = "Recall by class (%), mean ± standard deviation over folds"
-    return Table("recall", caption, ("class", "utterances tested", "recall"), tuple(rows))
-
-
-def speakers(run: Run) -> Table | None:
-    """WA and UA by test speaker, or None where the corpus names none."""
-    rows = _grouped(run, lambda utterance: (utterance["speaker"], utterance["gender"]))
-    rows = {names: scores for names, scores in rows.items() if names[0]}
-    if not rows:
-        return None
-    kept = sorted(sorted(rows, key=lambda names: -rows[names][0])[:MOST_SPEAKERS])
-    caption = "Test scores by speaker (%), mean over seeds"
-    if len(rows) > len(kept):
-        caption += f"; the {len(kept)} of {len(rows)} speakers with the most utterances"
-    header = ("speaker", "gender", "utterances", "WA", "UA")
-    return Table("speakers", caption, header, tuple((*names, *rows[names]) for names in kept))
-
-
-def genders(run: Run) -> Table | None:
-    """WA and UA by gender, or None where fewer than two are known."""
-    rows = _grouped(run, lambda utterance: (utterance["gender"],))
-    rows = {names: scores for names, scores in rows.items() if names[0]}
-    if len(rows) < 2:
-        return None
-    header = ("gender", "utterances", "WA", "UA")
-    caption = "Test scores by gender (%), mean over seeds"
-    return Table("genders", caption, header, tuple((*names, *rows[names]) for names in sorted(rows)))
 
 
 def replicas(run: Run) -> Table:
@@ -245,30 +240,3 @@ def best_possible(run: Run) -> Table | None:
 def summarised(run: Run) -> list[Mapping[str, Any]]:
     """The replicas of the setting that the summary is about."""
     return [r for r in run.results["replicas"] if r["setting"] == run.results["summary"]["setting"]]
-
-
-def _tested(run: Run) -> list[str]:
-    """Ids of the utterances that some fold tests, each once."""
-    return list(dict.fromkeys(i for fold in run.folds for i in fold.test))
-
-
-def _grouped(
-    run: Run, key: Callable[[Mapping[str, Any]], tuple[str, ...]]
-) -> dict[tuple[str, ...], tuple[int, Score, Score]]:
-    """Utterances, WA and UA of groups of test utterances, scored a seed at a time and averaged over seeds."""
-    p = tested(run)
-    ids = p.utterance.tolist()
-    names = {i: key(run.utterances[i]) for i in set(ids)}
-    groups = {group: number for number, group in enumerate(dict.fromkeys(names.values()))}
-    group = np.array([groups[names[i]] for i in ids], dtype=int)
-    seeds, seed = np.unique(p.seed, return_inverse=True)
-    size = len(p.classes)
-    shape = (len(groups), len(seeds), size, size)
-    cell = np.ravel_multi_index((group, seed, p.true, p.predicted), shape)
-    counts = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
-    found = {}
-    for name, number in groups.items():
-        scores = [metrics.scores(c) for c in counts[number] if c.any()]
-        mean = (Score(float(np.mean([score[n] for score in scores]))) for n in ("wa", "ua"))
-        found[name] = (sum(value == name for value in names.values()), *mean)
-    return found  # type: ignore[return-value]

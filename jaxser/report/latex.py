@@ -1,0 +1,78 @@
+"""Tables as LaTeX with booktabs, for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxser.report.tables import Cell, Range, Score, Table, percent
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "…": r"\ldots{}",
+}
+
+
+def document(tables: Sequence[Table]) -> str:
+    """All tables one after the other, to be put into a document by \\input."""
+    return "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n\n" + "\n".join(map(table, tables))
+
+
+def table(made: Table) -> str:
+    """A `table` environment with its caption and a label; columns of numbers are right-aligned."""
+    columns = "".join(_alignment([row[place] for row in made.rows]) for place in range(len(made.header)))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(made.caption)}}}",
+        rf"\label{{tab:{made.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _line(map(escape, made.header)),
+        r"\midrule",
+        *(_line(map(_cell, row)) for row in made.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(value: str) -> str:
+    """Text of a line, with all that LaTeX would take for a command escaped."""
+    return "".join(_SPECIAL.get(mark, mark) for mark in " ".join(value.split()))
+
+
+def _line(cells) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _alignment(cells: Sequence[Cell]) -> str:
+    return "l" if any(isinstance(cell, str) for cell in cells) else "r"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Range):
+        return "--" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
+    if not isinstance(cell, Score):
+        return escape(str(cell))
+    shown = percent(cell.mean)
+    if cell.std is not None:
+        shown += f" ± {percent(cell.std)}"
+    shown = escape(shown)
+    return (rf"\textbf{{{shown}}}" if cell.best else shown) + escape(cell.mark)
