@@ -38,7 +38,7 @@ class Group:
 @lru_cache(maxsize=16)
 def by_class(run: Run) -> tuple[Group, ...]:
     """Each class that is tested; its `wa` is its recall."""
-    found = (group(run, name, lambda row, own=name: row["label"] == own) for name in run.results["classes"])
+    found = (group(run, name, "label") for name in run.results["classes"])
     return tuple(one for one in found if one.utterances)
 
 
@@ -48,7 +48,7 @@ def by_gender(run: Run) -> tuple[Group, ...]:
     names = sorted({run.utterances[i]["gender"] for i in _tested(run)} - {""})
     if len(names) < 2:
         return ()
-    return tuple(group(run, name, lambda row, own=name: row["gender"] == own) for name in names)
+    return tuple(group(run, name, "gender") for name in names)
 
 
 @lru_cache(maxsize=16)
@@ -57,9 +57,7 @@ def by_speaker(run: Run) -> tuple[Group, ...]:
     speakers = [run.utterances[i]["speaker"] for i in _tested(run)]
     names, counts = np.unique([name for name in speakers if name], return_counts=True)
     kept = sorted(names[np.argsort(-counts, kind="stable")][:MOST_SPEAKERS].tolist())
-    return tuple(
-        group(run, name, lambda row, own=name: row["speaker"] == own, by="utterance") for name in kept
-    )
+    return tuple(group(run, name, "speaker", by="utterance") for name in kept)
 
 
 def worst(groups: tuple[Group, ...], metric: str) -> Group | None:
@@ -68,9 +66,9 @@ def worst(groups: tuple[Group, ...], metric: str) -> Group | None:
     return min(scored, key=lambda one: getattr(one, metric).value) if len(scored) > 1 else None
 
 
-def group(run: Run, name: str, keeps: Callable[[Row], bool], by: str = "speaker") -> Group:
-    """The utterances that `keeps` says, scored by themselves."""
-    own = part(run, keeps)
+def group(run: Run, name: str, field: str, by: str = "speaker") -> Group:
+    """The utterances that have `name` in a field, scored by themselves."""
+    own = part(run, lambda row: row[field] == name)
     wa, ua = (_interval(own, metric, by) or _interval(own, metric, "utterance") for metric in ("wa", "ua"))
     return Group(name, len(set(own.predictions.utterance.tolist())), wa, ua)
 
@@ -91,7 +89,7 @@ def part(run: Run, keeps: Callable[[Row], bool]) -> Run:
 
 def intervals(run: Run) -> Table:
     """The pooled scores with their intervals over utterances and over speakers."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for metric in metrics.SCORES:
         found = [_interval(run, metric, by) for by in ("utterance", "speaker")]
         pooled = (run.results["summary"]["pooled"] or {}).get(metric)
@@ -103,7 +101,7 @@ def intervals(run: Run) -> Table:
 def classes(run: Run) -> Table:
     """The recall of each class, as the mean over folds and pooled with its interval."""
     recall = run.results["summary"]["recall"]
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for one in by_class(run):
         mean = Score(recall["mean"].get(one.name), recall["std_over_folds"].get(one.name))
         rows.append((one.name, one.utterances, mean, *interval_cells(one.wa)))

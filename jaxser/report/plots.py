@@ -142,9 +142,8 @@ def speakers(table: Table, chance: float) -> Figure:
         ends = [table.rows[row][places["95 % interval of UA"]] for row in rows]
         known = [(row, end.low, end.high) for row, end in zip(rows, ends, strict=True) if _is_known(end)]
         if rows:
-            axes.hlines(
-                *zip(*known, strict=True) if known else ([], [], []), color=colour, linewidth=2, alpha=0.5
-            )
+            for row, low, high in known:
+                axes.hlines(row, low, high, color=colour, linewidth=2, alpha=0.5)
             axes.plot(values, rows, mark, color=colour, markersize=6, label=_GENDERS[gender])
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     percent_axis(axes, "UA (%)")
