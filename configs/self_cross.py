@@ -46,9 +46,12 @@ VARIANTS = {
     **{name: {**variant, "buckets": 4} for name, variant in COMPARED.items()},  # they read any length
 }
 
+PADDING = "padded words are read and averaged over, as in the published code (model.as_published)"
+
 NOTES = {
-    "demo": "540 frames mixed into 270 steps, which hold the longest utterance, where the paper has 1000 and 500",
-    "meld": "text and audio alone: video is not in its release's features",
+    "iemocap": PADDING,
+    "demo": f"540 frames mixed into 270 steps, enough for the longest utterance (paper: 1000 into 500); {PADDING}",
+    "meld": f"text and audio alone: its release has no video features; {PADDING}",
     "ravdess": "its two sentences are spoken with every emotion, so audio alone",
     "emodb": "its ten sentences are spoken with every emotion, so audio alone",
 }
