@@ -316,7 +316,7 @@ class Ensemble:
             if not self.model.lengths:
                 widths = {name: _rounded(width) for name, width in widths.items()}
             chosen = [windows[row] for row in rows]
-            yield rows, *_padded(chosen, {name: widths[name] for name in needs}, size)
+            yield rows, *padded(chosen, {name: widths[name] for name in needs}, size)
 
 
 def own_statistics(
@@ -350,7 +350,7 @@ def _rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _padded(
+def padded(
     windows: Sequence[Window], widths: Mapping[str, int], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Arrays of `size` rows and their lengths; what is longer than a fixed width is cut."""

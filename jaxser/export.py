@@ -13,7 +13,8 @@ import argparse
 import json
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,7 +73,8 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
         return {"probabilities": jnp.exp(log_probs).mean(0)}
 
     try:
-        return jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(specs)
+        with _no_places():
+            return jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(specs)
     except (TypeError, ValueError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
         if all(isinstance(size, int) for spec in specs.values() for size in spec.shape):
             raise
@@ -126,6 +128,17 @@ def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any
         "platforms": exported.platforms,
         "versions": {name: environment()[name] for name in ("jaxser", "jax", "flax")},
     }
+
+
+@contextmanager
+def _no_places() -> Iterator[None]:
+    """Without the names of source files and their folders, which JAX writes into its programs."""
+    before = jax.config.values["jax_traceback_in_locations_limit"]
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
 
 
 def _specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
@@ -200,8 +213,9 @@ def _export(args: argparse.Namespace) -> int:
     shapes = ", ".join(
         f"{name} {spec['shape']}" for name, spec in describe(ensemble, exported)["inputs"].items()
     )
+    number = len(ensemble.members)
     print(
-        f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(ensemble.members)} replicas, for {', '.join(PLATFORMS)}"
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, {number} replica{'s' * (number > 1)}, for {', '.join(PLATFORMS)}"
     )
     print(f"inputs: {shapes}".replace("'", ""))
     return 0
