@@ -68,21 +68,26 @@ def write_fake_run(
     seeds: int = 2,
     epochs: int = 12,
     not_finite: Sequence[tuple[str, int]] = (),
+    quality: float = 2.4,
+    draw: int = 1,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Write a whole run; `changes` go into `results.results`. Returns the value of results.json."""
+    """Write a whole run; `changes` go into `results.results`. Returns the value of results.json.
+
+    `quality` is how far apart its scores hold the classes, `draw` the seed of its chance.
+    """
     utterances = make_utterances() if utterances is None else utterances
     folds = session_folds(utterances) if folds is None else folds
     classes = changes.get("classes", CLASSES)
     label = {u.id: classes.index(u.label) for u in utterances}
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(draw)
     told, parts = [], []
     for fold in folds:
         for seed in range(seeds):
             lost = (fold.name, seed) in not_finite
             results.append_epochs(_made(folder), _curve(fold.name, seed, 1 if lost else epochs, rng, lost))
             predictions = [
-                _predict(fold, seed, split, label, classes, rng) for split in ("validation", "test")
+                _predict(fold, seed, split, label, classes, rng, quality) for split in ("validation", "test")
             ]
             parts += [] if lost else predictions
             told.append(_replica(fold.name, seed, predictions, classes, epochs, lost))
@@ -163,10 +168,11 @@ def _predict(
     label: Mapping[str, int],
     classes: Sequence[str],
     rng: np.random.Generator,
+    quality: float,
 ) -> results.Predictions:
     ids = np.array(getattr(fold, split))
     true = np.array([label[i] for i in ids], dtype=int)
-    scores = rng.normal(0, 1, (len(ids), len(classes))) + 2.4 * np.eye(len(classes))[true]
+    scores = rng.normal(0, 1, (len(ids), len(classes))) + quality * np.eye(len(classes))[true]
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     return results.Predictions(
         classes=tuple(classes),

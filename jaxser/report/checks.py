@@ -36,18 +36,19 @@ class Listed:
     left_out: int
 
 
-def assumed_folds(run: Run) -> tuple[FoldIds, ...]:
-    """The run's folds; one that does not say what it is trained on is trained on all that it does not test."""
-    everything = tuple(dict.fromkeys(i for fold in run.folds for i in fold.test))
+def assumed_folds(folds: Sequence[FoldIds]) -> tuple[FoldIds, ...]:
+    """The folds; one that does not say what it is trained on is trained on all that it does not test."""
+    everything = tuple(dict.fromkeys(i for fold in folds for i in fold.test))
     return tuple(
         fold if fold.train else replace(fold, train=tuple(i for i in everything if i not in set(fold.test)))
-        for fold in run.folds
+        for fold in folds
     )
 
 
 def leak_table(run: Run) -> Table:
     """A line for every kind of leak and pair of parts: nothing shared is said as well."""
-    folds, found = assumed_folds(run), leaks(assumed_folds(run), run.utterances)
+    folds = assumed_folds(run.folds)
+    found = leaks(folds, run.utterances)
     rows = []
     for kind in KINDS:
         known = any(KINDS[kind](row) for row in run.utterances.values())
@@ -63,7 +64,7 @@ def leak_table(run: Run) -> Table:
 
 def listed(run: Run) -> list[Listed]:
     """Every shared value by kind and pair of parts, in which utterances of the second part."""
-    found = leaks(assumed_folds(run), run.utterances)
+    found = leaks(assumed_folds(run.folds), run.utterances)
     lists = []
     for kind in KINDS:
         for parts in PAIRS:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from jaxser.report.tables import Cell, Range, Score, Table, percent
+from jaxser.report.tables import Cell, Score, Table, percent, text
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -58,7 +58,7 @@ def escape(value: str) -> str:
     return "".join(_SPECIAL.get(mark, mark) for mark in " ".join(value.split()))
 
 
-def _line(cells) -> str:
+def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
@@ -67,10 +67,8 @@ def _alignment(cells: Sequence[Cell]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if isinstance(cell, Range):
-        return "--" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
     if not isinstance(cell, Score):
-        return escape(str(cell))
+        return escape(text(cell))
     shown = percent(cell.mean)
     if cell.std is not None:
         shown += f" ± {percent(cell.std)}"

@@ -97,6 +97,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         names=tables.NAMES,
         is_score=lambda cell: isinstance(cell, tables.Score),
         is_range=lambda cell: isinstance(cell, tables.Range),
+        is_number=lambda cell: isinstance(cell, tables.Number),
     )
     return environment.get_template(template).render(**values)
 

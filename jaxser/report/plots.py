@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any, TypeGuard
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,25 +39,32 @@ def figures(run: Run) -> dict[str, tuple[str, Figure]]:
     """Every figure of a run by name, with a description of it."""
     found = run.results
     chosen = tables.summarised(run)
-    tested = [np.array(r["test"]["confusion"]) for r in chosen if r["test"]]
     made = {}
     with matplotlib.rc_context(STYLE):
-        if tested:
+        if any(r["test"] for r in chosen):
             recall = recall_by_class(chosen, found["summary"], found["classes"])
             made["confusion"] = (
                 "Confusion matrix",
-                confusion_matrix(np.sum(tested, axis=0), found["classes"]),
+                confusion_matrix(tested_confusion(run), found["classes"]),
             )
             made["recall"] = ("Recall by class", recall)
         if run.epochs:
-            made["loss"] = ("Training loss by epoch", learning_curve(run, "Training loss", ("train_loss",)))
-            ua = learning_curve(run, "Validation UA (%)", ("validation", "ua"), share=True)
+            made["loss"] = (
+                "Training loss by epoch",
+                learning_curve({"": run}, "Training loss", ("train_loss",)),
+            )
+            ua = learning_curve({"": run}, "Validation UA (%)", ("validation", "ua"), share=True)
             made["ua"] = ("UA on the validation part by epoch", ua)
         if table := groups.speakers(run):
             made["speakers"] = ("UA by speaker", speakers(table, 1 / len(found["classes"])))
         if measured := calibration(run):
             made["calibration"] = ("Reliability diagram", reliability({"": measured}))
     return made
+
+
+def tested_confusion(run: Run) -> Int[np.ndarray, "C C"]:
+    """Test predictions of all replicas of the summarised setting."""
+    return np.sum([r["test"]["confusion"] for r in tables.summarised(run) if r["test"]], axis=0)
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> Figure:
@@ -100,27 +107,25 @@ def recall_by_class(
     return figure
 
 
-def learning_curve(run: Run, title: str, keys: tuple[str, ...], share: bool = False) -> Figure:
-    """A value of every replica by epoch, and the median of the replicas while at least half of them train."""
-    curves: dict[tuple[str, int], dict[int, float | None]] = defaultdict(dict)
-    for line in run.epochs:
-        if line["setting"] == run.results["summary"]["setting"]:
-            value: Any = line
-            for key in keys:
-                value = value and value.get(key)
-            curves[line["fold"], line["seed"]][line["epoch"] + 1] = value
+def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], share: bool = False) -> Figure:
+    """A value of every replica by epoch, and the median of the replicas while at least half of them train.
+
+    One run is drawn in the page's own colour, several by name in colours of their own.
+    """
     figure, axes = new_figure(height=2.7)
-    table = _by_epoch(list(curves.values()))
-    epochs = np.arange(1, table.shape[1] + 1)
-    marker = "o" if len(epochs) == 1 else None
-    for curve in table:
-        axes.plot(
-            epochs, curve, color=MUTED, alpha=max(0.15, 0.55 - 0.02 * len(table)), linewidth=1, marker=marker
-        )
-    axes.plot(
-        epochs, _median(table), color=ACCENT, linewidth=2.2, label=f"median of {len(table)}", marker=marker
-    )
-    axes.set(title=title, xlabel="epoch", xlim=(1 - 0.02 * len(epochs), 1.02 * len(epochs)))
+    colours = cycle((ACCENT,) if len(runs) == 1 else SERIES)
+    last = 0
+    for colour, (name, run) in zip(colours, runs.items(), strict=False):
+        table = _by_epoch(_curves(run, keys))
+        epochs = np.arange(1, table.shape[1] + 1)
+        marker = "o" if len(epochs) == 1 else None
+        thin = MUTED if len(runs) == 1 else colour
+        for curve in table:
+            axes.plot(epochs, curve, color=thin, linewidth=0.7, alpha=0.35, marker=marker, markersize=3)
+        label = name or f"median of {len(table)}"
+        axes.plot(epochs, _median(table), color=colour, linewidth=2.2, label=label, marker=marker)
+        last = max(last, len(epochs))
+    axes.set(title=title, xlabel="epoch", xlim=(1 - 0.02 * last, 1.02 * last))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
@@ -139,11 +144,11 @@ def speakers(table: Table, chance: float) -> Figure:
     for gender, colour, mark in (("F", ACCENT, "o"), ("M", SECOND, "s"), ("", MUTED, "D")):
         rows = [row for row, own in enumerate(genders) if own == gender]
         values = [_mean(table.rows[row][places["UA"]]) for row in rows]
-        ends = [table.rows[row][places["95 % interval of UA"]] for row in rows]
-        known = [(row, end.low, end.high) for row, end in zip(rows, ends, strict=True) if _is_known(end)]
+        for row in rows:
+            ends = table.rows[row][places["95 % interval of UA"]]
+            if isinstance(ends, Range) and ends.low is not None and ends.high is not None:
+                axes.hlines(row, ends.low, ends.high, color=colour, linewidth=2, alpha=0.5)
         if rows:
-            for row, low, high in known:
-                axes.hlines(row, low, high, color=colour, linewidth=2, alpha=0.5)
             axes.plot(values, rows, mark, color=colour, markersize=6, label=_GENDERS[gender])
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     percent_axis(axes, "UA (%)")
@@ -156,7 +161,9 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     """Accuracy by confidence of one model, or of several by name."""
     figure, axes = new_figure(height=WIDTH * 0.8)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-    for colour, (name, one) in zip(cycle((ACCENT,) if len(measured) == 1 else SERIES), measured.items()):
+    for colour, (name, one) in zip(
+        cycle((ACCENT,) if len(measured) == 1 else SERIES), measured.items(), strict=False
+    ):
         some = one.count > 0
         sizes = 12 + 160 * one.count[some] / one.count.sum()
         label = f"{name} (ECE {100 * one.error:.1f} %)" if name else None
@@ -171,10 +178,6 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     if len(measured) > 1:
         axes.legend(loc="upper left")
     return figure
-
-
-def _is_known(cell: Any) -> TypeGuard[Range]:
-    return isinstance(cell, Range) and cell.low is not None
 
 
 _GENDERS = {"F": "female", "M": "male", "": "gender not given"}
@@ -209,6 +212,18 @@ def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None
 
 def _mean(cell: Any) -> float:
     return cell.mean if isinstance(cell, Score) and cell.mean is not None else float("nan")
+
+
+def _curves(run: Run, keys: tuple[str, ...]) -> list[dict[int, float | None]]:
+    """The value at `keys` by epoch (from 1), of every replica of the summarised setting."""
+    curves: dict[tuple[str, int], dict[int, float | None]] = defaultdict(dict)
+    for line in run.epochs:
+        if line["setting"] == run.results["summary"]["setting"]:
+            value: Any = line
+            for key in keys:
+                value = value and value.get(key)
+            curves[line["fold"], line["seed"]][line["epoch"] + 1] = value
+    return list(curves.values())
 
 
 def _by_epoch(curves: Sequence[Mapping[int, float | None]]) -> Float[np.ndarray, "n epochs"]:

@@ -36,7 +36,14 @@ class Range:
     high: float | None
 
 
-Cell = str | int | Score | Range
+@dataclass(frozen=True)
+class Number:
+    """A number that is no fraction, such as a p value: two significant digits, in full in CSV."""
+
+    value: float
+
+
+Cell = str | int | Score | Range | Number
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def text(cell: Cell) -> str:
         return "–" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
     if isinstance(cell, Score):
         return percent(cell.mean) + ("" if cell.std is None else f" ± {percent(cell.std)}") + cell.mark
-    return str(cell)
+    return f"{cell.value:.2g}" if isinstance(cell, Number) else str(cell)
 
 
 def markdown(table: Table) -> str:
@@ -106,9 +113,13 @@ def _csv_columns(name: str, cells: Sequence[Cell]) -> list[tuple[Any, ...]]:
         ends = [(cell.low, cell.high) if isinstance(cell, Range) else (cell, None) for cell in cells]
         low, high = zip(*ends, strict=True)
         return [(f"{name} low", *low), (f"{name} high", *high)]
-    found = [(name, *(cell.mean if isinstance(cell, Score) else cell for cell in cells))]
+    found = [(name, *map(_plain, cells))]
     stds = [cell.std if isinstance(cell, Score) else None for cell in cells]
     return found if all(std is None for std in stds) else [*found, (f"{name} ±", *stds)]
+
+
+def _plain(cell: Cell) -> Any:
+    return cell.mean if isinstance(cell, Score) else cell.value if isinstance(cell, Number) else cell
 
 
 def results_csv(run: Run) -> str:
