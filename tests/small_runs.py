@@ -9,10 +9,12 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 
 from data_prep.prepare import prepare
 from jaxser import experiment
 from jaxser.data.dataset import load
+from jaxser.train import Trainer
 from jaxser.types import Dataset, Utterance
 
 FIELDS = {
@@ -45,11 +47,15 @@ def wav(utterance: Utterance) -> Path:
 
 @cache
 def run(name: str) -> Path:
-    """The folder of a run of `configs/<name>.py`: three folds x two seeds, trained for an epoch."""
+    """The folder of a run of `configs/<name>.py`: three folds x two seeds of networks as they begin."""
     config = import_module(f"configs.{name}").get_config("demo")
     config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name]})
     config.protocol.update({"name": "speaker", "folds": 3})
     config = experiment.resolve(config)
-    with mock.patch.object(jax, "devices", return_value=jax.devices()[:1]):  # compiled once, not four times
+    one_device = mock.patch.object(
+        jax, "devices", return_value=jax.devices()[:1]
+    )  # compiled once, not four times
+    untrained = mock.patch.object(Trainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
+    with one_device, untrained:
         experiment.run(config, dataset(config.recipe), folder() / "runs" / name, say=lambda _: None)
     return folder() / "runs" / name
