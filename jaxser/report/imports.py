@@ -9,6 +9,7 @@ otherwise. What a fold was trained on is not known: leak checks take all that it
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def _predictions(path: Path, lines: Sequence[Mapping[str, str]], classes: tuple[
         utterance=np.array([line["utterance"] for line in lines], dtype=str),
         fold=np.array([line["fold"] for line in lines], dtype=str),
         seed=seed,
-        setting=np.full(len(lines), "", dtype=str),
-        split=np.full(len(lines), "test", dtype=str),
+        setting=np.full(len(lines), ""),
+        split=np.full(len(lines), "test"),
         true=np.array([row_of[line["true"]] for line in lines]),
         predicted=np.array([row_of[line["predicted"]] for line in lines]),
         probabilities=probabilities,
