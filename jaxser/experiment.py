@@ -77,17 +77,22 @@ def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
         InputError: a shard is damaged.
     """
     folder = data_dir / config.dataset
-    if config.dataset in DEMOS and not list(folder.glob(f"{config.recipe}/*/{MANIFEST}")):
-        from data_prep.prepare import prepare  # the one place that makes data
-
-        release = data_dir / f"{config.dataset}_release"
-        settings = {} if release.is_dir() else DEMOS[config.dataset]
-        prepare("demo", name=config.dataset, recipe=config.recipe, out=data_dir, demo=settings)
+    if config.dataset in DEMOS:
+        first(lambda: _make_demo(config.dataset, config.recipe, data_dir))
     dataset = load_dataset(folder, config.recipe, classes=config.classes, subset=config.subset)
     say(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
     if dataset.left_out:
         say("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
     return dataset
+
+
+def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
+    """Make a demo dataset where it is missing."""
+    if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
+        from data_prep.prepare import prepare  # the one place that makes data
+
+        settings = {} if (data_dir / f"{name}_release").is_dir() else DEMOS[name]
+        prepare("demo", name=name, recipe=recipe, out=data_dir, demo=settings)
 
 
 def model_of(config: ConfigDict, num_classes: int) -> Network:

@@ -27,12 +27,17 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "data", "where prepared datasets are
 _STRATEGY = flags.DEFINE_string(
     "strategy", "", "replicas on a device: map (one by one), vmap (side by side); default by device"
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    True,
+    "join the processes of a cluster (TPU pod, SLURM, Open MPI, Kubernetes) where one is found",
+)
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir",
     CACHE_DIR,
     "compiled programs are kept here; empty: nowhere",
 )
-_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _CACHE_DIR)
+_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DISTRIBUTED, _CACHE_DIR)
 
 
 def run() -> None:
@@ -57,18 +62,25 @@ def _main(_: list[str]) -> int:
 
 
 def _train() -> None:
-    from jaxser import experiment, report
+    from jaxser import experiment, processes, report
     from jaxser.results import command_line
 
     logging.set_verbosity(logging.WARNING)  # the libraries' own chatter
+    if _DISTRIBUTED.value:
+        processes.join()
+    if not processes.leads():
+        warnings.simplefilter("ignore")
     config = experiment.resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
     experiment.check_strategy(_STRATEGY.value)
     keep_programs(_CACHE_DIR.value)
-    dataset = experiment.load(config, Path(_DATA_DIR.value))
+    say = print if processes.leads() else lambda text: None
+    dataset = experiment.load(config, Path(_DATA_DIR.value), say)
     name = f"{config.model.name}-{config.variant}-{config.dataset}"
     folder = Path(_WORKDIR.value or f"runs/{name}")
     command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
-    found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command)
+    found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command, say=say)
+    if not processes.leads():
+        return
     page = report.write(folder)
     mean, std = found["summary"]["mean"], found["summary"]["std"]
     shown = "  ".join(f"{key} {_percent(mean[name])} ± {_percent(std[name])}" for key, name in _SHOWN.items())

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
 
+from jaxser.types import InputError
+
 PROCESS = "JAXSER_PROCESS"
-"""Set by the launcher: this process's number and how many there are, such as "0/4"."""
+"""Tells a process its number and how many there are, as in "0/4"; JAX_COORDINATOR_ADDRESS tells where the first is."""
 
 
 def join() -> None:
     """Join the launcher's processes, or those of a cluster that JAX detects (TPU pod, SLURM, Open MPI, Kubernetes).
 
-    Call it before anything touches a device.
+    Call it before anything touches a device. Raises InputError where there are others that cannot be reached.
     """
-    if told := os.environ.get(PROCESS):
-        number, of = map(int, told.split("/"))
-        jax.distributed.initialize(
-            num_processes=of, process_id=number
-        )  # the address is JAX_COORDINATOR_ADDRESS
-        return
+    told = os.environ.get(PROCESS, "")
+    number, _, of = told.partition("/")
+    known: dict[str, Any] = {"process_id": int(number), "num_processes": int(of)} if told else {}
     try:
-        jax.distributed.initialize()
-    except ValueError:  # no cluster
-        return
+        with warnings.catch_warnings(action="ignore"):  # of what would be needed in a cluster
+            jax.distributed.initialize(**known)
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, ValueError) and not told:
+            return  # no cluster
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"the other processes cannot be joined ({reason}); --nodistributed runs this one alone"
+        ) from None
 
 
 def leads() -> bool:
