@@ -76,7 +76,8 @@ def _predict(args: argparse.Namespace) -> int:
     sys.stdout.write(_FORMATS[args.format](ensemble, found, job.failed))
     for _, reason in job.failed:
         _note(reason)
-    _note(_summary(ensemble, found, len(paths) - len(job.failed), seconds))
+    if found:
+        _note(_summary(ensemble, found, len(paths) - len(job.failed), seconds))
     return 1 if job.failed else 0
 
 

@@ -277,7 +277,8 @@ def _decode_sound(content: bytes) -> tuple[Float[np.ndarray, "samples channels"]
             frames, rate = file.frames, file.samplerate
             blocks = list(_sound_blocks(file))
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"not a sound file that can be read ({_one_line(error)})") from None
+        reason = getattr(error, "error_string", str(error))  # without the name of the object that was read
+        raise InputError(f"not a sound file that can be read ({_one_line(reason)})") from None
     count = sum(map(len, blocks))
     if count < frames:
         raise InputError(f"truncated: {count} of {frames} samples are there")
@@ -370,5 +371,5 @@ def _refuse_cut_wav(content: bytes) -> None:
     raise InputError("truncated: the file ends before its sound begins")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     return " ".join(str(error).split())
