@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report, results
-from jaxser.report import drawing, tables
+from jaxser.report import drawing, groups, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError
 
@@ -65,7 +65,7 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(fake, hostile):
         targets = re.findall(r'(?:href="|url\()#([^")]+)', page)
         assert len(targets) > 10
         assert set(targets) <= ids.keys()
-        assert len(list(root.iter("svg"))) == 5
+        assert len(list(root.iter("svg"))) == 6
 
 
 def test_the_page_loads_nothing(fake, hostile):
@@ -141,16 +141,20 @@ def test_speakers_and_genders_are_scored_by_themselves(fake):
             chosen = [(p.split == "test") & (p.seed == seed) & (groups == row[0]) for seed in (0, 1)]
             wa = np.mean([accuracy_score(p.true[c], p.predicted[c]) for c in chosen])
             ua = np.mean([balanced_accuracy_score(p.true[c], p.predicted[c]) for c in chosen])
-            assert row[-3] == str(chosen[0].sum())
-            np.testing.assert_allclose([*row[-2], *row[-1]], [wa, ua])
+            number, own_wa, wa_ends, own_ua, ua_ends = row[-5:]
+            assert number == str(chosen[0].sum())
+            np.testing.assert_allclose([*own_wa, *own_ua], [wa, ua], atol=1e-6)
+            assert wa_ends[0] <= own_wa[0] <= wa_ends[1]
+            assert ua_ends[0] <= own_ua[0] <= ua_ends[1]
 
 
 def test_recalls_and_best_possible(fake):
     _, value, page = fake
     recall = value["summary"]["recall"]
-    for name, number, shown in rows_of(page, "recall"):
+    for name, number, shown, pooled, (low, high) in rows_of(page, "recall"):
         assert shown == (recall["mean"][name], recall["std_over_folds"][name])
         assert int(number) > 0
+        assert low <= pooled[0] <= high
     best = {row[0]: row[1:] for row in rows_of(page, "best_possible")}
     assert best["words alone"] == [(0.71,), (0.62,)]
     assert best["this run"][0] == (value["summary"]["mean"]["wa"], value["summary"]["std"]["wa"])
@@ -268,14 +272,15 @@ def test_a_run_of_two_settings_shows_both(tmp_path):
     assert "was chosen by validation UA, never by test" in page
 
 
-def test_many_speakers_are_cut_to_those_with_most_utterances(tmp_path):
+def test_many_speakers_are_cut_to_those_with_most_utterances(tmp_path, monkeypatch):
     utterances = make_utterances(700)
     for row in range(0, 700, 5):
         utterances = with_fields(utterances, row, speaker=f"guest{row}")
     write_fake_run(tmp_path, utterances=utterances, seeds=1, epochs=1)
-    table = tables.speakers(results.read_run(tmp_path))
-    assert len(table.rows) == tables.MOST_SPEAKERS
-    assert "40 of 150 speakers" in table.caption
+    monkeypatch.setattr(groups, "MOST_SPEAKERS", 8)
+    table = groups.speakers(results.read_run(tmp_path))
+    assert len(table.rows) == 8
+    assert "8 of 150 speakers" in table.caption
 
 
 def test_the_command_rewrites_a_page_and_explains_a_wrong_folder(fake, tmp_path, capsys, monkeypatch):
