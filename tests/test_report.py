@@ -24,6 +24,14 @@ def page_of(folder, **options):
     return value, report.write(folder).read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    """Intervals of a hundred draws: the page's are its own matter, their width is that of the statistics' tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "RESAMPLES", 100)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,7 @@ STYLE: Any = {
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
     """SVG to be put into HTML: the page's colours and font, ids of its own, nothing fetched."""
-    file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
-    svg = file.getvalue()
+    svg = svg_text(figure)
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
@@ -91,13 +89,23 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     return f'<svg role="img" aria-label="{description}" {view[0] if view else ""}>{svg[begin:]}'
 
 
+@lru_cache(maxsize=64)
+def svg_text(figure: Figure) -> str:
+    """A figure as an SVG file; from then on its layout is kept."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    figure.set_layout_engine("none")
+    return file.getvalue()
+
+
 def save(figures: Mapping[str, tuple[str, Figure]], folder: Path) -> None:
     """Write each figure as PNG and SVG, named as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, figure) in figures.items():
+        (folder / f"{name}.svg").write_text(svg_text(figure), encoding="utf-8")
         with matplotlib.rc_context(STYLE):
             FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata={"Software": None})
-            FigureCanvasSVG(figure).print_svg(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:

@@ -22,6 +22,9 @@ from jaxser.types import UsageError
 MOST_SPEAKERS = 40
 """Corpora such as MELD have hundreds of speakers, most with a sentence or two: the rest is one line."""
 
+RESAMPLES = 2000
+"""Bootstrap draws of an interval."""
+
 CLUSTERED = "clustered by speaker where five or more are known, otherwise over utterances"
 
 
@@ -87,6 +90,7 @@ def part(run: Run, keeps: Callable[[Row], bool]) -> Run:
     )
 
 
+@lru_cache(maxsize=16)
 def intervals(run: Run) -> Table:
     """The pooled scores with their intervals over utterances and over speakers."""
     rows: list[tuple[Cell, ...]] = []
@@ -165,7 +169,7 @@ def _interval(run: Run, metric: str, by: str) -> Interval | None:
     if len(set(run.predictions.utterance.tolist())) < 2:
         return None
     try:
-        return interval(run, metric, by)
+        return interval(run, metric, by, resamples=RESAMPLES)
     except UsageError:
         return None
 

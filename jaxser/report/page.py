@@ -95,6 +95,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     environment.filters["percent"] = tables.percent
     environment.globals.update(
         names=tables.NAMES,
+        resamples=groups.RESAMPLES,
         is_score=lambda cell: isinstance(cell, tables.Score),
         is_range=lambda cell: isinstance(cell, tables.Range),
         is_number=lambda cell: isinstance(cell, tables.Number),
