@@ -9,13 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxser.report import plots
+from jaxser.report import groups, plots
 from jaxser.report.calibration import calibration
 from jaxser.report.comparison import Comparable
 from jaxser.report.drawing import INK, MUTED, SERIES, STYLE, named_rows, new_figure, percent_axis
 from jaxser.results import Run
-from jaxser.statistics import NAMES, Ranking, interval, name_of, replica_scores
-from jaxser.types import UsageError
+from jaxser.statistics import NAMES, Ranking, name_of, replica_scores
 
 
 def figures(found: Comparable, metric: str) -> dict[str, tuple[str, Figure]]:
@@ -100,12 +99,8 @@ def _draw_length(axes: Axes, length: float, number: int) -> None:
 
 def _draw_interval(axes: Axes, row: int, run: Run, metric: str, colour: str) -> list[float]:
     """Draws it, and says what the axis must hold."""
-    try:
-        try:
-            found = interval(run, metric, "speaker")
-        except UsageError:
-            found = interval(run, metric)
-    except UsageError:
+    found = groups.clustered(run, metric)
+    if found is None:
         return []
     axes.hlines(row, found.low, found.high, color=colour, linewidth=2.4)
     axes.plot([found.value], [row], "o", color=colour, markersize=8)

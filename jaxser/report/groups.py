@@ -72,8 +72,13 @@ def worst(groups: tuple[Group, ...], metric: str) -> Group | None:
 def group(run: Run, name: str, field: str, by: str = "speaker") -> Group:
     """The utterances that have `name` in a field, scored by themselves."""
     own = part(run, lambda row: row[field] == name)
-    wa, ua = (_interval(own, metric, by) or _interval(own, metric, "utterance") for metric in ("wa", "ua"))
+    wa, ua = (clustered(own, metric, by) for metric in ("wa", "ua"))
     return Group(name, len(set(own.predictions.utterance.tolist())), wa, ua)
+
+
+def clustered(run: Run, metric: str, by: str = "speaker") -> Interval | None:
+    """The interval over speakers where they are known and enough, otherwise over utterances."""
+    return _interval(run, metric, by) or _interval(run, metric, "utterance")
 
 
 def part(run: Run, keeps: Callable[[Row], bool]) -> Run:
