@@ -12,6 +12,7 @@ import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _rows(path: Path, p: Predictions, utterances: Path | None, like: Sequence[Ru
     label = dict(zip(p.utterance.tolist(), p.true.tolist(), strict=True))
     made: list[Utterance] = []
     for i in label:
-        fields = {name: str(known.get(i, {}).get(name) or "") for name in KNOWN}
+        fields: dict[str, Any] = {name: str(known.get(i, {}).get(name) or "") for name in KNOWN}
         if fields["gender"] not in ("", "F", "M"):
             raise InputError(
                 f"{utterances or path}: the gender of {i} is {fields['gender']!r}, not F, M or nothing"

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from jaxser import papers, results
 from jaxser.leaks import leaks
 from jaxser.report import (
+    attention,
     audio,
     calibration,
     card,
@@ -144,7 +145,7 @@ def context(
         "calibration": calibration.calibration(run),
         "mistakes": mistakes,
         "players": audio.players(options.audio, [m.utterance for m in mistakes]),
-        "attention": [],
+        "attention": attention.attention(run, options.audio, options.attention),
         "printed": row,
         "aspects": protocols.compare_protocols(row, run) if row else [],
         "protocol": _protocol(run),
