@@ -132,6 +132,11 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         selection=config.selection,
         patience=config.patience or None,
     )
+    if strategy == "data" and config.batch_size % len(devices):
+        raise UsageError(
+            f"config.batch_size={config.batch_size}: --strategy=data spreads a batch over {len(devices)} devices, "
+            "which must divide it"
+        )
     swept = {name: values for name, values in config.sweep.items() if values}
     if config.protocol.select == "test" and any(len(values) > 1 for values in swept.values()):
         raise UsageError(
@@ -144,7 +149,7 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         buckets=buckets,
         replicas=grid(len(folds), range(config.seeds), swept),
         hyper=dict(config.hyper),
-        mesh=replica_mesh(devices),
+        mesh=replica_mesh(devices, strategy),
         strategy=strategy or ("map" if devices[0].platform == "cpu" else "vmap"),
         split_seed=config.protocol.split_seed,
         balanced=config.class_weights == "balanced",

@@ -25,7 +25,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder; default runs/<model>-<variant>-<dataset>")
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "where prepared datasets are")
 _STRATEGY = flags.DEFINE_string(
-    "strategy", "", "replicas on a device: map (one by one), vmap (side by side); default by device"
+    "strategy",
+    "",
+    "how replicas run: map (on each device one by one), vmap (side by side), data (one by one, the batches of each "
+    "spread over all devices: for one large run); default by device",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",

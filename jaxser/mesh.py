@@ -14,15 +14,18 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-STRATEGIES = {"map": jax.lax.map, "vmap": lambda f, xs: jax.vmap(f)(xs)}
-"""How a device works through its replicas: one after the other, or side by side."""
+STRATEGIES = {"map": jax.lax.map, "vmap": lambda f, xs: jax.vmap(f)(xs), "data": jax.lax.map}
+"""How replicas are worked through: a device's own one after the other, or side by side; or one after the other by all
+devices together, over which each batch is spread."""
 
-AXIS = "replica"
+AXIS, DATA = "replica", "data"
+BATCHES = P(AXIS, None, DATA)
+"""How arrays lie whose first axis is replicas and whose third is the utterances of a batch."""
 
 
-def replica_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """The devices in a row along the replica axis."""
-    return Mesh(np.array(devices), (AXIS,))
+def replica_mesh(devices: Sequence[jax.Device], strategy: str = "map") -> Mesh:
+    """The devices in a row along the replica axis, or where they share each batch along the data axis."""
+    return Mesh(np.array(devices).reshape((1, -1) if strategy == "data" else (-1, 1)), (AXIS, DATA))
 
 
 def rows_for(number: int, mesh: Mesh, strategy: str) -> int:
@@ -30,7 +33,8 @@ def rows_for(number: int, mesh: Mesh, strategy: str) -> int:
 
     XLA takes a loop over one replica apart and rounds otherwise then; so under map a device has two at least.
     """
-    return mesh.size * max(-(-number // mesh.size), 2 if strategy == "map" else 1)
+    devices = mesh.shape[AXIS]
+    return devices * max(-(-number // devices), 2 if strategy == "map" else 1)
 
 
 def put(tree: PyTree, mesh: Mesh, spec: P) -> PyTree:
@@ -109,10 +113,13 @@ def compile_over_replicas(
         lowered = [program.lower(*_part(arguments, place)) for place in range(mesh.local_mesh.size)]
         with ThreadPoolExecutor() as pool:
             return Programs(tuple(pool.map(lambda one: one.compile(), lowered)), mesh, each=True)
-    specs = (P(AXIS),) * (len(arguments) - num_shared) + (P(),) * num_shared
-    # check_vma=False: nothing is reduced over replicas, and zeros begin the recurrences' carries
-    sharded = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
-    return Programs((jax.jit(sharded, donate_argnums=donated).lower(*arguments).compile(),), mesh, each=False)
+    sharded = of_device
+    if strategy == "vmap":
+        specs = (P(AXIS),) * (len(arguments) - num_shared) + (P(),) * num_shared
+        # check_vma=False: nothing is reduced over replicas, and zeros begin the recurrences' carries
+        sharded = jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+    program = jax.jit(sharded, donate_argnums=donated, out_shardings=NamedSharding(mesh, P(AXIS)))
+    return Programs((program.lower(*arguments).compile(),), mesh, each=False)
 
 
 def _part(tree: PyTree, place: int) -> PyTree:
@@ -130,5 +137,5 @@ def _part(tree: PyTree, place: int) -> PyTree:
 
 
 def _whole(shards: Sequence[jax.Array], sharding: NamedSharding) -> jax.Array:
-    shape = (sharding.mesh.size * shards[0].shape[0], *shards[0].shape[1:])
+    shape = (sharding.mesh.shape[AXIS] * shards[0].shape[0], *shards[0].shape[1:])
     return jax.make_array_from_single_device_arrays(shape, sharding, list(shards))

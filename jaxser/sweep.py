@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxser import results
 from jaxser.data.plan import Buckets, Plan
-from jaxser.mesh import AXIS, Programs, abstract, compile_over_replicas, fetch, put, rows_for
+from jaxser.mesh import AXIS, BATCHES, Programs, abstract, compile_over_replicas, fetch, put, rows_for
 from jaxser.train import DeviceData, EpochResult, Trainer, class_weights, fold_normalisations, on_host
 from jaxser.types import STOPPED, Dataset, Fold, ReplicaState, Trained
 
@@ -210,7 +210,7 @@ class Sweep:
     def _put_plans(self, *parts: Sequence[Plan]) -> tuple[PyTree, PyTree]:
         """Plans on the devices: each row's own (rows, weight), and the shared order of buckets."""
         own = [(np.stack([p.rows for p in plans]), np.stack([p.weight for p in plans])) for plans in parts]
-        return put(own, self.mesh, P(AXIS)), put([plans[0].bucket for plans in parts], self.mesh, P())
+        return put(own, self.mesh, BATCHES), put([plans[0].bucket for plans in parts], self.mesh, P())
 
     def _compile(self, function: Callable, arguments: Sequence[PyTree], strategy: str, **options) -> Programs:
         return compile_over_replicas(function, arguments, self.mesh, strategy, **options)

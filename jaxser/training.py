@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, PyTree
 from jaxser import metrics, results
 from jaxser.checkpoint import Checkpoints, Facts
 from jaxser.data.plan import Plan
-from jaxser.mesh import fetch
+from jaxser.mesh import AXIS, fetch
 from jaxser.processes import leads
 from jaxser.progress import EpochProgress
 from jaxser.sweep import Sweep, status
@@ -115,7 +115,7 @@ class _Training:
         sweep, places, epoch = self._sweep, wave.places, wave.epoch
         state = self._on_devices(wave)
         while epoch < sweep.trainer.epochs and (running := status(state) == RUNNING).any():
-            if is_worth_compacting(running, sweep.mesh.size, sweep.strategy):
+            if is_worth_compacting(running, sweep.mesh.shape[AXIS], sweep.strategy):
                 places, state = self._compacted(places, state, running)
             begin = time.monotonic()
             plans = sweep.plans(epoch, places)

@@ -146,7 +146,7 @@ def sweep(
         buckets=buckets,
         replicas=replicas or grid(3, range(2), {}),
         hyper=hyper or {"learning_rate": 3e-2, "dropout_rate": 0.1},
-        mesh=replica_mesh(jax.devices()[:devices]),
+        mesh=replica_mesh(jax.devices()[:devices], strategy),
         strategy=strategy,
     )
     shared = _programs(trainer, len(data.label), devices, strategy, tuple(made.hyper))

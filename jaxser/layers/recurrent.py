@@ -19,12 +19,18 @@ from jaxtyping import Array, Bool, Float
 
 
 def _outer(h, dhu):
-    """The sum over all steps of h^T dhu. On rows: over two axes, XLA first copies both of its operands."""
-    return _rows(h).T @ _rows(dhu)
+    """The sum over all steps of h^T dhu."""
+    h, dhu = _rows(h), _rows(dhu)
+    steps = tuple(range(h.ndim - 1))
+    return jnp.tensordot(h, dhu, (steps, steps))
 
 
 def _rows(x):
-    return x.reshape(-1, x.shape[-1])
+    """Steps and utterances as one axis on a CPU: over two, XLA first copies the operands of `_outer`.
+
+    Elsewhere it does not, and a batch that is spread over devices must stay apart to be worked on where it is.
+    """
+    return x.reshape(-1, x.shape[-1]) if jax.default_backend() == "cpu" else x
 
 
 class Cell(NamedTuple):
