@@ -23,11 +23,9 @@ class Shown:
     def __init__(self, data=None, filename=None):
         assert data or open(filename, "rb").read(), "nothing to show"
 
-names = dict(display=display, Audio=Shown, Image=Shown, Markdown=Shown)
-sys.modules["IPython"] = types.ModuleType("IPython")
-sys.modules["IPython"].version_info = (9, 0)  # matplotlib looks
+# The module alone: matplotlib behaves otherwise where it finds IPython itself.
 sys.modules["IPython.display"] = types.ModuleType("IPython.display")
-sys.modules["IPython.display"].__dict__.update(names)
+sys.modules["IPython.display"].__dict__.update(display=display, Audio=Shown, Image=Shown, Markdown=Shown)
 """
 """In place of IPython where it is not installed."""
 
