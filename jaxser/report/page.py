@@ -198,6 +198,8 @@ def _protocol(run: Run) -> list[str]:
         f"{runs}{more} = {replicas}, of at most {epochs} each. The split seed ({run.split_seed}) is fixed; a "
         "replica’s seed changes initialisation, order and dropout only."
     )
+    if protocol.get("group_by"):
+        sentences.append(f"Utterances that share their {protocol['group_by']} stay in one part.")
     sentences.append(_selection(protocol))
     parts = ("training", "validation", "test")
     sizes = (
