@@ -90,7 +90,9 @@ def quick(config: ConfigDict) -> None:
     config.seeds = 1
     config.epochs = min(config.epochs, 10)
     config.copies = "none"
-    config.hyper.learning_rate = 1e-3
+    config.buckets = min(config.buckets, 2)
+    if not config.dataset.startswith("demo"):  # whose rate it is
+        config.hyper.learning_rate = 1e-3
     _reset_protocol(config, "holdout")
 
 
