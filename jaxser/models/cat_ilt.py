@@ -128,7 +128,7 @@ class ILT(Integration):
             weights = self.param("fusion_weights", nn.initializers.zeros, (2,), recurrent.dtype)
             shares = jax.nn.softmax(weights)  # eqs. 15, 16
         fused = shares[0] * recurrent + shares[1] * transformed  # eq. 14
-        return fused, {"fusion": jnp.broadcast_to(shares, (len(fused), 2))}
+        return fused, {"fusion": jnp.broadcast_to(shares, (fused.shape[0], 2))}
 
 
 class CAT(Integration):

@@ -192,7 +192,7 @@ class AMH(EncoderNetwork):
 def last_state(states: Float[Array, "B T directions H"], mask: Bool[Array, "B T"]) -> Float[Array, "B F"]:
     """What each direction ends with: forward at the last valid step, backward at the first; zero where none is."""
     ends = [mask.shape[1] - 1 - mask[:, ::-1].argmax(1), mask.argmax(1)][: states.shape[2]]
-    return jnp.concatenate([states[jnp.arange(len(mask)), end, d] for d, end in enumerate(ends)], axis=1)
+    return jnp.concatenate([states[jnp.arange(mask.shape[0]), end, d] for d, end in enumerate(ends)], axis=1)
 
 
 def luong_attention(
