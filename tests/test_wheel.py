@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def trained(binaries, tmp_path_factory) -> Path:
     done = run(binaries / "jaxser-train", *flags, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for package in ("jaxser", "configs", "data_prep"):
+        files = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= inside
 
 
 def test_imports_come_from_the_wheel(binaries, tmp_path):
