@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 BUCKETS = 4  # groups of similar length in a batch of recordings
 
+_PROBES = {"audio": 36, "segments": 36}
+"""Lengths at which the axes of attention are found: whole after poolings; 9 is below what a network cuts video at."""
+
 
 class Replica(NamedTuple):
     """What is kept of a training run; of several, the leaves are stacked."""
@@ -225,18 +228,18 @@ class Ensemble:
     @cached_property
     def _axes(self) -> dict[str, tuple[Axis, ...]]:
         """Found by making one array after the other longer."""
-        base = {name: self.model.lengths.get(name, 36) for name in self.model.needs}
-        shapes = self._attention_shapes(base)
+        probes = {name: self.model.lengths.get(name, _PROBES.get(name, 9)) for name in self.model.needs}
+        shapes = self._attention_shapes(probes)
         axes = {name: [Axis("", Fraction(1))] * len(shape) for name, shape in shapes.items()}
         for together in ({"words", "segment_lengths"}, {"audio"}, {"segments"}, {"video"}):
-            if not together & base.keys():
+            if not together & probes.keys():
                 continue
-            wider = {name: width * (2 if name in together else 1) for name, width in base.items()}
+            wider = {name: width * (2 if name in together else 1) for name, width in probes.items()}
             for name, shape in self._attention_shapes(wider).items():
                 for place, (size, before) in enumerate(zip(shape, shapes[name], strict=True)):
                     if size != before:
                         array = min(together, key=len)
-                        axes[name][place] = Axis(array, Fraction(size - before, base[array]))
+                        axes[name][place] = Axis(array, Fraction(size - before, probes[array]))
         return {name: tuple(of) for name, of in axes.items()}
 
     def forward(

@@ -62,7 +62,7 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
     Raises:
         UsageError: the network cannot do without fixed sizes, or has not those that are given.
     """
-    specs = _specs(ensemble, sizes or {})
+    specs = input_specs(ensemble, sizes or {})
 
     def probabilities(inputs):
         arrays = {name: inputs[name] for name in ensemble.model.needs}
@@ -141,7 +141,7 @@ def _no_places() -> Iterator[None]:
         jax.config.update("jax_traceback_in_locations_limit", before)
 
 
-def _specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
+def input_specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
     """Shapes of the inputs; what is not fixed is symbolic."""
     needs, fixed = ensemble.model.needs, dict(ensemble.model.lengths)
     for name, size in sizes.items():

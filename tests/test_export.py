@@ -8,6 +8,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+import jax
 import jax.export
 import jaxtyping
 import numpy as np
@@ -15,8 +16,11 @@ import pytest
 
 import jaxser
 import small_runs
-from jaxser.ensemble import padded
-from jaxser.export import export, main, write
+import test_contract
+from jaxser.ensemble import Ensemble, Replica, padded
+from jaxser.export import export, input_specs, main, write
+from jaxser.features.recipes import RECIPES, ArraySpec
+from jaxser.features.text import Vocabulary
 from jaxser.types import UsageError
 
 WITHOUT_JAXSER = "import sys; sys.modules.update(dict.fromkeys(('jaxser', 'flax')))\n"
@@ -97,6 +101,44 @@ def test_the_exported_network_is_the_runs_where_there_is_no_jaxser(tmp_path):
     for n, (name, seed, number, _) in enumerate(cases):
         wanted = loaded(name, seed).probabilities(windows(name, number)).mean(1)
         np.testing.assert_allclose(np.load(tmp_path / f"{n}.npy"), wanted, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("case", test_contract.WHOLE, ids=str)
+def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case):
+    net, batch = test_contract.network(case), test_contract.make_batch(test_contract.network(case))
+    scalars = test_contract.hyper(net)
+    variables = jax.eval_shape(
+        lambda key: net.init({"params": key, "dropout": key}, batch, scalars, train=False), jax.random.key(0)
+    )
+    ids = ("words", "segment_lengths")
+    run = Ensemble(
+        folder=Path(),
+        results={},
+        classes=("ang", "neu", "sad"),
+        members=(("1", 0),),
+        model=net,
+        recipe=RECIPES["mcsan"],
+        arrays={
+            name: ArraySpec("int32", (None,)) if name in ids else ArraySpec("float32", (None, 6))
+            for name in net.needs
+        },
+        normalise="none",
+        vocabulary=Vocabulary(("<pad>", "<unk>")),
+        embeddings=batch.embeddings,
+        replicas=Replica({}, {}, {}, {}),
+    )
+    replica = Replica(variables["params"], variables.get("batch_stats", {}), {}, scalars)
+
+    def log_probs(replica, inputs):
+        arrays = {name: inputs[name] for name in net.needs}
+        return run.forward(replica, arrays, {name: inputs[f"{name}_length"] for name in arrays}).log_probs
+
+    specs = input_specs(run, {})
+    found = jax.eval_shape(log_probs, replica, specs)
+    assert found.shape == (specs[net.needs[0]].shape[0], 3)
+    assert [name for name in net.needs if isinstance(specs[name].shape[1], int)] == [
+        name for name in net.needs if name in net.lengths or name == "prosody"
+    ]
 
 
 def test_what_the_file_says_of_itself():
