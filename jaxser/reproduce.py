@@ -186,14 +186,15 @@ def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, results.
     names = {name: shown for name, shown in names.items() if any(name in row.scores for row in rows)}
     best = any(run.results["best_possible"] for run in found.values())
     header = ["", *(f"{shown}, {who}" for shown in names.values() for who in ("printed", "ours"))]
-    header += [f"{shown}, best possible" for shown in names.values()] if best else []
+    exact = {name: shown for name, shown in names.items() if name in ("wa", "ua")} if best else {}
+    header += [f"{shown}, best possible" for shown in exact.values()]
     body = []
     for row in rows:
         cells: list[Any] = [row.model + (" (cited)" if row.cited else "")]
         run = found.get(row.id)
         for name in names:
             cells += [Score(*row.scores.get(name, (None, None))), _ours(run, name)]
-        cells += [_best(run, name) for name in names] if best else []
+        cells += [_best(run, name) for name in exact]
         body.append(tuple(cells))
     demo = " Ours are demo numbers: synthetic speech." if best else ""
     exchanged = (
