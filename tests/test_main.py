@@ -163,7 +163,7 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
         (["--config.seds=3"], 'Did you mean "seeds"'),
         (
             ["--config.variant=no_audio"],
-            "config.variant='no_audio' is not one of audio_only, cross_then_self",
+            "config.variant='no_audio' is not one of amh, audio_only",
         ),
         (["--config.epochs=0"], "config.epochs=0 must be at least 1"),
         (["--config.epochs=many"], "invalid literal for int() with base 10: 'many'"),
