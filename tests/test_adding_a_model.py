@@ -1,5 +1,6 @@
 """The worked example of docs/adding_a_model.md is taken at its word."""
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_the_example_trains(sweep, tmp_path):
 def test_its_variants_and_line_of_the_contract(monkeypatch):
     line = re.findall(r'^    "attentive_statistics": (\{.+\}),$', PAGE, re.MULTILINE)[-1]
     made = module("attentive", NETWORK, monkeypatch).AttentiveStatistics
-    fields = eval(line)
+    fields = ast.literal_eval(line)
     assert made(num_classes=3, **fields).hidden_size == fields["hidden_size"]
     for name, changes in module("config", CONFIG, monkeypatch).VARIANTS.items():
         assert made(num_classes=3, **changes.get("model", {})).num_classes == 3, name
