@@ -16,16 +16,20 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
 
+from jaxser import commands
+from jaxser.commands import exit_status
 from jaxser.ensemble import Ensemble
 from jaxser.results import environment
 from jaxser.runs import load
-from jaxser.types import InputError, UsageError
+from jaxser.types import UsageError
+
+PROGRAM = "jaxser.export"
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "jaxser export 1"
@@ -194,14 +198,7 @@ def _json(value: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's exit status; errors are one line."""
     args = _parser().parse_args(arguments)
-    try:
-        return _export(args)
-    except UsageError as error:
-        return _fail(error, 2)
-    except InputError as error:
-        return _fail(error, 1)
-    except OSError as error:
-        return _fail(f"{error.filename or args.out}: {error.strerror or error}", 1)
+    return exit_status(PROGRAM, lambda: _export(args), output=args.out or args.run)
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -227,25 +224,8 @@ def _name(args: argparse.Namespace) -> str:
     return "-".join(chosen) or "all"
 
 
-def _fail(error: object, code: int) -> int:
-    print(f"jaxser.export: {error}", file=sys.stderr)
-    return code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(_fail(f"{message} (--help shows all flags)", 2))
-
-
 def _parser() -> argparse.ArgumentParser:
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        prog="python -m jaxser.export",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.parser(PROGRAM, "python -m jaxser.export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
     parser.add_argument("--fold", help="only the replicas of this fold (default: all)")
     parser.add_argument("--seed", type=int, help="only the replicas of this seed (default: all)")

@@ -17,7 +17,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxser.cache import CACHE_DIR, keep_programs
-from jaxser.types import InputError, UsageError
+from jaxser.commands import exit_status, fail
+from jaxser.types import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE.py:DATASET, such as configs/mcsan.py:iemocap", lock_config=True
@@ -50,21 +51,11 @@ def run() -> None:
 
 def _main(_: list[str]) -> int:
     warnings.formatwarning = lambda message, *_: f"jaxser: warning: {message}\n"
-    try:
-        _train()
-    except UsageError as error:
-        return _fail(error, 2)
-    except InputError as error:
-        return _fail(error, 1)
-    except OSError as error:  # a full disk, a folder that cannot be written
-        return _fail(f"{error.filename or _WORKDIR.value or 'runs'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 1
-    return 0
+    stopped = "stopped; the same command goes on"
+    return exit_status("jaxser", _train, output=_WORKDIR.value or "runs", stopped=stopped)
 
 
-def _train() -> None:
+def _train() -> int:
     from jaxser import experiment, processes, report
     from jaxser.results import command_line
 
@@ -83,13 +74,14 @@ def _train() -> None:
     command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
     found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command, say=say)
     if not processes.leads():
-        return
+        return 0
     page = report.write(folder)
     mean, std = found["summary"]["mean"], found["summary"]["std"]
     shown = "  ".join(f"{key} {_percent(mean[name])} ± {_percent(std[name])}" for key, name in _SHOWN.items())
     mark = " (demo numbers: synthetic speech)" if found["synthetic"] else ""
     print(f"test  {shown}  (± over {found['summary']['std_over']}){mark}")
     print(f"report: {page}")
+    return 0
 
 
 _SHOWN = {"WA": "wa", "UA": "ua", "weighted F1": "f1_weighted"}
@@ -112,7 +104,7 @@ def _parse(arguments: list[str]) -> list[str]:
             raise UsageError("--config is missing, such as --config=configs/mcsan.py (--help says more)")
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
         message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        sys.exit(_fail(" ".join(message.split()), 2))
+        sys.exit(fail("jaxser", " ".join(message.split()), 2))
     return rest
 
 
@@ -161,11 +153,6 @@ def _fields(config, prefix: str = "") -> list[str]:
         else:
             lines.append(f"{prefix}{name}={value!r}")
     return lines
-
-
-def _fail(error: object, code: int) -> int:
-    print(f"jaxser: {error}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

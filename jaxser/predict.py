@@ -18,7 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jaxser import commands
 from jaxser.cache import CACHE_DIR, keep_programs
+from jaxser.commands import exit_status
 from jaxser.features.sources import FILES
 from jaxser.types import InputError, UsageError
 
@@ -33,6 +35,8 @@ ASR = ("faster-whisper",)
 Failed = Sequence[tuple[Path, str]]
 """Recordings that could not be used, and why."""
 
+PROGRAM = "jaxser.predict"
+
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command `jaxser-predict`, and `python -m jaxser.predict`."""
@@ -41,16 +45,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's exit status; errors are one line each."""
-    try:
-        return _predict(_parser().parse_args(arguments))
-    except UsageError as error:
-        return _fail(error, 2)
-    except InputError as error:
-        return _fail(error, 1)
-    except OSError as error:  # a full disk, a folder that cannot be written
-        return _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", 1)
+    args = _parser().parse_args(arguments)
+    return exit_status(PROGRAM, lambda: _predict(args))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -233,28 +229,11 @@ _FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
 def _note(line: str) -> None:
-    print(f"jaxser.predict: {line}", file=sys.stderr)
-
-
-def _fail(error: object, code: int) -> int:
-    _note(str(error))
-    return code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.exit(_fail(f"{message} (--help shows all flags)", 2))
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, rest = (__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        prog="jaxser-predict",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = commands.parser(PROGRAM, "jaxser-predict", __doc__)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a sound or video file, or a folder of them"
     )

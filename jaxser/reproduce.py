@@ -24,11 +24,12 @@ from ml_collections import ConfigDict
 from configs import common
 from jaxser import experiment, papers, report, results
 from jaxser.cache import CACHE_DIR, keep_programs
+from jaxser.commands import exit_status
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.papers import Printed
 from jaxser.report.protocols import compare_protocols
 from jaxser.report.tables import Score, Table, escape_markdown, markdown
-from jaxser.types import Dataset, InputError, UsageError
+from jaxser.types import Dataset, UsageError
 
 PROTOCOLS = ("paper", "quick")
 
@@ -248,20 +249,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where prepared datasets are")
     parser.add_argument("--cache_dir", default=CACHE_DIR, help="compiled programs; empty: nowhere")
     given = parser.parse_args(arguments)
-    try:
-        if given.list:
-            print("\n".join(_listed()))
-            return 0
-        if not given.table:
-            raise UsageError("--table is missing; --list names all tables")
-        keep_programs(given.cache_dir)
-        path = reproduce(given.table, given.dataset, given.protocol, given.runs, given.data_dir)
-    except (UsageError, InputError) as error:
-        print(f"jaxser: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 1
+    if given.list:
+        print("\n".join(_listed()))
+        return 0
+    stopped = "stopped; the same command goes on"
+    return exit_status("jaxser", lambda: _reproduce(given), output=given.runs, stopped=stopped)
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    if not given.table:
+        raise UsageError("--table is missing; --list names all tables")
+    keep_programs(given.cache_dir)
+    path = reproduce(given.table, given.dataset, given.protocol, given.runs, given.data_dir)
     print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     return 0
 

@@ -351,7 +351,17 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
     assert set(net.needs) <= {*recipe.arrays, *recipe.elsewhere}
 
 
+@pytest.fixture
+def programs_freed():
+    """Compiled programs hold some 800 memory maps a variant, of the 65,530 that Linux gives a process."""
+    yield
+    prepared.cache_clear()
+    trained.cache_clear()
+    jax.clear_caches()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("programs_freed")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_variant_takes_a_step(case):
     net, _, _, _ = prepared(case)

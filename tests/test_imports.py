@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "significance": set(),
     "statistics": {"types", "metrics", "results", "significance"},
     "papers": set(),
+    "commands": {"types"},
     "false_alarms": {"types", "results", "significance", "statistics"},
     "report": {
         "types",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "significance",
         "statistics",
         "papers",
+        "commands",
         "report",
     },
     "processes": {"types"},

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxser.types import InputError, UsageError
+from jaxser.commands import exit_status
 
 
 def main() -> int:
@@ -22,15 +22,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.runs and not arguments.files:
         parser.error("give the folder of a finished run, or --import FILE.csv")
-    try:
+
+    def work() -> int:
         print(_write(arguments))
-    except InputError as error:
-        print(f"jaxser.report: {error}", file=sys.stderr)
-        return 1
-    except UsageError as error:
-        print(f"jaxser.report: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status("jaxser.report", work)
 
 
 def _write(arguments: argparse.Namespace) -> Path:
