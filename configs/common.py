@@ -120,7 +120,7 @@ def _fit_demo(config: ConfigDict) -> None:
 
 
 def _fit_acted_speech(config: ConfigDict) -> None:
-    """RAVDESS and EmoDB: small corpora, so small batches; one seed, early stopping."""
+    """RAVDESS and EmoDB: small corpora, so small batches, a fixed number of epochs at most, and one seed."""
     config.note = "scaled to a small corpus of acted speech: batches of 32, at most 40 epochs, cosine decay"
     config.batch_size = 32
     config.seeds = 1

@@ -62,5 +62,6 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.finish(config)
     if dataset.startswith("demo") or dataset in ("ravdess", "emodb"):
         config.hyper.learning_rate = 3e-4  # by validation UA; at 1e-3 sums over frames overshoot at first
-        config.note = config.note.replace("learning rate 1e-3", "learning rate 3e-4")
+        before = config.note.replace("learning rate 1e-3 with ", "")  # the demo's own
+        config.note = before.replace("cosine decay", "learning rate 3e-4 with cosine decay")
     return config

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
+from configs import lstm_attention as config
 from jaxser.layers.noise import WhiteNoise
 from jaxser.losses import cross_entropy
 from jaxser.models.lstm_attention import LSTMAttention
@@ -211,3 +212,13 @@ def test_number_of_parameters():
 def test_an_unknown_choice_is_named(field, value):
     with pytest.raises(ValueError, match=f"{field}='{value}' is not one of m"):
         network(**{field: value}).init(jax.random.key(0), make_batch(), HYPER, train=False)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rate"), [("demo", 3e-4), ("ravdess", 3e-4), ("emodb", 3e-4), ("iemocap", 3e-5)]
+)
+def test_a_rate_that_is_not_the_papers_is_noted(dataset, rate):
+    found = config.get_config(dataset)
+    assert found.hyper.learning_rate == rate
+    assert ("learning rate 3e-4" in found.note) == (rate == 3e-4)
+    assert "1e-3" not in found.note
