@@ -109,7 +109,6 @@ def _fit_demo(config: ConfigDict) -> None:
     config.seeds = 2
     config.epochs = 10
     config.batch_size = 32
-    config.buckets = min(config.buckets, 3)
     config.selection = "ua"
     config.hyper.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
@@ -121,10 +120,14 @@ def _fit_demo(config: ConfigDict) -> None:
 
 def _fit_acted_speech(config: ConfigDict) -> None:
     """RAVDESS and EmoDB: small corpora, so small batches, a fixed number of epochs at most, and one seed."""
-    config.note = "scaled to a small corpus of acted speech: batches of 32, at most 40 epochs, cosine decay"
+    config.note = (
+        "scaled to a small corpus of acted speech: batches of 32, at most 30 epochs, cosine decay, patience 8"
+    )
     config.batch_size = 32
     config.seeds = 1
-    config.epochs = 40
+    config.epochs = 30
+    config.patience = 8
+    config.copies = "none"
     config.buckets = min(config.buckets, 4)
     config.selection = "ua"
     config.optimizer.schedule = "cosine"

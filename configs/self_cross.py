@@ -43,7 +43,7 @@ VARIANTS = {
     "self_a": {"model": {"modalities": (A,)}},
     "self_as_code": {"normalise": "none"},  # the published code's: its z-scores never reach the network
     "self_masked": {"model": {"as_published": False}},  # ours: padded words are left out
-    **{name: {**variant, "buckets": 4} for name, variant in COMPARED.items()},  # they read any length
+    **{name: {**variant, "buckets": 8} for name, variant in COMPARED.items()},  # they read any length
 }
 
 PADDING = "padded words are read and averaged over, as in the published code (model.as_published)"
@@ -69,9 +69,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config.patience = 10  # section 3
     config.batch_size = 32  # section 3
     config.selection = "wa"  # section 3; the paper calls it UWA
-    config.normalise = (
-        "train"  # section 3, of audio; not stated: by coefficient, over valid frames, video too
-    )
+    config.normalise = "train"  # section 3, of audio alone; not stated: by coefficient, over valid frames
     config.seeds = 10  # section 3
     config.buckets = 1  # time is channels: one length
 

@@ -22,7 +22,7 @@ from jaxser.features.text import Vocabulary
 from jaxser.mesh import STRATEGIES
 from jaxser.models.network import Network
 from jaxser.recordings import Reader, Text, Window, find, open_elsewhere
-from jaxser.train import normalised
+from jaxser.train import is_standardised, normalised
 from jaxser.types import AnyArray, Batch, Hyper, InputError, Normalisation, Output, UsageError, Word
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Ensemble:
         for name, x in arrays.items():
             mask = jnp.arange(x.shape[1]) < lengths[name][:, None]
             statistics = normalisation.get(name)
-            if self.normalise == "utterance" and jnp.issubdtype(x.dtype, jnp.floating):
+            if self.normalise == "utterance" and is_standardised(name, x.dtype):
                 statistics = Normalisation(*own_statistics(x, mask))
             fields |= {name: normalised(x, mask, statistics), f"{name}_mask": mask}
         size = next(iter(lengths.values()))

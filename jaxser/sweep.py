@@ -110,7 +110,7 @@ class Sweep:
             for fold, seed, _ in replicas
         ]
         validation = [
-            self.buckets.evaluation_plan(self.folds[replica.fold].validation, self._validation_batches)
+            self._joined.evaluation_plan(self.folds[replica.fold].validation, self._validation_batches)
             for replica in replicas
         ]
         return train, validation
@@ -124,7 +124,7 @@ class Sweep:
             arguments = (trained, *plans, self.data)
             return self._compile(self._predict_of_one, arguments, self.strategy, num_shared=2)
 
-        return self._once(("predict", rows, *self.buckets.batches(parts)), make)
+        return self._once(("predict", rows, *self._joined.batches(parts)), make)
 
     def predict(
         self, trained: Trained, places: Sequence[int], parts: Sequence[Int[np.ndarray, _]]
@@ -136,9 +136,9 @@ class Sweep:
 
     def prediction_plans(self, places: Sequence[int], parts: Sequence[Int[np.ndarray, _]]) -> list[Plan]:
         """Each row's plan that goes once through its fold's part."""
-        batches = self.buckets.batches(parts)
+        batches = self._joined.batches(parts)
         return [
-            self.buckets.evaluation_plan(parts[replica.fold], batches) for replica in self._filled(places)
+            self._joined.evaluation_plan(parts[replica.fold], batches) for replica in self._filled(places)
         ]
 
     def stack(self, tree: PyTree) -> PyTree:
@@ -158,12 +158,16 @@ class Sweep:
         return " ".join(filter(None, (name, results.setting_name(replica.setting))))
 
     @cached_property
+    def _joined(self) -> Buckets:
+        return self.buckets.joined()
+
+    @cached_property
     def _train_batches(self) -> list[int]:
         return self.buckets.batches([fold.train for fold in self.folds])
 
     @cached_property
     def _validation_batches(self) -> list[int]:
-        return self.buckets.batches([fold.validation for fold in self.folds])
+        return self._joined.batches([fold.validation for fold in self.folds])
 
     @cached_property
     def _statistics(self) -> tuple[list, list]:

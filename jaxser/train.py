@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from jaxser import metrics
-from jaxser.data.plan import Plan, Widths
+from jaxser.data.plan import Plan, Widths, last_joined
 from jaxser.models.network import Network
 from jaxser.optim import SCHEDULES, Adam
 from jaxser.types import (
@@ -38,6 +38,9 @@ SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua")
 
 NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
 """Whose frames' mean and standard deviation are taken from a feature's values."""
+
+AS_GIVEN = ("video",)
+"""Features that are never z-scored: Rajan et al. 2022 standardise audio alone."""
 
 
 class Sequences(NamedTuple):
@@ -71,7 +74,7 @@ class Trainer:
 
     model: Network
     optimizer: Adam
-    widths: tuple[tuple[tuple[str, int], ...], ...]  # of each bucket: (array, padded length) pairs
+    widths: tuple[tuple[tuple[str, int], ...], ...]  # of each training bucket: (array, padded length) pairs
     num_classes: int
     epochs: int
     selection: str = "wa"
@@ -194,7 +197,8 @@ class Trainer:
                 batch = gather(data, index, weight, dict(widths), state.normalisation)
                 return self.apply(params, batch_stats, batch, state.hyper, train=False)[0].log_probs
 
-            return None, jax.lax.switch(bucket, [lambda w=widths: of_bucket(w) for widths in self.widths])
+            branches = [lambda b=last: of_bucket(self.widths[b]) for last in last_joined(len(self.widths))]
+            return None, jax.lax.switch(bucket, branches)
 
         return jax.lax.scan(step, None, plan)[1]
 
@@ -271,7 +275,7 @@ def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") 
     for name in needs:
         ragged = dataset.arrays[name]
         values = ragged.values
-        if normalise == "utterance" and is_frames(ragged):
+        if normalise == "utterance" and is_standardised(name, ragged.values.dtype):
             values = values.copy()
             sums = FrameSums.of(ragged)
             for n, (start, length) in enumerate(zip(ragged.offset, ragged.length, strict=True)):
@@ -282,9 +286,9 @@ def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") 
     return DeviceData(dataset.label.astype(np.int32), arrays, embeddings)
 
 
-def is_frames(ragged: Ragged) -> bool:
-    """Whether an array has features over time, rather than ids."""
-    return np.issubdtype(ragged.values.dtype, np.floating)
+def is_standardised(name: str, dtype: np.dtype) -> bool:
+    """Whether z-scores are made of an array: of features over time, rather than of ids or of video."""
+    return name not in AS_GIVEN and np.issubdtype(dtype, np.floating)
 
 
 def fold_normalisations(
@@ -302,7 +306,8 @@ def fold_normalisations(
         rows = [part[neutral[part]] for part in rows]
         if any(len(part) == 0 for part in rows):
             raise UsageError("config.normalise=train_neutral: a training part has no neutral utterance")
-    sums = {name: FrameSums.of(dataset.arrays[name]) for name in needs if is_frames(dataset.arrays[name])}
+    arrays = {name: dataset.arrays[name] for name in needs}
+    sums = {name: FrameSums.of(a) for name, a in arrays.items() if is_standardised(name, a.values.dtype)}
     return [{name: own.normalisation(part) for name, own in sums.items()} for part in rows]
 
 

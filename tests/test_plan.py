@@ -82,3 +82,18 @@ def test_leftovers_of_a_bucket_are_not_cut_in_the_next():
     for name, length in lengths.items():
         width = np.array([widths[name] for widths in buckets.widths])[plan.bucket]
         assert (length[plan.rows] * (plan.weight > 0) <= width[:, None]).all(), name
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 8])
+def test_evaluation_joins_neighbours(number):
+    lengths = {"audio": np.arange(1, 91), "words": np.arange(1, 91) // 2}
+    buckets = make_buckets(lengths, number, 4, multiple=1)
+    joined = buckets.joined()
+    rows = np.arange(90)
+    plan = joined.evaluation_plan(rows, joined.batches([rows]))
+    assert sorted(plan.rows[plan.weight > 0]) == rows.tolist()
+    for name, own in lengths.items():
+        padded = np.array([w[name] for w in joined.widths])[plan.bucket]
+        assert ((own[plan.rows] <= padded[:, None]) | (plan.weight == 0)).all()
+    assert len(joined.widths) == min(number, 3)
+    assert joined.widths[-1] == buckets.widths[-1]

@@ -59,6 +59,16 @@ def test_each_utterance_by_itself(data):
     assert fold_normalisations(data, [np.arange(9)], ("audio",), "utterance") == [{}]
 
 
+def test_video_stays_as_it_is_given(data):
+    """Rajan et al. 2022 standardise audio alone."""
+    data = dataclasses.replace(data, arrays={**data.arrays, "video": data.arrays["audio"]})
+    (found,) = fold_normalisations(data, [np.arange(9)], ("audio", "video", "words"))
+    assert set(found) == {"audio"}
+    own = on_host(data, ("audio", "video"), "utterance").arrays
+    np.testing.assert_array_equal(own["video"].values, data.arrays["video"].values)
+    assert not np.array_equal(own["audio"].values, own["video"].values)
+
+
 def test_statistics_of_neutral_speech(data):
     rows = np.arange(30)
     (found,) = fold_normalisations(data, [rows], ("audio", "words"), "train_neutral")

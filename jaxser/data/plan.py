@@ -19,6 +19,9 @@ from jaxser.types import AnyArray
 Widths = Mapping[str, int]
 """Padded length of each array ("audio", "words") in a bucket."""
 
+EVALUATION_BUCKETS = 3
+"""At most so many for evaluation: each is compiled, and a pass without gradients wastes little on padding."""
+
 
 class Plan(NamedTuple):
     """The batches of an epoch, step by step."""
@@ -41,6 +44,12 @@ class Buckets:
     def main(self) -> str:
         """The array that makes most of the work, by which utterances are grouped."""
         return max(self.lengths, key=lambda name: self.lengths[name].sum())
+
+    def joined(self) -> Buckets:
+        """The same utterances in the buckets of evaluation: neighbours joined, padded to the longest of them."""
+        last = last_joined(len(self.widths))
+        of = np.searchsorted(last, self.of).astype(np.int32)
+        return Buckets(of, tuple(self.widths[b] for b in last), self.lengths, self.batch_size)
 
     def train_plan(
         self, rows: Int[np.ndarray, " n"], batches: Sequence[int], key: tuple[int, ...], epoch: int
@@ -90,6 +99,11 @@ class Buckets:
         for b, batches in enumerate(own):
             index[np.flatnonzero(order == b)[: len(batches)]] = batches
         return Plan(order.astype(np.int32), np.maximum(index, 0), (index >= 0).astype(np.float32))
+
+
+def last_joined(number: int) -> list[int]:
+    """Of `number` buckets, the last one of each group of neighbours that evaluation joins."""
+    return [int(group[-1]) for group in np.array_split(np.arange(number), min(number, EVALUATION_BUCKETS))]
 
 
 def make_buckets(
