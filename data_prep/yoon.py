@@ -55,8 +55,7 @@ _PLACE = re.compile(r"(.+)_(train|dev|test)_([0-9]{5})", re.ASCII)
 def read(root: Path) -> Reading:
     """The items of all folds, each once, and the folds by their ids.
 
-    Flags: `no_video` (no frame: the published code drops these), `no_words`. Raises `InputError` where a file is
-    missing or of another shape.
+    Raises `InputError` where a file is missing or of another shape.
     """
     folds = Folds(Path(root))
     ids: dict[tuple[str, int], str] = {}
@@ -129,7 +128,11 @@ class Folds:
         return self.array(fold, part, "label")
 
     def read(self, utterance: Utterance) -> tuple[Utterance, dict[str, np.ndarray]]:
-        """The item with its flags, and its arrays without their padding; `InputError` says what is wrong with it."""
+        """The item with its flags, and its arrays without their padding; `InputError` says what is wrong with it.
+
+        Without a frame of video it is refused, as the published code of Rajan et al. (2022) drops such items from
+        every part. Flag: `no_words`.
+        """
         fold, part, row = _place(utterance.id)
         rows = {kind: self.array(fold, part, kind)[row] for kind in _SHAPES}
         words = rows["nlp_trans"].astype(np.int32)
@@ -138,18 +141,19 @@ class Folds:
         arrays = {
             "audio": np.asarray(rows["audio_mfcc"][:frames], np.float32),
             "words": words if len(words) else np.zeros(1, np.int32),
-            "video": np.asarray(rows["video"][: max(pictures, 1)], np.float32),
+            "video": np.asarray(rows["video"][:pictures], np.float32),
             "prosody": np.asarray(rows["audio_prosody"], np.float32)[None],
         }
         if frames < 1:
             raise InputError("no frames of sound (audio_seqN is 0)")
+        if pictures < 1:
+            raise InputError("no frames of video (video_seqN is 0)")
         if words.size and not 0 <= words.min() <= words.max() < len(self.vocabulary().words):
             raise InputError("word ids outside W_embedding.npy")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise InputError("NaN or infinite features")
-        found = {"no_video": pictures < 1, "no_words": not len(words)}
         digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
-        return replace(utterance, sha256=digest, flags=tuple(f for f, so in found.items() if so)), arrays
+        return replace(utterance, sha256=digest, flags=() if len(words) else ("no_words",)), arrays
 
     def stamp(self, identity: str) -> list[Any]:
         """Size and time of change of every file that holds something of the item."""

@@ -138,12 +138,31 @@ def test_items_that_are_doubtful_are_flagged_and_bad_ones_rejected(tmp_path):
     arrays["audio_mfcc"][4, 0, 0] = np.nan
     folder = prepare(write_release(tmp_path / "in", arrays), tmp_path, max_rejected=0.2)
     data = dataset.load(folder)
-    assert data.manifest["flags"] == {"no_video": 1, "no_words": 1}
+    assert data.manifest["flags"] == {"no_words": 1}
     reasons = [json.loads(line)["reason"] for line in (folder / "rejected.jsonl").read_text().splitlines()]
     assert sorted(reasons) == [
-        "NaN or infinite features", "no frames of sound (audio_seqN is 0)", "word ids outside W_embedding.npy"
-    ]  # fmt: skip
+        "NaN or infinite features",
+        "no frames of sound (audio_seqN is 0)",
+        "no frames of video (video_seqN is 0)",
+        "word ids outside W_embedding.npy",
+    ]
     assert len(make_folds(data, Protocol("file", file=str(folder / "folds.json")))) == 3
+
+
+def test_items_without_video_are_in_no_part_of_any_fold(tmp_path):
+    """As the published code of Rajan et al. drops them, and the first of a part too, which that code forgets."""
+    arrays = items(40)
+    arrays["video_seqN"][[0, 7]] = 0
+    root = write_release(tmp_path / "in", arrays)
+    assert np.load(file_of(root, "video_seqN", part="test"))[0] == 0
+    folder = prepare(root, tmp_path)
+    data = dataset.load(folder)
+    kept = {utterance.id for utterance in data.utterances}
+    assert (len(kept), data.manifest["rejected"]) == (38, 2)
+    for fold in json.loads((folder / "folds.json").read_text())["folds"]:
+        parts = [fold[part] for part in ("train", "validation", "test")]
+        assert sum(map(len, parts)) == 38
+        assert set().union(*parts) == kept
 
 
 def test_copies_within_a_fold_stay_apart(tmp_path):
