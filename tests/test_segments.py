@@ -1,12 +1,14 @@
 """Segmentation by hand, and the recipe `can` that follows it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxser.features import audio, segments
-from jaxser.features.recipes import RECIPES, doubts, extract, tokens
+from jaxser.features.recipes import RECIPES, doubts, extract, segment_bounds, tokens
 from jaxser.features.text import build_vocabulary
 from jaxser.types import Utterance, Word
 from small_corpus import RATE, noise
@@ -27,6 +29,17 @@ def test_table_1_by_hand():
         [76 * frame - 312, 115 * frame + 312],
         [115 * frame - 504, 178 * frame],
     ]
+
+
+def test_the_overlap_is_a_parameter_of_the_recipe():
+    """Without one, neighbours meet; equal parts never overlap."""
+    recipe, bounds = RECIPES["can"], {}
+    for overlap in (0.0, 0.2):
+        changed = replace(recipe, parameters={**recipe.parameters, "overlap": overlap})
+        bounds[overlap], _ = segment_bounds(changed, utterance(words=TABLE_1), 178 * 160)
+    assert (bounds[0.0] / 160).tolist() == [[0, 76], [76, 115], [115, 178]]
+    assert bounds[0.2][0, 1] == 76 * 160 + 2 * 608
+    assert RECIPES["can_equal"].parameters["overlap"] == 0
 
 
 def test_odd_frame_of_silence_goes_to_the_left():

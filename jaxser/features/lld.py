@@ -1,4 +1,4 @@
-"""32 low-level descriptors of INTERSPEECH 2009's emotion challenge, as Ramet et al. 2018 (§4.2) use them.
+"""32 low-level descriptors of INTERSPEECH 2009's emotion challenge, as Ramet et al. 2018 (§3) use them.
 
 Root-mean-square energy, 12 MFCC, zero-crossing rate, probability of voicing and pitch in Hz (0 where there is
 no voice), each smoothed over three frames, and the slopes of these 16: 25 ms every 10 ms, computed by openSMILE

@@ -87,7 +87,7 @@ WORDS = {"words": ArraySpec("int32", (None,))}
 TRANSCRIPT = {"max_words": text.MAX_WORDS, "tokens": "transcript"}
 
 RECIPES: dict[str, Recipe] = {
-    "mcsan": Recipe(  # Sun et al. 2021, §4.2
+    "mcsan": Recipe(  # Sun et al. 2021, §3.2
         name="mcsan",
         version="1.0.0",
         arrays={"audio": ArraySpec("float32", (None, 40)), **WORDS},
@@ -96,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "can": _can("can", segmentation="aligned"),  # Lee et al. 2020, §3.1.2 and §4.2
     "can_equal": _can("can_equal", segmentation="equal"),  # Table 3
-    "cat": Recipe(  # He et al. 2021, §4: 40 x 750, clean and noisy
+    "cat": Recipe(  # He et al. 2021, §3.2: 40 x 750, clean and noisy
         name="cat",
         version="1.0.0",
         arrays={"audio": ArraySpec("float32", (None, 40)), "audio_noisy": ArraySpec("float32", (None, 40))},
@@ -109,14 +109,14 @@ RECIPES: dict[str, Recipe] = {
             "snr_db": SNR_DB,
         },
     ),
-    "lld": Recipe(  # Ramet et al. 2018, §4.2
+    "lld": Recipe(  # Ramet et al. 2018, §3
         name="lld",
         version="1.0.0",
         arrays={"audio": ArraySpec("float32", (None, 32))},
         normalise="train_neutral",
         parameters={"descriptors": lld.DESCRIPTORS, "opensmile": "IS09", "max_frames": 500},  # cut at 5 s
     ),
-    "self_cross": Recipe(  # Rajan et al. 2022, §4.1; video and prosody where they are given
+    "self_cross": Recipe(  # Rajan et al. 2022, §3; video and prosody where they are given
         name="self_cross",
         version="1.0.0",
         arrays={"audio": ArraySpec("float32", (None, 120)), **WORDS},
@@ -298,7 +298,7 @@ def segment_bounds(recipe: Recipe, utterance: Utterance, num_samples: int) -> tu
     """The samples of each word, and whether they follow the alignment."""
     bounds = None
     if recipe.parameters["segmentation"] == "aligned" and utterance.words:
-        bounds = segments.aligned_bounds(utterance.words, num_samples)
+        bounds = segments.aligned_bounds(utterance.words, num_samples, recipe.parameters["overlap"])
     is_aligned = bounds is not None
     if bounds is None:
         bounds = segments.equal_bounds(len(tokens(recipe, utterance)), num_samples)

@@ -21,13 +21,16 @@ TOLERANCE = 0.1  # s by which an alignment may end after its sound
 _FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 
 
-def aligned_bounds(words: Sequence[Word], num_samples: int) -> Int[np.ndarray, "L 2"] | None:
+def aligned_bounds(
+    words: Sequence[Word], num_samples: int, overlap: float = OVERLAP
+) -> Int[np.ndarray, "L 2"] | None:
     """First sample of each word, and the one after its last; None where times and sound contradict each other."""
     borders = _borders(words, num_samples)
     if borders is None:
         return None
     bounds = np.stack([borders[:-1], borders[1:]], axis=1)
-    return _moved_out(bounds, num_samples)
+    margin = np.rint((bounds[:, 1] - bounds[:, 0]) * (overlap / 2)).astype(np.int64)
+    return np.clip(bounds + np.stack([-margin, margin], axis=1), 0, num_samples)
 
 
 def equal_bounds(count: int, num_samples: int) -> Int[np.ndarray, "L 2"]:
@@ -51,9 +54,3 @@ def _borders(words: Sequence[Word], num_samples: int) -> Int[np.ndarray, " borde
     inner = starts[1:] - silences // 2
     borders = np.concatenate([[0], inner * HOP, [num_samples]])
     return borders if (np.diff(borders) > 0).all() else None
-
-
-def _moved_out(bounds: Int[np.ndarray, "L 2"], num_samples: int) -> Int[np.ndarray, "L 2"]:
-    margin = np.rint((bounds[:, 1] - bounds[:, 0]) * (OVERLAP / 2)).astype(np.int64)
-    moved = bounds + np.stack([-margin, margin], axis=1)
-    return np.clip(moved, 0, num_samples)

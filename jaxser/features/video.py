@@ -1,4 +1,4 @@
-"""Pictures of a speaker as numbers: Rajan et al. 2022, §4.1.
+"""Pictures of a speaker as numbers: Rajan et al. 2022, §3.
 
 Three pictures a second, at most 32, each through a ResNet-101 up to its global average: 2048 numbers. The paper
 crops faces first; here the network sees the speaker's half of the picture, since face detectors come with models

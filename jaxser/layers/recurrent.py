@@ -192,7 +192,7 @@ def _uniform(key, shape, dtype, hidden_size):
 class Recurrent(nn.Module):
     """A recurrent layer over masked sequences, in one direction or both; outputs at padded steps are zero.
 
-    Weights begin uniform within 1/sqrt(hidden_size), as in PyTorch, in which three of the five papers are written.
+    Weights begin uniform within 1/sqrt(hidden_size), as in PyTorch, which Sun et al. and Rajan et al. use.
     """
 
     hidden_size: int
