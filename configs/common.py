@@ -119,10 +119,12 @@ def _fit_demo(config: ConfigDict) -> None:
 
 
 def _fit_acted_speech(config: ConfigDict) -> None:
-    """RAVDESS and EmoDB: small corpora, so small batches, a fixed number of epochs at most, and one seed."""
+    """RAVDESS and EmoDB: small corpora, so small batches; one seed, early stopping, no noisy copies."""
     config.note = (
         "scaled to a small corpus of acted speech: batches of 32, at most 30 epochs, cosine decay, patience 8"
     )
+    if config.copies != "none":
+        config.note += ", no noisy copies"
     config.batch_size = 32
     config.seeds = 1
     config.epochs = 30

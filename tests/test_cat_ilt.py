@@ -10,6 +10,7 @@ import pytest
 import reference
 import reference_cat_ilt
 import tiny
+from configs import cat_ilt as config
 from jaxser.data.dataset import with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.layers.conv import Conv1D, Conv2D, average_pool, convolve, mask_steps
@@ -377,3 +378,12 @@ def test_copies_need_a_recipe_that_has_them():
     data = tiny.dataset(30)
     with pytest.raises(UsageError, match=r"config.copies: recipe mcsan has no noisy copies; recipe cat has"):
         with_copies(data, make_folds(data, Protocol("session")), False)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "copies"), [("iemocap", "train"), ("demo", "train"), ("ravdess", "none"), ("emodb", "none")]
+)
+def test_noisy_copies_that_are_left_out_are_noted(dataset, copies):
+    found = config.get_config(dataset)
+    assert found.copies == copies
+    assert ("no noisy copies" in found.note) == (copies == "none")
