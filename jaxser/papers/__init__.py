@@ -52,7 +52,7 @@ CONFIGS = {
 """The config of each paper."""
 
 STD_OVER = {"lee2020_can": "folds", "sun2021_mcsan": "folds", "rajan2022_self_cross": "runs"}
-"""What a paper's printed standard deviation is over; ours beside it is of the same kind."""
+"""What a paper says its printed standard deviations are over, cited ones too; ours beside one is of the same kind."""
 
 _IMPROVISED = {"subset": "improvised"}
 
@@ -193,6 +193,7 @@ def _read() -> Iterator[Printed]:
     for entry in data["results"]:
         paper = data["papers"][entry["paper"]]
         scale = 100 if paper["unit"] == "percent" else 1
+        has_std = any(value["std"] is not None for value in entry["metrics"].values())
         yield Printed(
             id=entry["id"],
             paper=entry["paper"],
@@ -201,7 +202,7 @@ def _read() -> Iterator[Printed]:
             table=entry["table"],
             model=_name(entry),
             cited="cited" in entry["role"],
-            std_over=STD_OVER.get(entry["paper"], ""),
+            std_over=STD_OVER.get(entry["paper"], "") if has_std else "",
             scores={
                 _FIELDS[name]: (_scaled(value["mean"], scale), _scaled(value["std"], scale))
                 for name, value in entry["metrics"].items()
