@@ -1,8 +1,9 @@
 """Pictures of a speaker as numbers: Rajan et al. 2022, §3.
 
 Three pictures a second, at most 32, each through a ResNet-101 up to its global average: 2048 numbers. The paper
-crops faces first; here the network sees the speaker's half of the picture, since face detectors come with models
-of their own (features of cropped faces can be given as files).
+speaks of cropped faces; the features that it was given are of the middle 224 x 224 of the speaker's half (README of
+Yoon et al. 2020), which is scaled down first here. Face detectors come with models of their own: features of cropped
+faces can be given as files.
 
 The network is an ONNX file: input `[N, 3, 224, 224]`, RGB, standardised by ImageNet's mean and deviation; output
 2048 numbers a picture. PyAV reads mp4 and avi, onnxruntime runs the network (extra `video`).
