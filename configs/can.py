@@ -6,7 +6,8 @@
     python -m jaxser.main --config=configs/can.py:iemocap --config.variant=equal_segmentation  # recipe can_equal
 
 Printed WA / UA: CAN .579 / .487; no stop-gradient .570 / .469; no L_align .573 / .484; neither .563 / .479; no cross
-attention .556 / .458; equal segmentation .568 / .467; TextModel .513 / .443; AudioModel .431 / .323.
+attention .556 / .458; equal segmentation .568 / .467; TextModel .513 / .443; AudioModel .431 / .323; Yoon et al.
+(`mha`) .564 / .472; Xu et al. .560 / .450.
 """
 
 from ml_collections import ConfigDict
@@ -40,6 +41,7 @@ NOTES = {
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="lee2020_can")
     config.recipe = "can"  # 40 MFCC of each aligned word, 25 / 10 ms: sections 3.1.2 and 4.2
+    config.normalise = "train"  # not stated
     config.variants = VARIANTS
     config.variant = "audio_model" if dataset == "ravdess" else "can"
 

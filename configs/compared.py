@@ -31,7 +31,7 @@ YOON_TRAINING = {
     "epochs": 200,  # 10,000 steps; early stopping ends it
 }
 
-LEE_TRAINING = {
+LEE_TRAINING = {  # section 4.2
     "optimizer": {"clip": "global_norm", "clip_limit": 1.0, "plateau_patience": 0},
     "batch_size": 64,
     "epochs": 100,  # not stated; early stopping ends it
@@ -40,11 +40,14 @@ LEE_TRAINING = {
 
 
 def mdre(*modalities: str) -> dict[str, Any]:
-    """Yoon et al. 2018, github.com/david-yoon/multimodal-speech-emotion; which selects by the validation loss."""
+    """Yoon et al. 2018, github.com/david-yoon/multimodal-speech-emotion.
+
+    The code selects by the validation loss, here it is the config's metric, and draws its batches with replacement.
+    """
     return YOON_TRAINING | {
         "model": {"name": "mdre", "modalities": modalities, **YOON_ENCODERS},
         "optimizer": {"clip": "value", "clip_limit": 10.0, "plateau_patience": 0},
-        "patience": 3,  # 7 checks, each after .3 epochs
+        "patience": 3,  # epochs; 8 checks without a better one, each after .3 epochs
     }
 
 
@@ -53,7 +56,7 @@ def amh() -> dict[str, Any]:
     return YOON_TRAINING | {
         "model": {"name": "amh", "modalities": ("audio", "text", "video"), "num_hops": 7, **YOON_ENCODERS},
         "optimizer": {"clip": "tensor_norm", "clip_limit": 1.0, "plateau_patience": 0},
-        "patience": 5,  # 15 checks, each after .3 epochs
+        "patience": 5,  # epochs; 16 checks without a better one, each after .3 epochs
     }
 
 
@@ -69,7 +72,7 @@ def xu() -> dict[str, Any]:
     model = {
         "name": "xu",
         "hidden_size": 100,
-        "cell": "gru",
+        "cell": "gru_tf1",
         "num_heads": 8,
         "join_text": False,
         "dropout_after": ("embedding", "encoders", "alignment", "pooling"),
@@ -86,14 +89,14 @@ def xu() -> dict[str, Any]:
 
 
 def lee_mha() -> dict[str, Any]:
-    """BLSTMs of 128, each followed by dropout; not stated: which modality asks, and how often."""
+    """Their [8]: BLSTMs of 128, each followed by dropout; not stated: which modality asks, and how often."""
     encoders = {"hidden_size": 128, "video_hidden_size": 128, "audio_length": 0, "dropout_on": ("output",)}
     rates = dict.fromkeys(("audio_dropout_rate", "text_dropout_rate", "video_dropout_rate"), 0.3)
     return mha("audio", "text", **encoders) | LEE_TRAINING | {"hyper": {"learning_rate": 1e-3, **rates}}
 
 
 def lee_xu() -> dict[str, Any]:
-    """BLSTMs of 128, each followed by dropout; not stated: the heads, and that aligned words are joined with text."""
+    """Their [9]: BLSTMs of 128, each followed by dropout; not stated: heads, and that text is joined."""
     changed = {"hidden_size": 128, "cell": "lstm", "join_text": True, "dropout_after": ("encoders", "fusion")}
     hyper = {"learning_rate": 1e-3, "dropout_rate": 0.3}
     return LEE_TRAINING | {"model": xu()["model"] | changed, "hyper": hyper}

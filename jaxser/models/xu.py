@@ -3,7 +3,8 @@
 Speech", Interspeech 2019: each word gathers frames of speech by attention, and a recurrent layer with attention reads
 what they gathered. The fields' values are those of the authors' DELTA toolkit (egs/iemocap/emo/v1), which classifies
 the gathered speech alone: there the words only ask; the paper joins what a word gathered with the word's own state
-(`join_text`). DELTA drops the pooled vector twice in a row, here once, and masks nothing: here padding takes no part.
+(`join_text`). DELTA's GRU is Keras's of TensorFlow 1, here with plain sigmoids; it drops the pooled vector twice in a
+row, here once, and masks nothing: here padding takes no part.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Xu(Network):
     """Encoders of speech and text, the alignment, and the recurrent layer over the aligned words."""
 
     hidden_size: int = 100  # in each direction
-    cell: str = "gru"
+    cell: str = "gru_tf1"
     num_heads: int = 8
     join_text: bool = False
     dropout_after: tuple[str, ...] = ("embedding", "encoders", "alignment", "pooling")
