@@ -18,6 +18,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.class_weights = "none"  # none | balanced
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua
     config.patience = 0  # epochs without a better one before a replica stops; 0: all epochs
+    config.precision = "float32"  # of training steps: float32 | bfloat16
     config.seeds = 5  # how many
     config.buckets = 8  # groups of similar length; each is compiled
     config.note = ""  # printed in the report

@@ -28,7 +28,7 @@ from jaxser.models.network import Network
 from jaxser.optim import CLIPS, SCHEDULES, Adam
 from jaxser.processes import first, leads
 from jaxser.sweep import Sweep, grid
-from jaxser.train import NORMALISATIONS, SELECTIONS, Trainer
+from jaxser.train import NORMALISATIONS, PRECISIONS, SELECTIONS, Trainer
 from jaxser.training import Predicted, predict, train
 from jaxser.types import Dataset, Trained, UsageError
 
@@ -131,6 +131,7 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         epochs=config.epochs,
         selection=config.selection,
         patience=config.patience or None,
+        precision=config.precision,
     )
     if strategy == "data" and config.batch_size % len(devices):
         raise UsageError(
@@ -359,6 +360,7 @@ def _check_values(config: ConfigDict) -> None:
     _choice("subset", config.subset, SUBSETS)
     _choice("normalise", config.normalise, NORMALISATIONS)
     _choice("class_weights", config.class_weights, ("none", "balanced"))
+    _choice("precision", config.precision, PRECISIONS)
     _choice("copies", config.copies, ("none", "train", "train_and_validation"))
     _choice("optimizer.clip", config.optimizer.clip, CLIPS)
     _choice("optimizer.schedule", config.optimizer.schedule, SCHEDULES)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from jaxser import metrics
 from jaxser.data.plan import Plan, Widths, last_joined
@@ -41,6 +41,10 @@ NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
 
 AS_GIVEN = ("video",)
 """Features that are never z-scored: Rajan et al. 2022 standardise audio alone."""
+
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+"""In what a training step's forward and backward passes compute; parameters, losses and evaluation are float32."""
 
 
 class Sequences(NamedTuple):
@@ -79,6 +83,7 @@ class Trainer:
     epochs: int
     selection: str = "wa"
     patience: int | None = None
+    precision: str = "float32"
 
     def init(
         self,
@@ -154,7 +159,9 @@ class Trainer:
 
         def loss_fn(params):
             key = jax.random.fold_in(state.key, state.step)
-            output, stats = self.apply(params, state.batch_stats, batch, state.hyper, train=True, key=key)
+            low, batch_low, hyper = in_precision((params, batch, state.hyper), self.precision)
+            output, stats = self.apply(low, state.batch_stats, batch_low, hyper, train=True, key=key)
+            output = in_precision(output, "float32")
             loss = self.model.loss(output, batch, state.class_weights, params, state.hyper)
             return loss, stats
 
@@ -221,6 +228,12 @@ class Trainer:
             plateau=self.optimizer.after_epoch(before.plateau, loss),
             status=jnp.where(finite, status, NOT_FINITE),
         )
+
+
+def in_precision(tree: PyTree, precision: str) -> PyTree:
+    """The tree with its floating arrays in one of `PRECISIONS`."""
+    dtype = PRECISIONS[precision]
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def gather(

@@ -4,7 +4,9 @@ A new network joins by a line in `TINY`, which makes it small. The variant that 
 whole contract, every other one to its shapes, and (slow) to one compiled step of training.
 """
 
-from functools import cache
+import re
+from dataclasses import replace
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -349,6 +351,43 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
 
     recipe = RECIPES[config.recipe]
     assert set(net.needs) <= {*recipe.arrays, *recipe.elsewhere}
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_all_products_of_a_step_in_bfloat16_are(case):
+    """A product that one float32 constant had raised would cost what the option is to save."""
+    trainer, _, state, _ = trained(case)
+    batch = make_batch(network(case))
+
+    def products(precision):
+        lower = replace(trainer, precision=precision)
+        traced = str(jax.make_jaxpr(partial(lower.step, progress=jnp.float32(0)))(state, batch))
+        return set(re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)", traced))
+
+    assert products("float32") == {"f32"}
+    assert products("bfloat16") == {"bf16"}
+
+
+def test_a_step_in_bfloat16_is_nearly_that_in_float32():
+    case = next(case for case in WHOLE if case.fields["name"] == "mcsan")
+    trainer, step, state, _ = trained(case)
+    batch = make_batch(network(case))
+    lower = replace(trainer, precision="bfloat16")
+    after, loss = jax.jit(partial(lower.step, progress=jnp.float32(0)))(state, batch)
+    expected, expected_loss = step(state, batch)
+    assert loss != expected_loss
+    np.testing.assert_allclose(loss, expected_loss, rtol=0.02)
+
+    def moved(to):
+        return np.concatenate(
+            [
+                np.ravel(a - b)
+                for a, b in zip(jax.tree.leaves(to.params), jax.tree.leaves(state.params), strict=True)
+            ]
+        )
+
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+    assert np.corrcoef(moved(after), moved(expected))[0, 1] > 0.95
 
 
 @pytest.fixture

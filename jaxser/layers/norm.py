@@ -24,11 +24,12 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "B T *bands C"], mask: Bool[Array, "B T"], *, train: bool
     ) -> Float[Array, "B T *bands C"]:
+        dtype, x = x.dtype, x.astype(jnp.float32)  # variances of a lower precision are of no use
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, x.dtype)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features, x.dtype)
-        scale = self.param("scale", nn.initializers.ones, (features,), x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (features,), x.dtype)
+        scale = self.param("scale", nn.initializers.ones, (features,)).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (features,)).astype(x.dtype)
         mean, variance = running_mean.value, running_variance.value
         if train:
             mean, variance = masked_moments(x, mask)
@@ -36,7 +37,7 @@ class BatchNorm(nn.Module):
             running_mean.value = kept * running_mean.value + (1 - kept) * mean
             running_variance.value = kept * running_variance.value + (1 - kept) * variance
         slope = scale * jax.lax.rsqrt(variance + self.epsilon)
-        return x * slope + (bias - mean * slope)
+        return (x * slope + (bias - mean * slope)).astype(dtype)
 
 
 def masked_moments(
