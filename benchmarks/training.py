@@ -93,7 +93,7 @@ def _ours(sweep: Sweep) -> Side:
     rows = sweep.folds[0].train
     batches = sweep.buckets.batches([rows])
     plan = jax.device_put(sweep.buckets.train_plan(rows, batches, (0,), 0))
-    epoch = jax.jit(trainer.train_epoch)
+    epoch = jax.jit(lambda state, plan, data: trainer.train_steps(state, plan, 0, len(plan.bucket), data))
     batch, step = _long_batch(sweep, 300), jax.jit(trainer.step)
 
     def run_epoch() -> None:

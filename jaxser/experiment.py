@@ -27,6 +27,7 @@ from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.optim import CLIPS, SCHEDULES, Adam
 from jaxser.processes import first, leads
+from jaxser.stream import StreamedSweep, fits, streamed
 from jaxser.sweep import Sweep, grid
 from jaxser.train import NORMALISATIONS, PRECISIONS, SELECTIONS, Trainer
 from jaxser.training import Predicted, predict, train
@@ -109,8 +110,10 @@ def model_of(config: ConfigDict, num_classes: int) -> Network:
     return MODELS[name](num_classes=num_classes, **fields)
 
 
-def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str) -> Sweep:
-    """The sweep that a resolved config describes, over a dataset."""
+def sweep_of(
+    config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int = 0
+) -> Sweep:
+    """The sweep that a resolved config describes, over a dataset, which streams where it is over the budget (bytes)."""
     model = model_of(config, len(dataset.classes))
     if lacking := [name for name in model.needs if name not in dataset.arrays]:
         raise UsageError(
@@ -160,7 +163,7 @@ def sweep_of(config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device]
         sweep.shapes()
     except ValueError as error:  # a layer's own: heads that do not divide the features, say
         raise UsageError(f"config.model: {error}") from None
-    return sweep
+    return sweep if fits(sweep, budget) else streamed(sweep, budget)
 
 
 def run(
@@ -169,6 +172,7 @@ def run(
     folder: Path,
     *,
     strategy: str = "",
+    budget: int = 0,
     command: str = "",
     say: Say = print,
 ) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def run(
     Raises:
         UsageError: the folder holds a run of another config or dataset.
     """
-    sweep = sweep_of(config, dataset, jax.devices(), strategy)
+    sweep = sweep_of(config, dataset, jax.devices(), strategy, budget)
     asked = results.plain({"config": config.to_dict(), "dataset": _digest(dataset)})
     _claim(folder, asked, command)
     if (folder / results.RESULTS).is_file():
@@ -196,6 +200,8 @@ def run(
             "note: word vectors are random and stay so; prepare with --glove=FILE or set model.train_embeddings"
         )
     settings = len(sweep.replicas) // (len(folds) * config.seeds)
+    if isinstance(sweep, StreamedSweep):
+        say("the dataset is over the devices' budget: it streams")
     shape = f"{len(folds)} folds x {config.seeds} seeds" + (f" x {settings} settings" if settings > 1 else "")
     say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
 

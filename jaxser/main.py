@@ -31,6 +31,12 @@ _STRATEGY = flags.DEFINE_string(
     "how replicas run: map (on each device one by one), vmap (side by side), data (one by one, the batches of each "
     "spread over all devices: for one large run); default by device",
 )
+_DATA_BUDGET = flags.DEFINE_integer(
+    "data_budget",
+    0,
+    "MB of a device's memory for the dataset, which streams where it is larger; default: half of what is free",
+    lower_bound=0,
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     True,
@@ -41,7 +47,7 @@ _CACHE_DIR = flags.DEFINE_string(
     CACHE_DIR,
     "compiled programs are kept here; empty: nowhere",
 )
-_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DISTRIBUTED, _CACHE_DIR)
+_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _CACHE_DIR)
 
 
 def run() -> None:
@@ -72,7 +78,15 @@ def _train() -> int:
     name = f"{config.model.name}-{config.variant}-{config.dataset}"
     folder = Path(_WORKDIR.value or f"runs/{name}")
     command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
-    found = experiment.run(config, dataset, folder, strategy=_STRATEGY.value, command=command, say=say)
+    found = experiment.run(
+        config,
+        dataset,
+        folder,
+        strategy=_STRATEGY.value,
+        budget=_DATA_BUDGET.value * 2**20,
+        command=command,
+        say=say,
+    )
     if not processes.leads():
         return 0
     page = report.write(folder)

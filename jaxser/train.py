@@ -122,21 +122,44 @@ class Trainer:
         """Train for an epoch, validate, select. A replica that is not running stays as it is."""
 
         def run(state):
-            trained, train_loss = self.train_epoch(state, train, data)
-            log_probs = self._predict(trained.params, trained.batch_stats, trained, validation, data)
-            label = data.label[validation.rows]
-            confusion = confusion_of(log_probs, label, validation.weight, self.num_classes)
-            loss = validation_loss(log_probs, label, validation.weight)
-            rate = trained.hyper["learning_rate"] * trained.plateau.scale
-            result = EpochResult(train_loss, loss, confusion, rate)
-            return self._select(state, trained, result), result
+            state, losses = self.train_steps(state, train, 0, len(train.bucket), data)
+            log_probs = self._predict(state.params, state.batch_stats, state, validation, data)
+            return self._judge(state, losses, train.weight, log_probs, validation, data.label)
+
+        return jax.lax.cond(state.status == RUNNING, run, self._rest, state)
+
+    def train_part(
+        self, state: ReplicaState, plan: Plan, begin: Int[Array, ""], steps: int, data: DeviceData
+    ) -> tuple[ReplicaState, Float[Array, " part"]]:
+        """`plan` is the part of an epoch of so many steps that begins with step `begin`; returns each step's loss."""
+
+        def run(state):
+            return self.train_steps(state, plan, begin, steps, data)
 
         def rest(state):
-            nan = jnp.float32(jnp.nan)
-            empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
-            return state, EpochResult(nan, nan, empty, nan)
+            return state, jnp.zeros(len(plan.bucket))
 
         return jax.lax.cond(state.status == RUNNING, run, rest, state)
+
+    def validate_part(self, state: ReplicaState, plan: Plan, data: DeviceData) -> Float[Array, "part B C"]:
+        """Log-probabilities of the parameters as they are."""
+        return self._predict(state.params, state.batch_stats, state, plan, data)
+
+    def judge(
+        self,
+        state: ReplicaState,
+        losses: Float[Array, " steps"],
+        weight: Float[Array, "steps B"],
+        log_probs: Float[Array, "v B C"],
+        validation: Plan,
+        label: Int[Array, " N"],
+    ) -> tuple[ReplicaState, EpochResult]:
+        """The end of an epoch that was trained and validated in parts."""
+
+        def run(state):
+            return self._judge(state, losses, weight, log_probs, validation, label)
+
+        return jax.lax.cond(state.status == RUNNING, run, self._rest, state)
 
     def predict(self, trained: Trained, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
         """Log-probabilities of the selected epoch."""
@@ -171,11 +194,10 @@ class Trainer:
         step = state.step + 1
         return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
 
-    def train_epoch(
-        self, state: ReplicaState, plan: Plan, data: DeviceData
-    ) -> tuple[ReplicaState, Float[Array, ""]]:
-        """Train on a plan; returns the mean loss before each update."""
-        steps = plan.bucket.shape[0]
+    def train_steps(
+        self, state: ReplicaState, plan: Plan, begin: int | Int[Array, ""], steps: int, data: DeviceData
+    ) -> tuple[ReplicaState, Float[Array, " part"]]:
+        """Train on a plan, of an epoch of so many `steps` those from `begin` on; returns each step's summed loss."""
 
         def busy(state, bucket, index, weight, progress):
             def of_bucket(widths):
@@ -192,9 +214,8 @@ class Trainer:
             idle = lambda state, *_: (state, jnp.zeros(()))  # noqa: E731
             return jax.lax.cond(weight.sum() > 0, busy, idle, state, bucket, index, weight, progress)
 
-        positions = jnp.arange(steps, dtype=jnp.float32)
-        state, losses = jax.lax.scan(step, state, (positions, *plan))
-        return state, losses.sum() / plan.weight.sum()
+        positions = (begin + jnp.arange(len(plan.bucket))).astype(jnp.float32)
+        return jax.lax.scan(step, state, (positions, *plan))
 
     def _predict(self, params, batch_stats, state, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
         def step(_, inputs):
@@ -209,23 +230,38 @@ class Trainer:
 
         return jax.lax.scan(step, None, plan)[1]
 
-    def _select(self, before: ReplicaState, trained: ReplicaState, result: EpochResult) -> ReplicaState:
+    def _judge(self, state, losses, weight, log_probs, validation, label) -> tuple[ReplicaState, EpochResult]:
+        label = label[validation.rows]
+        result = EpochResult(
+            losses.sum() / weight.sum(),
+            validation_loss(log_probs, label, validation.weight),
+            confusion_of(log_probs, label, validation.weight, self.num_classes),
+            state.hyper["learning_rate"] * state.plateau.scale,
+        )
+        return self._select(state, result), result
+
+    def _rest(self, state: ReplicaState) -> tuple[ReplicaState, EpochResult]:
+        nan = jnp.float32(jnp.nan)
+        empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
+        return state, EpochResult(nan, nan, empty, nan)
+
+    def _select(self, state: ReplicaState, result: EpochResult) -> ReplicaState:
         """Keep the epoch if it is the best so far; stop when patience is out; freeze what is not finite."""
         scores = metrics.scores(result.confusion)
         metric = scores["wa"] + scores["ua"] if self.selection == "wa_plus_ua" else scores[self.selection]
-        best, loss = before.best, result.validation_loss
+        best, loss = state.best, result.validation_loss
         finite = jnp.isfinite(result.train_loss) & jnp.isfinite(loss)
         better = finite & ((metric > best.metric) | ((metric == best.metric) & (loss < best.loss)))
-        epoch = before.epoch + 1
-        candidate = Best(trained.params, trained.batch_stats, jnp.asarray(metric), jnp.asarray(loss), epoch)
-        bad_epochs = jnp.where(better, 0, before.bad_epochs + 1)
+        epoch = state.epoch + 1
+        candidate = Best(state.params, state.batch_stats, jnp.asarray(metric), jnp.asarray(loss), epoch)
+        bad_epochs = jnp.where(better, 0, state.bad_epochs + 1)
         patience = self.epochs if self.patience is None else self.patience
         status = jnp.where(bad_epochs >= patience, STOPPED, RUNNING)
-        return trained._replace(
+        return state._replace(
             epoch=epoch,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best),
             bad_epochs=bad_epochs,
-            plateau=self.optimizer.after_epoch(before.plateau, loss),
+            plateau=self.optimizer.after_epoch(state.plateau, loss),
             status=jnp.where(finite, status, NOT_FINITE),
         )
 

@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "memory": {"mesh"},
     "waves": {"types", "mesh", "memory", "processes"},
     "sweep": {"types", "data", "results", "mesh", "train"},
+    "stream": {"types", "data", "memory", "mesh", "sweep", "train"},
     "training": {
         "types",
         "metrics",

@@ -17,6 +17,7 @@ from jaxser.mesh import replica_mesh
 from jaxser.models.mcsan import MCSAN
 from jaxser.models.network import Network
 from jaxser.optim import Adam
+from jaxser.stream import streamed
 from jaxser.sweep import Replica, Sweep, grid
 from jaxser.train import Trainer
 from jaxser.types import Dataset, Output, Ragged, Utterance
@@ -132,8 +133,9 @@ def sweep(
     patience: int | None = None,
     hyper: dict[str, float] | None = None,
     net: Network | None = None,
+    budget: int = 0,
 ) -> Sweep:
-    """Three session folds x two seeds of a toy network, or the given replicas of them."""
+    """Three session folds x two seeds of a toy network, or the given replicas of them; streamed within a budget."""
     net = net or Toy(3)
     folds = make_folds(data, Protocol("session"))
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
@@ -149,7 +151,8 @@ def sweep(
         mesh=replica_mesh(jax.devices()[:devices], strategy),
         strategy=strategy,
     )
-    shared = _programs(trainer, len(data.label), devices, strategy, tuple(made.hyper))
+    made = streamed(made, budget) if budget else made
+    shared = _programs(trainer, len(data.label), devices, strategy, tuple(made.hyper), budget)
     object.__setattr__(made, "_compiled", shared)
     return made
 
