@@ -168,6 +168,13 @@ def test_latex_is_escaped():
     assert r"\begin{tabular}{lrr}" in made
 
 
+def test_latex_sets_numbers():
+    row = ("run-2, 2026-11-21", "-1.8 to -5.2", "7.4e-05", *("x",) * 4)
+    made = latex.table(tables.Table("t", "c", tuple("abcdefg"), (row,)))
+    assert r"run-2, 2026-11-21 & $-$1.8 to $-$5.2 & $7.4\cdot10^{-5}$ & x" in made
+    assert r"\resizebox{\linewidth}{!}{%" in made
+
+
 # Planted faults
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from jaxser.report.tables import Cell, Score, Table, percent, text
@@ -27,27 +28,32 @@ _SPECIAL = {
     "…": r"\ldots{}",
 }
 
+WIDE = 7
+"""From so many columns on, a table is scaled to the width of the text."""
+
 
 def document(tables: Sequence[Table]) -> str:
     """All tables one after the other, to be put into a document by \\input."""
-    return "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n\n" + "\n".join(map(table, tables))
+    return "% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}\n\n" + "\n".join(map(table, tables))
 
 
 def table(made: Table) -> str:
     """A `table` environment with its caption and a label; columns of numbers are right-aligned."""
     columns = "".join(_alignment([row[place] for row in made.rows]) for place in range(len(made.header)))
+    wide = len(made.header) >= WIDE
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(made.caption)}}}",
         rf"\label{{tab:{made.name}}}",
+        *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _line(map(escape, made.header)),
         r"\midrule",
         *(_line(map(_cell, row)) for row in made.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + "}" * wide,
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -66,9 +72,15 @@ def _alignment(cells: Sequence[Cell]) -> str:
     return "l" if any(isinstance(cell, str) for cell in cells) else "r"
 
 
+def _numbers(escaped: str) -> str:
+    """Minus signs and powers of ten as they are set."""
+    powers = re.sub(r"(\d+(?:\.\d+)?)e([+-]\d+)", lambda m: rf"${m[1]}\cdot10^{{{int(m[2])}}}$", escaped)
+    return re.sub(r"(?<![\w.{$-])-(?=\d)", "$-$", powers)
+
+
 def _cell(cell: Cell) -> str:
     if not isinstance(cell, Score):
-        return escape(text(cell))
+        return _numbers(escape(text(cell)))
     shown = percent(cell.mean)
     if cell.std is not None:
         shown += f" ± {percent(cell.std)}"
