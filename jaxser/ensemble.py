@@ -122,6 +122,12 @@ class Ensemble:
     embeddings: Any  # Float[Array, "V E"], or None where no words are read
     replicas: Replica
 
+    def __repr__(self) -> str:
+        folds, seeds = (", ".join(map(str, dict.fromkeys(of))) for of in zip(*self.members, strict=True))
+        replicas = f"{len(self.members)} replicas (folds {folds}; seeds {seeds})"
+        classes = ", ".join(self.classes)
+        return f"<{self.folder}: {type(self.model).__name__}, {replicas}, classes {classes}>"
+
     def predict(
         self,
         *paths: str | Path,

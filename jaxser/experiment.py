@@ -195,6 +195,9 @@ def run(
     if leads():
         results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
         results.write_utterances(folder, rows)
+    if "words" in sweep.trainer.model.needs and (silent := _without_words(dataset)):
+        number = len(dataset.utterances)
+        say(f"note: {silent} of {number} utterances have no words, which variant {config.variant} reads")
     if _words_are_noise(config, sweep):
         say(
             "note: word vectors are random and stay so; prepare with --glove=FILE or set model.train_embeddings"
@@ -202,8 +205,9 @@ def run(
     settings = len(sweep.replicas) // (len(folds) * config.seeds)
     if isinstance(sweep, StreamedSweep):
         say("the dataset is over the devices' budget: it streams")
-    shape = f"{len(folds)} folds x {config.seeds} seeds" + (f" x {settings} settings" if settings > 1 else "")
-    say(f"{len(sweep.replicas)} replicas ({shape}), {config.epochs} epochs")
+    shape = f"{_number(len(folds), 'fold')} x {_number(config.seeds, 'seed')}"
+    shape += f" x {settings} settings" if settings > 1 else ""
+    say(f"{_number(len(sweep.replicas), 'replica')} ({shape}), {_number(config.epochs, 'epoch')}")
 
     trained = train(sweep, folder, say)
     predicted = predict(sweep, trained, split)
@@ -232,6 +236,14 @@ def run(
 
     first(write)
     return found
+
+
+def _number(count: int, of: str) -> str:
+    return f"{count} {of}{'s' * (count != 1)}"
+
+
+def _without_words(dataset: Dataset) -> int:
+    return sum("no_words" in utterance.flags for utterance in dataset.utterances)
 
 
 def _words_are_noise(config: ConfigDict, sweep: Sweep) -> bool:
@@ -379,6 +391,8 @@ def _check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
         values = (config.hyper[name], *config.sweep.get(name, ()))
         is_rate = name.endswith("dropout_rate")
         for value in values:
+            if not isinstance(value, int | float):
+                raise UsageError(f"config.sweep.{name}: {value!r} is no number; write 1 or 1,2,3")
             if not (0 <= value < 1 if is_rate else value >= 0):
                 allowed = "from 0 to below 1" if is_rate else "0 or more"
                 raise UsageError(f"config.hyper.{name}={value} must be {allowed}")

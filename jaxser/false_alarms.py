@@ -12,7 +12,6 @@ Exit status: 0 done, 1 the folder is no finished run, 2 wrong usage.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxser import statistics
+from jaxser import commands, statistics
 from jaxser.results import Run, read_run
 from jaxser.significance import LEVEL, corrected_t_test, mcnemar, signed_rank, unpaired_t_test
 from jaxser.types import InputError, UsageError
@@ -147,7 +146,7 @@ def markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m jaxser.false_alarms", description=__doc__.split("\n")[0])
+    parser = commands.parser("jaxser.false_alarms", "python -m jaxser.false_alarms", __doc__)
     parser.add_argument("run", nargs="?", help="the folder of a finished run of four seeds or more")
     parser.add_argument("--trials", type=int, default=1000, help="comparisons a case (%(default)s)")
     parser.add_argument("--metric", default="ua", help="of a run (%(default)s)")

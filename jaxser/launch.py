@@ -11,7 +11,6 @@ same work, and needs no launcher). A cluster's own launcher (srun, mpirun, a Kub
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from jaxser import commands
 from jaxser.processes import PROCESS
 
 PATIENCE = 5.0
@@ -30,7 +30,8 @@ PATIENCE = 5.0
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jaxser.launch", usage="%(prog)s --processes=N -- FLAGS")
+    parser = commands.parser("jaxser", "python -m jaxser.launch", __doc__)
+    parser.usage = "%(prog)s --processes=N -- FLAGS"
     parser.add_argument("--processes", type=int, required=True, help="how many")
     parser.add_argument("flags", nargs="*", help="of jaxser.main")
     told = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ An interrupted run goes on with the same command. Exit status: 0 done, 1 failed,
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -116,10 +117,19 @@ def _parse(arguments: list[str]) -> list[str]:
             raise UsageError(f"unexpected argument {rest[1]!r}; flags are --name=value")
         if _CONFIG.value is None:
             raise UsageError("--config is missing, such as --config=configs/mcsan.py (--help says more)")
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        sys.exit(fail("jaxser", " ".join(message.split()), 2))
+    except (AttributeError, KeyError) as error:
+        sys.exit(fail("jaxser", f"{_no_field(error)} (--help lists all fields)", 2))
+    except (flags.Error, ValueError, TypeError, OSError) as error:
+        sys.exit(fail("jaxser", " ".join(str(error).split()), 2))
     return rest
+
+
+def _no_field(error: BaseException) -> str:
+    """ml_collections' own sentence about a field that the config has not, which it wraps several times."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    said = " ".join(str(error.args[0] if error.args else error).split())
+    return re.sub(r"^'(\w+)'", r"the config has no field '\1'.", said).removesuffix(".")
 
 
 def _found(argument: str) -> str:

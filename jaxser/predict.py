@@ -173,16 +173,21 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
             f"{mean:.0f} ±{deviation:<2.0f}" if has_several else f"{mean:.0f}"
             for mean, deviation in zip(100 * one.probabilities, 100 * one.std, strict=True)
         ]
-        table.add_row(*map(Text, (one.path, *times, one.label, *agree, *cells, _notes(one))))
+        table.add_row(*map(Text, (one.path, *times, one.label, *agree, *cells, _notes(ensemble, one))))
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as printed:
         console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
-def _notes(one: Prediction) -> str:
+def _notes(ensemble: Ensemble, one: Prediction) -> str:
+    from jaxser.features.audio import HOP, SAMPLE_RATE
+
+    recipe = ensemble.recipe
+    heard = recipe.parameters["max_frames"] * HOP / SAMPLE_RATE
+    told = {} if "audio" in recipe.elsewhere else {"cut_audio": f"cut audio (heard: {heard:g} s)"}
     unknown = [f"unknown words: {' '.join(one.unknown)}"] if one.unknown else []
-    return ", ".join([*(flag.replace("_", " ") for flag in one.flags), *unknown])
+    return ", ".join([*(told.get(flag, flag.replace("_", " ")) for flag in one.flags), *unknown])
 
 
 def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
@@ -193,7 +198,15 @@ def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str
     for one in found:
         cells = [f"{value:.6g}" for value in (one.agreement, *one.probabilities, *one.std)]
         writer.writerow(
-            [one.path, f"{one.start:.3f}", f"{one.end:.3f}", one.label, *cells, one.text, _notes(one)]
+            [
+                one.path,
+                f"{one.start:.3f}",
+                f"{one.end:.3f}",
+                one.label,
+                *cells,
+                one.text,
+                _notes(ensemble, one),
+            ]
         )
     return file.getvalue()
 

@@ -123,6 +123,9 @@ class Reader:
         }
         read = tokens(self.recipe, utterance) if self.reads_words else ()
         flags = doubts(self.recipe, utterance, own, elsewhere)
+        beside = set() if self.reads_words else set(_DOUBTS_ABOUT_WORDS)
+        if not is_whole and len(own) <= self.recipe.parameters["max_frames"] * HOP:
+            beside.add("cut_audio")  # a last frame past the window's end, which the next window has
         return Window(
             path=str(path),
             start=start,
@@ -132,7 +135,7 @@ class Reader:
             arrays=extract(self.recipe, utterance, own, self.vocabulary, elsewhere),
             words=read,
             unknown=tuple(word for word in read if word.lower() not in self.vocabulary.index),
-            flags=tuple(flag for flag in flags if self.reads_words or flag not in _DOUBTS_ABOUT_WORDS),
+            flags=tuple(flag for flag in flags if flag not in beside),
         )
 
 

@@ -22,7 +22,7 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import common
-from jaxser import experiment, papers, report, results
+from jaxser import commands, experiment, papers, report, results
 from jaxser.cache import CACHE_DIR, keep_programs
 from jaxser.commands import exit_status
 from jaxser.data.folds import Protocol, make_folds
@@ -240,7 +240,7 @@ def differences(rows: Sequence[Printed], found: Mapping[str, results.Run]) -> li
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m jaxser.reproduce", description=__doc__.splitlines()[0])
+    parser = commands.parser("jaxser", "python -m jaxser.reproduce", __doc__)
     parser.add_argument("--list", action="store_true", help="name all tables")
     parser.add_argument("--table", help="such as lee2020/table4")
     parser.add_argument("--dataset", default="demo", help="demo, iemocap, meld, ...; paper: the paper's own")

@@ -40,6 +40,7 @@ from jaxser.types import InputError, Utterance
 CONFIG, FOLDS, UTTERANCES = "config.json", "folds.json", "utterances.jsonl"
 METRICS, PREDICTIONS, RESULTS = "metrics.jsonl", "predictions.csv", "results.json"
 MODEL, CHECKPOINTS, REPORT = "model", "checkpoints", "report"
+GO_ON = "the command that began it goes on with it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,7 @@ def read_run(folder: str | Path) -> Run:
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is no run: it has no {CONFIG}; give the folder that training wrote")
     if not (folder / RESULTS).is_file():
-        raise InputError(
-            f"{folder} is not finished: it has no {RESULTS}; the command that began it goes on with it"
-        )
+        raise InputError(f"{folder} is not finished: it has no {RESULTS}; {GO_ON}")
     results = read_json(folder / RESULTS)
     protocol, split_seed, folds = read_folds(folder)
     return Run(

@@ -33,6 +33,8 @@ def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None 
     folder = Path(folder)
     inside = folder / results.MODEL
     if not (inside / "model.json").is_file():
+        if (folder / results.CONFIG).is_file() and not (folder / results.RESULTS).is_file():
+            raise InputError(f"{folder} is not finished: it has no {results.RESULTS}; {results.GO_ON}")
         raise InputError(
             f"{folder} is no finished run: it has no model/model.json; give the folder that training wrote"
         )

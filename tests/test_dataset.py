@@ -115,6 +115,9 @@ def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
     )
     with pytest.raises(UsageError, match="prepare --corpus=demo --recipe=mcsan --out="):
         dataset.load(tmp_path / "data" / "demo", "mcsan")
+    for name, corpus in {"mine": "folder", "meld_final": "meld"}.items():
+        with pytest.raises(UsageError, match=f"--corpus={corpus} --root=FOLDER .* --name={name}$"):
+            dataset.load(tmp_path / "data" / name, "mcsan")
 
 
 @pytest.mark.parametrize("folder", [".", "mcsan/1.0.0"])

@@ -171,6 +171,17 @@ def test_what_cannot_be_is_said(data, protocol, message):
         make_folds(data, protocol)
 
 
+def test_classes_and_speakers_that_are_not_there_are_said(data):
+    absent = dataclasses.replace(data, classes=(*data.classes, "awe"))
+    with pytest.raises(
+        UsageError, match=r"at least 3 utterances of each class; tiny has 0 of awe \(config.classes"
+    ):
+        make_folds(absent, Protocol("random"))
+    nameless = tuple(dataclasses.replace(utterance, speaker="") for utterance in data.utterances)
+    with pytest.raises(UsageError, match="needs at least 3 speakers; the dataset has 0"):
+        make_folds(dataclasses.replace(data, utterances=nameless), Protocol("speaker", folds=5))
+
+
 @given(st.lists(st.sampled_from("abcdef"), min_size=3, max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_any_sessions_split_or_say_why_not(sessions):

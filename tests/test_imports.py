@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "statistics": {"types", "metrics", "results", "significance"},
     "papers": set(),
     "commands": {"types"},
-    "false_alarms": {"types", "results", "significance", "statistics"},
+    "false_alarms": {"types", "results", "significance", "statistics", "commands"},
     "report": {
         "types",
         "metrics",

@@ -160,7 +160,9 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.seds=3"], 'Did you mean "seeds"'),
+        (["--config.seds=3"], "the config has no field 'seds'. Did you mean \"seeds\""),
+        (["--config.model.foo=3"], "the config has no field 'foo' (--help lists all fields)"),
+        (["--config.sweep.learning_rate=abc"], "config.sweep.learning_rate: 'abc' is no number"),
         (
             ["--config.variant=no_audio"],
             "config.variant='no_audio' is not one of amh, audio_only",

@@ -161,6 +161,15 @@ def test_a_run_that_cannot_be_used_is_one_line(tmp_path):
     (folder / "results.json").unlink()
     with pytest.raises(InputError, match=r"results.json is missing"):
         jaxser.load(folder)
+    (folder / "model/model.json").unlink()
+    with pytest.raises(InputError, match=r"is not finished: it has no results\.json; the command"):
+        jaxser.load(folder)
+
+
+def test_a_run_says_what_it_is_in_a_line():
+    run = jaxser.load(small_runs.run("mcsan"))
+    told = "MCSAN, 6 replicas (folds 1, 2, 3; seeds 0, 1), classes "
+    assert repr(run) == f"<{run.folder}: {told}{', '.join(run.classes)}>"
 
 
 def reader(needs=("audio",), **fields) -> Reader:
@@ -176,6 +185,8 @@ def test_windows_end_with_the_recording_and_have_the_recipes_features(tmp_path):
     for window in windows:
         part = samples[round(window.start * RATE) : round(window.end * RATE)]
         np.testing.assert_array_equal(window.arrays["audio"], mfcc([part])[0][:1000])
+        assert "cut_audio" not in window.flags  # its 1,001st frame is the next one's first
+    assert all("cut_audio" in window.flags for window in reader(window=12.0).read(path))
     spans = [(w.start, w.end) for w in reader(window=10.0, hop=7.5).read(path)]
     assert spans == [(0, 10), (7.5, 17.5), (15, 25)]
     [whole] = reader(window=0.0).read(path)

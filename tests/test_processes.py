@@ -124,7 +124,7 @@ def test_several_processes_are_one(alone, data_dir, tmp_path, number):
     done = run(launched(data_dir, tmp_path / "run", number, f"--cache_dir={alone / 'cache'}"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert done.stdout.count("5 replicas (5 folds x 1 seeds), 3 epochs") == 1  # one of them speaks
+    assert done.stdout.count("5 replicas (5 folds x 1 seed), 3 epochs") == 1  # one of them speaks
     assert_same_numbers(tmp_path / "run", alone / "run")
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report, results
-from jaxser.report import drawing, groups, tables
+from jaxser.report import audio, drawing, groups, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError
 
@@ -300,12 +300,38 @@ def test_the_command_rewrites_a_page_and_explains_a_wrong_folder(fake, tmp_path,
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
     assert main() == 1
     assert re.fullmatch(r"jaxser\.report: .* is no run.*\n", capsys.readouterr().err)
-    monkeypatch.setattr("sys.argv", ["report"])
-    with pytest.raises(SystemExit) as error:
-        main()
-    assert error.value.code == 2
+    for wrong in ([], ["--otu=here", str(fake[0])]):
+        monkeypatch.setattr("sys.argv", ["report", *wrong])
+        with pytest.raises(SystemExit) as error:
+            main()
+        assert error.value.code == 2
+        assert re.fullmatch(r"jaxser\.report: .* \(--help shows all flags\)\n", capsys.readouterr().err)
+    monkeypatch.setattr("sys.argv", ["report", str(fake[0]), "--metric=f1"])
+    assert main() == 2
+    assert "--metric=f1 is not one of wa, ua" in capsys.readouterr().err
     with pytest.raises(InputError):
         report.write(tmp_path / "nowhere")
+
+
+def test_recordings_are_found_by_path_or_by_name(tmp_path):
+    for path in ("a/1.wav", "b/1.wav", "b/2.flac"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    found = audio.find(tmp_path, ["a/1", "b/1", "2", "3"])
+    assert found == {"a/1": tmp_path / "a/1.wav", "b/1": tmp_path / "b/1.wav", "2": tmp_path / "b/2.flac"}
+    with pytest.raises(InputError, match=r"has no recording named by an utterance \(3.wav, say\)"):
+        audio.find(tmp_path, ["3"])
+
+
+def test_a_card_says_of_a_corpus_only_what_is_known(tmp_path):
+    for dataset, said in {"ravdess": "The corpus is acted speech", "mine": "is not known here"}.items():
+        value = write_fake_run(tmp_path / dataset, dataset=dataset)
+        results.write_json(tmp_path / dataset / results.RESULTS, {**value, "synthetic": False})
+        report.write(tmp_path / dataset)
+        card = (tmp_path / dataset / "report" / "card.md").read_text(encoding="utf-8")
+        assert said in card
+        command = results.read_run(tmp_path / dataset).config["command"]
+        assert f"\nThe command:\n\n    {command}\n" in card
 
 
 def test_markdown_tables_keep_their_columns():

@@ -106,6 +106,14 @@ def test_wrong_usage_is_a_line(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_misspelt_flag_is_a_line(capsys):
+    with pytest.raises(SystemExit) as error:
+        reproduce.run(["--tabel=lee2020/table4"])
+    told = capsys.readouterr().err
+    assert (error.value.code, told.count("\n")) == (2, 1)
+    assert "unrecognized arguments: --tabel=lee2020/table4" in told
+
+
 def test_the_list_names_every_table(capsys):
     assert reproduce.run(["--list"]) == 0
     printed = capsys.readouterr().out

@@ -174,7 +174,7 @@ def _command(directory: Path, candidates: Sequence[Path], recipe: str | None, co
     if candidates == [directory]:  # the folder of the shards itself: <out>/<name>/<recipe>/<version>
         name, out = directory.parents[1].name, directory.parents[2]
     if corpus is None:
-        corpus = read_manifest(candidates[0])["corpus"] if candidates else name
+        corpus = read_manifest(candidates[0])["corpus"] if candidates else _corpus(name)
     root = "" if corpus == "demo" else " --root=FOLDER"
     named = "" if name == corpus else f" --name={name}"
     frames = " --frames=FOLDER" if recipe == "frames" else ""
@@ -182,6 +182,12 @@ def _command(directory: Path, candidates: Sequence[Path], recipe: str | None, co
         f"python -m data_prep.prepare --corpus={corpus}{root} --recipe={recipe or 'mcsan'} "
         f"--out={out}{named}{frames}"
     )
+
+
+def _corpus(name: str) -> str:
+    """The corpus that a dataset of this name is probably of (`meld_final` of meld); else one's own folder."""
+    stem = name.partition("_")[0]
+    return stem if stem in ("demo", "emodb", "iemocap", "meld", "ravdess", "yoon") else "folder"
 
 
 def _read(

@@ -104,7 +104,13 @@ def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     """Stratified by class, utterance by utterance or by groups: fold k tests; fold k + 1 or a share validates."""
     number = protocol.folds or 10
-    rarest = np.bincount(dataset.label, minlength=len(dataset.classes)).min()
+    counts = np.bincount(dataset.label, minlength=len(dataset.classes))
+    if few := [f"{counts[n]} of {dataset.classes[n]}" for n in np.flatnonzero(counts < 3)]:
+        raise UsageError(
+            f"protocol random needs at least 3 utterances of each class; {dataset.name} has {', '.join(few)} "
+            "(config.classes chooses the classes)"
+        )
+    rarest = counts.min()
     if not 3 <= number <= rarest:
         raise UsageError(
             f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class"
@@ -203,6 +209,8 @@ def _speaker(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _consecutive(names: list[str], number: int) -> list[list[str]]:
+    if len(names) < 3:
+        raise UsageError(f"protocol speaker needs at least 3 speakers; the dataset has {len(names)}")
     if not 3 <= number <= len(names):
         raise UsageError(f"protocol.folds={number} must be from 3 to the {len(names)} speakers")
     return [part.tolist() for part in np.array_split(np.array(names), number)]

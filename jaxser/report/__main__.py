@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from jaxser import commands
 from jaxser.commands import exit_status
 
 
@@ -34,6 +35,7 @@ def _write(arguments: argparse.Namespace) -> Path:
     from jaxser import results  # after the arguments: matplotlib and JAX take seconds to import
     from jaxser.report import comparison_page, imports, page
 
+    comparison_page.check_metric(arguments.metric)
     options = page.Options(arguments.audio, arguments.attention, arguments.tensorboard)
     like = [results.read_run(folder) for folder in arguments.runs]
     imported = [
@@ -53,9 +55,7 @@ def _write(arguments: argparse.Namespace) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxser.report", description="Write a run's report again, or compare several runs."
-    )
+    parser = commands.parser("jaxser.report", "python -m jaxser.report", __doc__)
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="the folder of a finished run")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/comparison"), help="the folder of a comparison (%(default)s)"

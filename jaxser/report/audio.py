@@ -16,7 +16,7 @@ KINDS = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au"}
 
 
 def find(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
-    """The file of each utterance below a corpus's folder: the one that is named by its id.
+    """The file of each utterance below a corpus's folder: the one whose path there, or whose name, is its id.
 
     Raises:
         InputError: there is no such folder, or nothing of what is wanted in it.
@@ -24,7 +24,9 @@ def find(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
     wanted = set(utterances)
     if not root.is_dir():
         raise InputError(f"{root} is no folder: give the corpus's own folder, where its recordings are")
-    files = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in KINDS}
+    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in KINDS]
+    files = {path.stem: path for path in paths}
+    files |= {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
     found = {name: files[name] for name in sorted(wanted & files.keys())}
     if wanted and not found:
         raise InputError(f"{root} has no recording named by an utterance ({min(wanted)}.wav, say)")

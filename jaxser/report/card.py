@@ -24,6 +24,11 @@ ACTED = (
     "The corpus is acted speech: portrayed emotions are stronger and more alike than spontaneous ones, and scores on "
     "them do not carry over to everyday speech, to telephone lines or to people in distress."
 )
+UNSAID = (
+    "Whether the corpus is acted or spontaneous speech is not known here. Acted emotions are stronger and more alike "
+    "than spontaneous ones, and scores on them do not carry over to everyday speech, to telephone lines or to people "
+    "in distress."
+)
 AGREEMENT = (
     "Labels are what annotators or instructions to actors say, not what somebody felt. Annotators agree only in part, "
     "and utterances on which they did not agree are usually left out of a corpus: real speech is harder than what was "
@@ -51,6 +56,7 @@ def card(run: Run, title: str, protocol: Sequence[str]) -> str:
         [
             f"# Model card: {escape_markdown(title)}\n",
             *_section("Model", _model(run)),
+            *_command(run),
             *_section("Intended use", USE),
             *_section("Data", _data(run)),
             *_section("Protocol", protocol),
@@ -74,8 +80,13 @@ def _model(run: Run) -> list[str]:
         f"Network: {found['model']}, variant {found['variant'] or 'none'}; it reads {reads}.",
         f"Classes: {', '.join(found['classes'])}.",
         *([f"Trained by {', '.join(versions)}."] if found["environment"] else []),
-        *([f"Command: {run.config['command']}"] if run.config.get("command") else []),
     ]
+
+
+def _command(run: Run) -> list[str]:
+    """The command as it can be copied."""
+    told = run.config.get("command")
+    return ["The command:\n", f"    {told}\n"] if told else []
 
 
 def _data(run: Run) -> list[str]:
@@ -117,9 +128,9 @@ def _warnings(run: Run) -> list[str]:
 
 
 def _limits(run: Run) -> list[str]:
-    speech = SYNTHETIC if run.results["synthetic"] else ACTED
+    real = ACTED if run.results["dataset"] in SPEECH else UNSAID
     return [
-        speech,
+        SYNTHETIC if run.results["synthetic"] else real,
         AGREEMENT,
         LANGUAGE,
         "Intervals count other utterances or speakers of the same corpus, not other corpora.",

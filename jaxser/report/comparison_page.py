@@ -15,14 +15,19 @@ from jaxser.statistics import NAMES, name_of
 from jaxser.types import UsageError
 
 
+def check_metric(metric: str) -> None:
+    """Raises UsageError where a metric is not one that is compared."""
+    if metric not in METRICS:
+        raise UsageError(f"--metric={metric} is not one of {', '.join(METRICS)}")
+
+
 def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") -> Path:
     """Write the page, the tables and the figures of a comparison; returns the page.
 
     Raises:
         UsageError: a run has no score, or the metric is not one that is compared.
     """
-    if metric not in METRICS:
-        raise UsageError(f"--metric={metric} is not one of {', '.join(METRICS)}")
+    check_metric(metric)
     for run in runs:
         if run.results["summary"]["mean"]["ua"] is None:
             raise UsageError(f"{name_of(run)} has no replica with a score: leave it out, or train it again")
@@ -102,7 +107,7 @@ def _summary(sets: Sequence[Comparable], metric: str) -> list[str]:
         if level:
             least = max(pair.detectable or 0 for pair in pairs if pair and not pair.significant)
             told += (
-                f"; not significantly from {', '.join(level)}, where true differences of up to "
+                f"; it does not differ significantly from {', '.join(level)}, where true differences of up to "
                 f"{100 * least:.1f} points would be missed in a fifth of cases or more"
             )
         sentences.append(f"{told}.")
