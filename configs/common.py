@@ -110,6 +110,7 @@ def _fit_demo(config: ConfigDict) -> None:
     config.seeds = 2
     config.epochs = 10
     config.batch_size = 32
+    config.buckets = min(config.buckets, 6)
     config.selection = "ua"
     config.hyper.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"

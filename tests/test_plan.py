@@ -73,7 +73,7 @@ def test_real_share_counts_padding_and_fillers_but_no_idle_steps():
     assert buckets.real_share(plan, "audio") == pytest.approx((9 + 9 + 3 * 18) / (2 * 9 + 4 * 18))
 
 
-def test_leftovers_of_a_bucket_are_not_cut_in_the_next():
+def test_what_fills_up_a_longer_bucket_is_not_cut():
     """Few frames and many words: what fills up a bucket of more frames keeps its words."""
     lengths = {"segments": np.array([10] * 3 + [100] * 3), "words": np.array([20] * 3 + [5] * 3)}
     buckets = make_buckets(lengths, number=2, batch_size=2)
@@ -82,6 +82,16 @@ def test_leftovers_of_a_bucket_are_not_cut_in_the_next():
     for name, length in lengths.items():
         width = np.array([widths[name] for widths in buckets.widths])[plan.bucket]
         assert (length[plan.rows] * (plan.weight > 0) <= width[:, None]).all(), name
+
+
+def test_only_the_shortest_bucket_has_fillers():
+    lengths = np.array([9] * 4 + [18] * 3 + [27] * 6)
+    buckets = make_buckets({"audio": lengths}, 3, 4)
+    rows = np.random.default_rng(0).permutation(13)
+    assert buckets.batches([rows]) == [1, 1, 2]  # 27s and two 18s; the other 18 and three 9s; a 9
+    plan = buckets.evaluation_plan(rows, [1, 1, 2])
+    assert plan.bucket[(plan.weight == 0).any(1)].tolist() == [0]
+    assert sorted(plan.rows[plan.weight > 0]) == list(range(13))
 
 
 @pytest.mark.parametrize("number", [1, 3, 4, 8])

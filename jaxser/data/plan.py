@@ -77,21 +77,20 @@ class Buckets:
         return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
 
     def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "_ B"]]:
-        """Cut each bucket's rows into batches, -1 as filler. What does not fill a batch goes into the next bucket,
+        """Cut each bucket's rows into batches, the longest bucket first, filled up from the next shorter one.
 
-        so that the last bucket alone has fillers.
+        So only the shortest bucket has fillers (-1).
         """
-        dealt, left = [], rows[:0]
-        for b in range(len(self.widths)):
-            pool = np.concatenate([left, rows[self.of[rows] == b]])
-            steps = len(pool) // self.batch_size
-            if b == len(self.widths) - 1:
-                steps = -(-len(pool) // self.batch_size)
-            size = steps * self.batch_size
-            left = pool[size:]
-            filled = np.pad(pool[:size], (0, max(size - len(pool), 0)), constant_values=-1)
-            dealt.append(filled.reshape(steps, self.batch_size))
-        return dealt
+        bucket = self.of[rows]
+        queue = rows[np.argsort(-bucket, kind="stable")]
+        dealt, begin = [], 0
+        for b in reversed(range(len(self.widths))):
+            steps = max(-(-((bucket >= b).sum() - begin) // self.batch_size), 0)
+            end = begin + steps * self.batch_size
+            own = np.pad(queue[begin:end], (0, max(end - len(queue), 0)), constant_values=-1)
+            dealt.append(own.reshape(steps, self.batch_size))
+            begin = min(end, len(queue))
+        return dealt[::-1]
 
     def _lay_out(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "_ B"]]) -> Plan:
         """The buckets' batches in the order of buckets; steps that are left over are idle."""
@@ -110,20 +109,21 @@ def make_buckets(
     lengths: Mapping[str, Int[np.ndarray, " N"]],
     number: int,
     batch_size: int,
-    multiple: int = 9,
+    multiple: int | None = None,
     fixed: Widths | None = None,
 ) -> Buckets:
     """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
 
-    Widths are multiples of `multiple` steps (9: two poolings by three leave no remainder). The other arrays are padded
-    to the longest in the bucket or in one before it, whose leftovers may fill it up. Where a network fixes the padded
-    lengths, they make the one bucket, and what is longer is cut.
+    Widths are multiples of `multiple` steps, if none is given of 9 frames (two poolings by three leave no remainder) or
+    of one word. The other arrays are padded to the longest in the bucket or in one before it, from which it may be
+    filled up. Where a network fixes the padded lengths, they make the one bucket, and what is longer is cut.
     """
     if fixed:
         return Buckets(
             np.zeros(len(next(iter(lengths.values()))), np.int32), (fixed,), dict(lengths), batch_size
         )
     main = max(lengths, key=lambda name: lengths[name].sum())
+    multiple = multiple or (1 if main == "words" else 9)
     rounded = -(-np.maximum(lengths[main], 1) // multiple) * multiple
     edges = best_edges(rounded, number)
     of = np.searchsorted(edges, rounded).astype(np.int32)
