@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -73,17 +74,45 @@ def test_the_install_cell_says_what_is_missing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "extra"), [("nvidia0", "[cuda]"), ("accel0", "[tpu]"), ("vfio/0", "[tpu]"), ("", "")]
+    ("device", "driver", "extra", "besides"),
+    [
+        ("nvidia0", "", "[cuda]", []),
+        ("nvidia0", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.82.07  Wed Aug 27", "[cuda]", []),
+        (
+            "nvidia0",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5",
+            "",
+            ["jax[cuda12]"],
+        ),
+        ("accel0", "", "[tpu]", []),
+        ("vfio/0", "", "[tpu]", []),
+        ("", "", "", []),
+    ],
 )
-def test_the_install_cell_takes_the_wheel_and_the_extra_of_the_machine(device, extra, tmp_path, monkeypatch):
+def test_the_install_cell_takes_the_wheel_and_the_extra_of_the_machine(
+    device, driver, extra, besides, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jaxser-0.1.0-py3-none-any.whl").touch()
     (tmp_path / "dev" / device).mkdir(parents=True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     asked = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command[-1]))
-    exec(code(NOTEBOOKS[0])[0].replace('"/dev', f'"{tmp_path}/dev'), {})
-    assert asked == [f"jaxser{extra} @ {(tmp_path / 'jaxser-0.1.0-py3-none-any.whl').as_uri()}"]
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command[5:]))
+    if driver:
+        (tmp_path / "driver").write_text(f"{driver}\nGCC version:  gcc version 12.2.0\n")
+    cell = code(NOTEBOOKS[0])[0].replace('"/dev', f'"{tmp_path}/dev')
+    exec(cell.replace("/proc/driver/nvidia/version", f"{tmp_path}/driver"), {})
+    assert asked == [f"jaxser{extra} @ {(tmp_path / 'jaxser-0.1.0-py3-none-any.whl').as_uri()}", *besides]
+
+
+def test_the_install_cell_is_not_deceived_by_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "jaxser").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])
+    monkeypatch.delitem(sys.modules, "jaxser", raising=False)
+    with pytest.raises(FileNotFoundError, match="upload jaxser"):
+        exec(code(NOTEBOOKS[0])[0], {})
 
 
 @pytest.mark.slow
