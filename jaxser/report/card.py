@@ -45,8 +45,9 @@ SYNTHETIC = (
 USE = (
     "Research on speech emotion recognition: comparing models under one protocol, studying what they attend to.",
     "Not for decisions about people - hiring, schooling, policing, credit, health - nor for watching them at work or "
-    "in public. In the EU the AI Act forbids inferring emotions of people at work and in education, with exceptions "
-    "for medical and safety reasons (Regulation (EU) 2024/1689, article 5).",
+    "in public. In the EU the AI Act (Regulation (EU) 2024/1689) forbids inferring emotions of people at work and in "
+    "education, but for medical or safety reasons (article 5(1)(f)), and counts emotion recognition elsewhere as "
+    "high-risk (annex III).",
 )
 
 
