@@ -1,6 +1,6 @@
 """Write a run's network as one file that needs no jaxser to run: a `jax.export` artefact for CPU, CUDA and TPU.
 
-    python -m jaxser.export --run=runs/mcsan --fold=0 --seed=0 --out=mcsan.zip
+    python -m jaxser.export --run=runs/mcsan --fold=Ses01 --seed=0 --out=mcsan.zip
 
 The file is a zip of `network.bin` (the artefact, its normalisation inside), `description.json` (inputs, classes, how
 the features are made) and `vocabulary.json`; nothing in it is pickled. Without --fold and --seed the network is the
