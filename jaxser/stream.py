@@ -29,7 +29,6 @@ SHARE = 0.5
 AHEAD = 2
 """Parts that are on the devices at once: one at work, and the next."""
 
-
 Arrays = Mapping[str, Sequences]
 
 
@@ -98,7 +97,6 @@ class StreamedSweep(Sweep):
 
     def compile_predict(self, rows: int, parts: Sequence[Int[np.ndarray, _]]) -> Programs:
         """Predictions on a part of a plan."""
-
         plans = self.prediction_plans([0] * rows, parts)
 
         def make():
@@ -155,7 +153,10 @@ class StreamedSweep(Sweep):
         steps = len(plans[0].bucket)
         size = min(self._size(len(plans)), steps)
         utterances = len(plans) * size * self.buckets.batch_size
-        most = {name: utterances * longest for name, longest in self._longest.items()}
+        most = {
+            name: min(utterances * longest, len(self._host.arrays[name].values))
+            for name, longest in self._longest.items()
+        }
 
         def gather(begin: int) -> Part:
             cut = [_cut(plan, int(begin), size) for plan in plans]
