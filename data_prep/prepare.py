@@ -144,6 +144,10 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
+RESERVED = ("demo", "iemocap")
+"""Configs know these corpora by the beginning of the dataset's name, which so may be `demo_large`."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be made of a corpus."""
@@ -433,6 +437,11 @@ def _check(
         raise UsageError(f"--recipe={recipe}: must be one of {', '.join(RECIPES)}")
     if name is not None and not re.fullmatch(r"[a-zA-Z]\w*", name, re.ASCII):
         raise UsageError(f"--name={name}: must be letters, digits and _, a letter first")
+    for reserved in RESERVED:
+        if name is not None and name.startswith(reserved) and corpus != reserved:
+            raise UsageError(
+                f"--name={name}: names that begin with {reserved} get its settings; take another"
+            )
     if glove is not None and "words" not in RECIPES[recipe].arrays:
         raise UsageError(f"--glove={glove}: recipe {recipe} has no words")
     if glove is not None and not Path(glove).is_file():

@@ -324,6 +324,10 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
         (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: there is no such folder"),
         (["--corpus=ravdess", "--root=.", "--glove=/nowhere"], "--glove=/nowhere: there is no such file"),
         (["--corpus=ravdess", "--root=.", "--name=a/b"], "--name=a/b: must be letters"),
+        (
+            ["--corpus=folder", "--root=.", "--name=demographics"],
+            "--name=demographics: names that begin with demo",
+        ),
         (["--corpus=ravdess", "--root=.", "--workers=0"], "--workers=0: must be at least 1"),
         (["--corpus=ravdess", "--root=.", "--workers=two"], "--workers: invalid int value: 'two'"),
         (["--corpus=ravdess", "--root=.", "--max_rejected=5"], "--max_rejected=5.0: must be a fraction"),

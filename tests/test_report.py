@@ -211,7 +211,7 @@ def test_another_corpus_is_never_compared_silently(fake):
 
 def test_every_variant_of_mcsan_has_its_printed_row():
     printed = {
-        "mcsan": "MCSAN (ours)",
+        "mcsan": "MCSAN (proposed)",
         "audio_only": "MCSAN w/o text",
         "text_only": "MCSAN w/o audio",
         "no_self": "MCSAN w/o self",

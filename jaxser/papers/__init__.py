@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -217,7 +218,7 @@ def _read() -> Iterator[Printed]:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    """The model, with the columns that a table tells its rows apart by."""
+    """The model, with the columns that a table tells its rows apart by; "ours" would be taken for jaxser's."""
     columns = [entry.get("fusion")]
     if "positional_encoding" in entry:
         columns.append("with positions" if entry["positional_encoding"] else "without positions")
@@ -225,7 +226,8 @@ def _name(entry: Mapping[str, Any]) -> str:
         columns.append(entry["modality"])
     if "improvised" in entry["protocol"]:
         columns.append("improvised")
-    return ", ".join([entry["model"], *filter(None, columns)])
+    model = re.sub(r" ?\(ours\)", " (proposed)", entry["model"])
+    return ", ".join([model, *filter(None, columns)])
 
 
 def _scaled(value: float | None, scale: int) -> float | None:
