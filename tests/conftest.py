@@ -28,3 +28,13 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real recordings in {REAL_DATA} (set JAXSER_REAL_DATA)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="module")
+def few_draws():
+    """Reports' intervals of a hundred draws: their width is the matter of the statistics' tests."""
+    from jaxser.report import groups
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "RESAMPLES", 100)
+        yield

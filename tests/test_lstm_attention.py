@@ -51,17 +51,9 @@ def network(**fields) -> LSTMAttention:
 
 @cache
 def trained_like(variant: str):
-    """A network of the variant, random parameters (biases included), and its compiled evaluation."""
+    """A network of the variant, random parameters, and its compiled evaluation."""
     net = network(**VARIANTS[variant])
-    init = lambda key: net.init(key, make_batch(), HYPER, train=False)  # noqa: E731
-    shapes = jax.eval_shape(init, jax.random.key(0))["params"]
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
-    return (
-        net,
-        params,
-        jax.jit(lambda params, batch: net.apply({"params": params}, batch, HYPER, train=False)),
-    )
+    return net, *tiny.prepared(net, make_batch(), HYPER)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -24,12 +24,7 @@ def page_of(folder, **options):
     return value, report.write(folder).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    """Intervals of a hundred draws: the page's are its own matter, their width is that of the statistics' tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "RESAMPLES", 100)
-        yield
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import report, results, statistics
 from jaxser.data.shards import read_records
 from jaxser.leaks import FoldIds
-from jaxser.report import calibration, checks, comparison, groups, imports, latex, tables
+from jaxser.report import calibration, checks, comparison, imports, latex, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError, UsageError
 
@@ -21,11 +21,7 @@ UTTERANCES = make_utterances(140)
 QUALITY = {"good": 2.6, "fair": 2.4, "middle": 2.0, "poor": 1.3, "odd": 2.4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_draws():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "RESAMPLES", 100)
-        yield
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")

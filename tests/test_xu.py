@@ -9,6 +9,7 @@ import pytest
 
 import reference
 import reference_yoon
+import tiny
 from jaxser.models.xu import DROPOUT_PLACES, Xu
 from jaxser.types import Batch
 
@@ -37,23 +38,10 @@ def make_batch(padding=0, seed=0) -> Batch:
     )
 
 
-def parameters(net, batch):
-    """Shapes of the network's parameters."""
-    init = lambda key, batch: net.init(key, batch, HYPER, train=False)  # noqa: E731
-    return jax.eval_shape(init, jax.random.key(0), batch)["params"]
-
-
 @cache
 def prepared(name):
-    """A network, random parameters (biases too), and its compiled evaluation."""
-    net, rng = NETWORKS[name], np.random.default_rng(1)
-    shapes = parameters(net, make_batch())
-    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
-    return (
-        net,
-        params,
-        jax.jit(lambda params, batch: net.apply({"params": params}, batch, HYPER, train=False)),
-    )
+    """A network, random parameters, and its compiled evaluation."""
+    return NETWORKS[name], *tiny.prepared(NETWORKS[name], make_batch(), HYPER)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -130,7 +118,7 @@ def test_each_place_of_dropout_is_one(place, number):
 
 def test_an_unknown_place_of_dropout_is_named():
     with pytest.raises(ValueError, match="dropout_after has words, not of embedding, encoders, alignment"):
-        parameters(NETWORKS["delta"].clone(dropout_after=("words",)), make_batch())
+        tiny.shapes_of(NETWORKS["delta"].clone(dropout_after=("words",)), make_batch(), HYPER)
 
 
 def test_dropout_acts_in_training_alone():
@@ -164,7 +152,7 @@ def test_number_of_parameters():
     def count(net) -> int:
         shape = lambda *s: jax.ShapeDtypeStruct(s, jnp.float32)  # noqa: E731
         batch = jax.eval_shape(make_batch)._replace(audio=shape(4, 9, 40), embeddings=shape(12, 300))
-        return sum(leaf.size for leaf in jax.tree.leaves(parameters(net, batch)))
+        return sum(leaf.size for leaf in jax.tree.leaves(tiny.shapes_of(net, batch, HYPER)))
 
     assert count(Xu(7)) == 85_200 + 241_200 + 181_200 + 160_800 + 40_400 + 1_407 + 3_600
     lee = Xu(7, hidden_size=128, cell="lstm", join_text=True)

@@ -9,6 +9,7 @@ import pytest
 
 import reference
 import reference_yoon
+import tiny
 from jaxser.models.yoon import AMH, MDRE, MHA, last_state
 from jaxser.types import Batch
 
@@ -51,23 +52,10 @@ def make_batch(padding=0, seed=0) -> Batch:
     )
 
 
-def parameters(net, batch):
-    """Shapes of the network's parameters."""
-    init = lambda key, batch: net.init(key, batch, HYPER, train=False)  # noqa: E731
-    return jax.eval_shape(init, jax.random.key(0), batch)["params"]
-
-
 @cache
 def prepared(name):
-    """A network, random parameters (biases too), and its compiled evaluation."""
-    net, rng = NETWORKS[name], np.random.default_rng(1)
-    shapes = parameters(net, make_batch())
-    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
-    return (
-        net,
-        params,
-        jax.jit(lambda params, batch: net.apply({"params": params}, batch, HYPER, train=False)),
-    )
+    """A network, random parameters, and its compiled evaluation."""
+    return NETWORKS[name], *tiny.prepared(NETWORKS[name], make_batch(), HYPER)
 
 
 def logits_of_the_loop(net, params, batch, n):
@@ -202,7 +190,7 @@ def test_mdre_is_trained_by_the_sigmoid_cross_entropy_of_each_class():
 )
 def test_what_cannot_be_is_named(net, message):
     with pytest.raises(ValueError, match=message):
-        parameters(net, make_batch())
+        tiny.shapes_of(net, make_batch(), HYPER)
 
 
 def count(net, audio) -> int:
@@ -211,7 +199,7 @@ def count(net, audio) -> int:
     batch = jax.eval_shape(make_batch)._replace(
         audio=shape(4, 9, audio), video=shape(4, 4, 2048), prosody=shape(4, 1, 35), embeddings=shape(12, 300)
     )
-    return sum(leaf.size for leaf in jax.tree.leaves(parameters(net, batch)))
+    return sum(leaf.size for leaf in jax.tree.leaves(tiny.shapes_of(net, batch, HYPER)))
 
 
 def test_number_of_parameters():

@@ -1,6 +1,7 @@
 """A dataset and a network so small that a sweep trains in seconds."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,7 +21,7 @@ from jaxser.optim import Adam
 from jaxser.stream import streamed
 from jaxser.sweep import Replica, Sweep, grid
 from jaxser.train import Trainer
-from jaxser.types import Dataset, Output, Ragged, Utterance
+from jaxser.types import Batch, Dataset, Output, Ragged, Utterance
 
 CLASSES = ("ang", "neu", "sad")
 FEATURES = 6
@@ -103,6 +104,20 @@ def model(**fields) -> MCSAN:
             | fields
         )
     )
+
+
+def shapes_of(net: Network, batch: Batch, hyper: dict[str, Any]) -> Any:
+    """Shapes of a network's parameters."""
+    init = lambda key, batch: net.init(key, batch, hyper, train=False)  # noqa: E731
+    return jax.eval_shape(init, jax.random.key(0), batch)["params"]
+
+
+def prepared(net: Network, batch: Batch, hyper: dict[str, Any]) -> tuple[Any, Any]:
+    """Random parameters (biases too), and the network's compiled evaluation."""
+    rng = np.random.default_rng(1)
+    shapes = shapes_of(net, batch, hyper)
+    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
+    return params, jax.jit(lambda params, batch: net.apply({"params": params}, batch, hyper, train=False))
 
 
 class Toy(Network):
