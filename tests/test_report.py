@@ -4,6 +4,7 @@ import csv
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from fake_run import make_utterances, session_folds, with_fields, write_fake_run
-from jaxser import papers, report, results
+from jaxser import papers, report, results, statistics
 from jaxser.report import audio, drawing, groups, tables
 from jaxser.report.__main__ import main
 from jaxser.types import InputError
@@ -335,3 +336,10 @@ def test_markdown_tables_keep_their_columns():
     )
     lines = tables.markdown(table).splitlines()
     assert lines[2:] == ["| x | y |", "|---|---:|", "| a\\|b &lt;i> | 50.0 ± 25.0 |", "| c | – |"]
+
+
+def test_draws_that_are_all_alike_give_no_interval():
+    interval = statistics.Interval(("a",), "wa", "speaker", 0.0, 0.0, 0.0, 10)
+    assert groups.interval_cells(interval) == (tables.Score(0.0), tables.Range(None, None))
+    told = groups.interval_cells(replace(interval, high=0.2))
+    assert told == (tables.Score(0.0), tables.Range(0.0, 0.2))

@@ -166,7 +166,8 @@ def interval_cells(found: Interval | None) -> tuple[Score, Range]:
     """A pooled score and its interval, dashes where there is none."""
     if found is None:
         return Score(None), Range(None, None)
-    return Score(found.value), Range(found.low, found.high)
+    alike = found.low == found.high  # a recall of 0 or 1: draws that do not differ tell nothing of its spread
+    return Score(found.value), Range(None, None) if alike else Range(found.low, found.high)
 
 
 def _interval(run: Run, metric: str, by: str) -> Interval | None:
