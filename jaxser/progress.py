@@ -38,6 +38,10 @@ class EpochProgress:
         if self._live:
             self._live.stop()
 
+    def seen(self, place: int, ua: float) -> None:
+        """What the replica at a place reached before an interruption."""
+        self._best[place] = np.fmax(self._best[place], ua)
+
     def show(self, epoch: int, told: EpochResult, running: int, waiting: int = 0) -> None:
         """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest.
 

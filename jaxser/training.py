@@ -98,6 +98,7 @@ class _Training:
         if len(waves) > 1:
             self._say(f"{len(waves)} waves of at most {self._size} replicas, as memory allows")
         self._keep_log_before(waves)
+        self._show_log()
         return waves
 
     def halved(self, wave: Wave) -> list[Wave]:
@@ -198,6 +199,13 @@ class _Training:
                 self._folder,
                 lambda row: row["epoch"] < reached.get((row["fold"], row["seed"], row["setting"]), np.inf),
             )
+
+    def _show_log(self) -> None:
+        """The best scores of an interrupted run are shown on."""
+        places = {self._key(place): place for place in range(len(self._sweep.replicas))}
+        for row in results.read_epochs(self._folder):
+            if (key := (row["fold"], row["seed"], row["setting"])) in places:
+                self.progress.seen(places[key], row["validation"]["ua"])
 
     def _key(self, place: int) -> tuple[str, int, str]:
         replica = self._sweep.replicas[place]

@@ -157,6 +157,17 @@ def test_one_step_under_vmap_is_the_single_step(data):
             np.testing.assert_allclose(a[r], b, rtol=1e-5, atol=1e-5 * max(np.abs(b).max(), 1e-6))
 
 
+def test_a_resumed_run_shows_the_best_of_its_log(data, tmp_path, capsys):
+    with pytest.raises(Killed):
+        train(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
+    log_file = tmp_path / results.METRICS
+    log_file.write_text(re.sub(r'"ua": [\d.]+', '"ua": 1.0', log_file.read_text()))
+    capsys.readouterr()
+    with pytest.raises(Killed):
+        train(kill(tiny.sweep(data), 1), tmp_path, **SILENT)
+    assert "best 100.0 % (100.0 to 100.0)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("strategy", ["map", "vmap"])
 def test_no_collectives_in_the_compiled_sweep(data, strategy):
     sweep = tiny.sweep(data, devices=2, strategy=strategy)
