@@ -79,7 +79,7 @@ class Interval:
     drawn: int  # how many utterances or speakers there are
 
     def __str__(self) -> str:
-        of = f"{NAMES[self.metric]} of {' less that of '.join(self.runs)}"
+        of = f"{NAMES[self.metric]} of {' minus that of '.join(self.runs)}"
         sign, unit = ("", "%") if len(self.runs) == 1 else ("+", "points")
         low, value, high = (f"{100 * number:{sign}.1f}" for number in (self.low, self.value, self.high))
         return f"{of}: {value} {unit} (95 % interval {low} to {high}, from {self.drawn} {self.by}s)"
@@ -121,8 +121,9 @@ class Comparison:
             return f"{self.a} and {self.b} have the same {name} in every fold."
         difference, low, high = (f"{100 * n:+.1f}" for n in (self.difference, test.low or 0, test.high or 0))
         holm = f" after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
+        alone = " of this pair alone" if self.family > 1 else ""
         return (
-            f"{name} of {self.a} less that of {self.b}: {difference} points (95 % interval {low} to {high}), "
+            f"{name} of {self.a} minus that of {self.b}: {difference} points (95 % interval{alone} {low} to {high}), "
             f"{'' if self.significant else 'not '}significant at 5 % ({test.test}, {test.number} folds, "
             f"p = {self.p:.2g}{holm}); the smallest true difference found with 80 % power is "
             f"{100 * (test.detectable or 0):.1f} points."

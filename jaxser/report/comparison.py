@@ -129,10 +129,10 @@ def comparisons(found: Comparable) -> Table | None:
                     *("–" if test is None else Number(test.p) for test in others),
                 )
             )
-    header = ("metric", "run", "less", "difference", "95 % interval", "p (Holm)", "detectable", *_OTHERS)
+    header = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable", *_OTHERS)
     caption = (
         f"Differences in points. {_test(found)} decides; detectable is the smallest true difference that it finds "
-        "with 80 % power. The other p values are uncorrected, and for comparison only."
+        "with 80 % power. Intervals are of each pair alone; the other p values are uncorrected, for comparison only."
     )
     return Table(_named("comparisons", found), caption, header, tuple(rows)) if rows else None
 
