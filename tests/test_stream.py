@@ -7,23 +7,11 @@ import pytest
 import tiny
 from jaxser.stream import StreamedSweep, fits
 from jaxser.training import predict, train
-from test_sweep import Killed, assert_same, kill, log
+from test_sweep import SILENT, Killed, assert_same, data, kill, log, whole
 
-SILENT = {"say": lambda text: None}
+__all__ = ["data", "whole"]
+
 BUDGET = 60_000  # bytes: parts of a few steps
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.dataset()
-
-
-@pytest.fixture(scope="module")
-def resident(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resident")
-    sweep = tiny.sweep(data)
-    trained = train(sweep, folder, **SILENT)
-    return trained, predict(sweep, trained, sweep.folds), log(folder)
 
 
 def same_log(found, expected):
@@ -35,25 +23,26 @@ def same_log(found, expected):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_streamed_is_resident(resident, data, tmp_path, devices):
-    trained, predicted, lines = resident
+def test_streamed_is_resident(whole, data, tmp_path, devices):
+    resident, trained, folder = whole
     sweep = tiny.sweep(data, budget=BUDGET, devices=devices)
     assert isinstance(sweep, StreamedSweep)
     assert [part.begin for part in sweep._parts(sweep.plans(0)[0])] == [0, 2]  # of three steps
     found = train(sweep, tmp_path, **SILENT)
     assert_same(found, trained)
-    same_log(log(tmp_path), lines)
+    same_log(log(tmp_path), log(folder))
+    predicted = predict(resident, trained, resident.folds)
     for one, other in zip(predict(sweep, found, sweep.folds), predicted, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-6, atol=1e-7)
 
 
-def test_interrupted_while_it_streams(resident, data, tmp_path):
-    trained, _, lines = resident
+def test_interrupted_while_it_streams(whole, data, tmp_path):
+    _, trained, folder = whole
     with pytest.raises(Killed):
         train(kill(tiny.sweep(data, budget=BUDGET), 2), tmp_path, **SILENT)
     assert_same(train(tiny.sweep(data, budget=BUDGET), tmp_path, **SILENT), trained)
-    same_log(log(tmp_path), lines)
+    same_log(log(tmp_path), log(folder))
 
 
 def test_a_part_has_what_its_steps_read(data):
