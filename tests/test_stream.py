@@ -6,6 +6,7 @@ import pytest
 
 import tiny
 from jaxser.stream import StreamedSweep, fits
+from jaxser.sweep import Replica
 from jaxser.training import predict, train
 from test_sweep import SILENT, Killed, assert_same, data, kill, log, whole
 
@@ -35,6 +36,12 @@ def test_streamed_is_resident(whole, data, tmp_path, devices):
     for one, other in zip(predict(sweep, found, sweep.folds), predicted, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_schedule_goes_on_from_part_to_part(data, tmp_path):
+    options = {"schedule": "cosine", "epochs": 1, "replicas": (Replica(0, 0, {}),)}
+    resident = train(tiny.sweep(data, **options), tmp_path / "resident", **SILENT)
+    assert_same(train(tiny.sweep(data, budget=10_000, **options), tmp_path / "streamed", **SILENT), resident)
 
 
 def test_interrupted_while_it_streams(whole, data, tmp_path):

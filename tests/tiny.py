@@ -149,13 +149,15 @@ def sweep(
     hyper: dict[str, float] | None = None,
     net: Network | None = None,
     budget: int = 0,
+    schedule: str = "constant",
 ) -> Sweep:
     """Three session folds x two seeds of a toy network, or the given replicas of them; streamed within a budget."""
     net = net or Toy(3)
     folds = make_folds(data, Protocol("session"))
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
-    trainer = Trainer(net, Adam(clip="global_norm"), widths, len(data.classes), epochs, "ua", patience)
+    adam = Adam(clip="global_norm", schedule=schedule)
+    trainer = Trainer(net, adam, widths, len(data.classes), epochs, "ua", patience)
     made = Sweep(
         trainer=trainer,
         dataset=data,
