@@ -4,6 +4,7 @@
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap              # 5 folds x 5 seeds
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.variant=ilt_trainable_plus
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.copies=train_and_validation  # as the paper
+    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.recipe=cat_padded  # as the paper: padding counts
 
 Printed WA / UA, without and with positions: CNN-Transformer 65.76 / 67.17, 66.91 / 67.60; CNN-LSTM-Transformer
 65.60 / 67.36, 66.47 / 67.52; ILT concatenation 66.05 / 66.82, 66.21 / 67.40; plus 67.26 / 68.38, 66.50 / 67.36;
@@ -59,7 +60,7 @@ VARIANTS = {
 
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="he2021_ilt_cat")
-    config.recipe = "cat"  # 40 log-mel, 25 / 10 ms, at most 750 frames: section 3.2
+    config.recipe = "cat"  # 40 log-mel, 25 / 10 ms, at most 750 frames: section 3.2; there `cat_padded`
     config.classes = "four_merged"  # section 3.1
     config.copies = "train"  # section 3.2: train_and_validation; noise in what selects the epoch has no merit
     config.variants = VARIANTS

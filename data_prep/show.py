@@ -149,7 +149,7 @@ def _draw_array(figure: Figure, panel: Axes, name: str, shown: Shown) -> None:
 
 def _has_units_of_its_own(name: str, shown: Shown) -> bool:
     """Whether an array's features cannot be compared with each other: dB and a network's numbers can be."""
-    return name in ("audio", "segments") and shown.manifest["recipe"] != "cat"
+    return name in ("audio", "segments") and not shown.manifest["recipe"].startswith("cat")
 
 
 def _span(name: str, shown: Shown) -> tuple[float, float]:

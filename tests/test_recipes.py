@@ -23,7 +23,7 @@ from small_corpus import RATE, noise, sine, talk, write_talks
 
 UTTERANCE = talk(3, "ang")
 VOCABULARY = build_vocabulary([tokens(RECIPES["mcsan"], UTTERANCE)])
-OF_SOUND_ALONE = ("mcsan", "can", "can_equal", "cat", "lld", "self_cross")
+OF_SOUND_ALONE = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross")
 
 
 def made(name: str, samples: np.ndarray, identity: str = UTTERANCE.id) -> dict[str, np.ndarray]:
@@ -37,7 +37,15 @@ def test_cat_is_librosas_log_mel_of_the_padded_signal_without_the_padding(second
     power = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=400, hop_length=160, n_mels=40)
     found = made("cat", samples)["audio"]
     assert len(found) == min(750, 1 + len(samples) // 160)
-    np.testing.assert_allclose(found, librosa.power_to_db(power).T[: len(found)], atol=1e-3)
+    whole = librosa.power_to_db(power).T
+    np.testing.assert_allclose(found, whole[: len(found)], atol=1e-3)
+    np.testing.assert_allclose(made("cat_padded", samples)["audio"], whole[:750], atol=1e-3)
+
+
+def test_padding_comes_after_the_noise():
+    found = made("cat_padded", noise(1.0))["audio_noisy"]
+    assert len(found) == 750
+    np.testing.assert_array_equal(found[105:], found.min())
 
 
 def test_cat_ends_before_the_751st_frame():

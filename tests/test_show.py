@@ -13,7 +13,7 @@ from data_prep import show
 from jaxser.features.audio import num_frames
 from small_corpus import RATE, noise, write_talks
 
-RECIPES = ("mcsan", "can", "can_equal", "cat", "lld", "self_cross", "frames")
+RECIPES = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross", "frames")
 
 
 @pytest.fixture(scope="module")

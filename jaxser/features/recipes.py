@@ -83,6 +83,25 @@ def _can(name: str, segmentation: str) -> Recipe:
 SNR_DB = (15.0, 30.0)
 """Of the noisy copies; He et al. 2021 say "high"."""
 
+
+def _cat(padded: bool) -> Recipe:
+    """He et al. 2021, §3.2: 40 x 750, clean and noisy; the paper fills shorter signals up with zeros."""
+    return Recipe(
+        name="cat_padded" if padded else "cat",
+        version="1.0.0",
+        arrays={"audio": ArraySpec("float32", (None, 40)), "audio_noisy": ArraySpec("float32", (None, 40))},
+        normalise="train",
+        parameters={
+            **FRONT_END,
+            **audio.LIBROSA._asdict(),
+            "max_frames": 750,  # cut at 7.5 s
+            "noise": "white",
+            "snr_db": SNR_DB,
+            **({"padding": "zeros"} if padded else {}),
+        },
+    )
+
+
 WORDS = {"words": ArraySpec("int32", (None,))}
 TRANSCRIPT = {"max_words": text.MAX_WORDS, "tokens": "transcript"}
 
@@ -96,19 +115,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "can": _can("can", segmentation="aligned"),  # Lee et al. 2020, §3.1.2 and §4.2
     "can_equal": _can("can_equal", segmentation="equal"),  # Table 3
-    "cat": Recipe(  # He et al. 2021, §3.2: 40 x 750, clean and noisy
-        name="cat",
-        version="1.0.0",
-        arrays={"audio": ArraySpec("float32", (None, 40)), "audio_noisy": ArraySpec("float32", (None, 40))},
-        normalise="train",
-        parameters={
-            **FRONT_END,
-            **audio.LIBROSA._asdict(),
-            "max_frames": 750,  # cut at 7.5 s
-            "noise": "white",
-            "snr_db": SNR_DB,
-        },
-    ),
+    "cat": _cat(padded=False),
+    "cat_padded": _cat(padded=True),
     "lld": Recipe(  # Ramet et al. 2018, §3
         name="lld",
         version="1.0.0",
@@ -235,11 +243,15 @@ def _words(recipe: Recipe, utterance: Utterance, vocabulary: text.Vocabulary) ->
     return vocabulary.ids(tokens(recipe, utterance)[: recipe.parameters["max_words"]])
 
 
-def _cat(
+def _cat_arrays(
     recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
 ) -> dict[str, np.ndarray]:
-    kept = samples[: recipe.parameters["max_frames"] * audio.HOP]
-    clean, noisy = audio.log_mel([kept, with_noise(kept, utterance.id, copy=1)], audio.LIBROSA)
+    longest = recipe.parameters["max_frames"] * audio.HOP
+    kept = samples[:longest]
+    sounds = [kept, with_noise(kept, utterance.id, copy=1)]
+    if "padding" in recipe.parameters:
+        sounds = [np.pad(sound, (0, longest - len(sound))) for sound in sounds]
+    clean, noisy = audio.log_mel(sounds, audio.LIBROSA)
     return {  # 7.5 s have 751 frames, of which the paper keeps 750
         "audio": clean[: recipe.parameters["max_frames"]],
         "audio_noisy": noisy[: recipe.parameters["max_frames"]],
@@ -320,7 +332,8 @@ _EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "mcsan": _mcsan,
     "can": _can_arrays,
     "can_equal": _can_arrays,
-    "cat": _cat,
+    "cat": _cat_arrays,
+    "cat_padded": _cat_arrays,
     "lld": _lld,
     "self_cross": _self_cross,
     "frames": _frames,

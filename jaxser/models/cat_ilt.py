@@ -5,8 +5,8 @@ pooling; the CNN's channels and bands of a step are laid out and mapped to the w
 the transformers' too; transformers as in Vaswani et al. 2017, without biases in the projections (eq. 2), their outputs
 averaged over time, so that eqs. 12-14 join vectors and CAT adds outputs of different lengths; in cross attention the
 keys and values of every layer are the other branch as it came; positions are added to queries and keys alike; no
-activation after CAT's 1-D convolution; one linear layer classifies. Padding, which the paper fills up to 7.5 s, takes
-no part.
+activation after CAT's 1-D convolution; one linear layer classifies. Padding takes no part, but recipe `cat_padded`
+fills sounds up to 7.5 s as the paper does.
 """
 
 from __future__ import annotations
