@@ -43,6 +43,8 @@ from data_prep.demo_release import Spoken, noise_token, some_without_alignment, 
 from data_prep.demo_speech import Speaker
 from data_prep.demo_truth import CLASSES, MIXES, Truth
 from data_prep.demo_video import FOLDER, MARKER, write_video
+from jaxser import commands
+from jaxser.commands import exit_status
 from jaxser.types import InputError, Reading, UsageError
 
 FORMAT = 1  # of the corpus: a higher number makes other bytes from the same settings
@@ -294,22 +296,17 @@ def _save(path: Path, content: dict[str, Any]) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """The command line's exit status; errors are one line."""
     options = vars(_parser().parse_args(arguments))
     root, with_video = Path(options.pop("out")), options.pop("video")
-    try:
-        made = make(root, **options)
-        if with_video:
-            video(root, make=True)
-    except UsageError as error:
-        print(f"data_prep.demo: {error}", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"data_prep.demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("data_prep.demo: interrupted; nothing is left behind", file=sys.stderr)
-        return 130
+    stopped = "interrupted; nothing is left behind"
+    return exit_status("demo", lambda: _make(root, with_video, options), output=root, stopped=stopped)
+
+
+def _make(root: Path, with_video: bool, options: dict[str, Any]) -> int:
+    made = make(root, **options)
+    if with_video:
+        video(root, make=True)
     best = _load(root / "bayes.json")["joint"]
     print(
         f"{root}: {options['utterances']} synthetic utterances, mix {options['mix']}, seed {options['seed']}"
@@ -321,7 +318,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = {field.name: field.default for field in fields(Settings)}
-    parser = _OneLineParser(prog="data_prep.demo", description=__doc__.split("\n")[0])
+    parser = commands.parser("demo", "python -m data_prep.demo", __doc__)
     parser.add_argument("--out", required=True, help="the folder to make")
     parser.add_argument("--utterances", type=int, default=defaults["utterances"])
     parser.add_argument("--seed", type=int, default=defaults["seed"])
@@ -338,11 +335,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--video", action="store_true", help="synthetic video features beside the speech")
     parser.add_argument("--processes", type=int, default=None, help="speakers at a time (default: all cores)")
     return parser
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 if __name__ == "__main__":

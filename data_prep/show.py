@@ -8,13 +8,12 @@ training sees before normalisation.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from jaxser import commands
+from jaxser.commands import exit_status
 from jaxser.data import shards
 from jaxser.data.dataset import array_specs, find, read_manifest, read_vocabulary
 from jaxser.features import video
@@ -185,9 +186,9 @@ def _write(panel: Axes, x: float, y: float, word: str, background: str = "none")
     panel.text(x, y, word, fontsize=7, ha="center", va="center", bbox=box, clip_on=True, parse_math=False)
 
 
-def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """The command line: exit status 0 done, 1 failed, 2 wrong usage; errors are one line."""
-    parser = _Parser(prog="show", description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
+def run(argv: Sequence[str] | None = None) -> int:
+    """The command line's exit status; errors are one line."""
+    parser = commands.parser("show", "python -m data_prep.show", __doc__)
     parser.add_argument(
         "--data", required=True, help="the folder of a prepared dataset, with its manifest.json"
     )
@@ -195,25 +196,14 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--out", required=True, help="the picture to write: .png, .pdf or .svg")
     parser.add_argument("--id", help="the utterance (default: the first)")
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> int:
         show(arguments.data, arguments.root, arguments.out, arguments.id)
-    except UsageError as error:
-        _exit(2, str(error))
-    except InputError as error:
-        _exit(1, str(error))
-    print(arguments.out)
-    sys.exit(0)
+        print(arguments.out)
+        return 0
 
-
-def _exit(status: int, line: str) -> NoReturn:
-    print(f"show: {' '.join(line.split())}", file=sys.stderr)
-    sys.exit(status)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _exit(2, f"{message} (--help shows all flags)")
+    return exit_status("show", work, output=arguments.out)
 
 
 if __name__ == "__main__":
-    run()
+    sys.exit(run())

@@ -31,7 +31,7 @@ def exit_status(
 
 def fail(program: str, error: object, code: int) -> int:
     """Say an error in a line; returns the exit status."""
-    print(f"{program}: {error}", file=sys.stderr)
+    print(f"{program}: {' '.join(str(error).splitlines())}", file=sys.stderr)
     return code
 
 

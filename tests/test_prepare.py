@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep import jobs, ravdess
+from data_prep import build, jobs, ravdess
 from data_prep import prepare as preparation
 from jaxser.data import dataset
 from jaxser.types import InputError, Reading, Rejection, UsageError
@@ -46,9 +46,10 @@ def is_running(process: str) -> bool:
 
 
 def run(*arguments) -> int:
-    with pytest.raises(SystemExit) as caught:
-        preparation.run([str(argument) for argument in arguments])
-    return caught.value.code
+    try:
+        return preparation.run([str(argument) for argument in arguments])
+    except SystemExit as wrong_flag:
+        return wrong_flag.code
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +386,7 @@ def test_full_disk_is_one_line_and_the_next_run_goes_on(release, whole, tmp_path
 
 
 def test_two_preparations_at_once_are_refused(release, whole):
-    with preparation._locked(whole), pytest.raises(InputError, match="another preparation is writing there"):
+    with build.locked(whole), pytest.raises(InputError, match="another preparation is writing there"):
         prepare(release, whole.parents[2])
 
 
