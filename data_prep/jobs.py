@@ -25,14 +25,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
-from jaxser.features.audio import read_audio, split_span
+from jaxser.features.audio import SAMPLE_RATE, read_audio, split_span
 from jaxser.features.recipes import ArraySpec, Recipe, doubts, extract
 from jaxser.features.sources import Source
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
 
 UTTERANCES_PER_SHARD = 128
-_RECORD_FORMAT = 1
+_RECORD_FORMAT = 2
 
 
 class Ready(Protocol):
@@ -148,7 +148,8 @@ def _heard(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utte
     elsewhere = {name: source.read(utterance.id) for name, source in job.sources.items()}
     arrays = extract(job.recipe, utterance, samples, vocabulary, elsewhere)
     found = doubts(job.recipe, utterance, samples, elsewhere)
-    return replace(utterance, sha256=sha256, flags=tuple(dict.fromkeys((*utterance.flags, *found)))), arrays
+    flags = tuple(dict.fromkeys((*utterance.flags, *found)))
+    return replace(utterance, sha256=sha256, duration=len(samples) / SAMPLE_RATE, flags=flags), arrays
 
 
 def finished_part(job: Job) -> Part | None:

@@ -122,14 +122,12 @@ def read_folds(folder: Path) -> tuple[dict[str, Any], int, tuple[FoldIds, ...]]:
     return value["protocol"], value["split_seed"], folds
 
 
-def utterance_rows(
-    utterances: Sequence[Utterance], labels: Sequence[str], duration: Sequence[float] | None = None
-) -> list[dict[str, Any]]:
-    """Lines of utterances.jsonl: `labels` are classes of the run's own label set, `duration` is in seconds."""
+def utterance_rows(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Lines of utterances.jsonl: `labels` are classes of the run's own label set."""
     fields = ("speaker", "gender", "session", "dialogue", "split", "transcript", "flags", "sha256")
     rows = []
-    for number, (utterance, label) in enumerate(zip(utterances, labels, strict=True)):
-        seconds = None if duration is None else round(float(duration[number]), 3)
+    for utterance, label in zip(utterances, labels, strict=True):
+        seconds = None if utterance.duration is None else round(utterance.duration, 3)
         row = {"id": utterance.id, "label": str(label), "duration": seconds}
         rows.append(row | {name: getattr(utterance, name) for name in fields})
     return rows

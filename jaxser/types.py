@@ -58,6 +58,7 @@ class Utterance:
     attributes: Mapping[str, float] = field(default_factory=dict)  # valence, activation, dominance
     flags: tuple[str, ...] = ()  # what is doubtful: "no_alignment", "bad_alignment", ...
     sha256: str = ""  # of the audio file's bytes; filled in when it is read
+    duration: float | None = None  # of the sound, s; filled in when it is read
 
 
 @dataclass(frozen=True)

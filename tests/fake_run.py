@@ -45,6 +45,7 @@ def make_utterances(number: int = 350, sessions: int = 5, seed: int = 0) -> list
                 dialogue=f"Ses{session:02}{gender}_impro01",
                 flags=("no_alignment",) if row % 50 == 7 else (),
                 sha256=f"{row:064x}",
+                duration=2.5,
             )
         )
     return made
@@ -91,7 +92,7 @@ def write_fake_run(
             ]
             parts += [] if lost else predictions
             told.append(_replica(fold.name, seed, predictions, classes, epochs, lost))
-    rows = results.utterance_rows(utterances, [u.label for u in utterances], [2.5] * len(utterances))
+    rows = results.utterance_rows(utterances, [u.label for u in utterances])
     protocol = {
         "name": "session",
         "folds": 0,

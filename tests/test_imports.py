@@ -90,7 +90,7 @@ def test_a_part_imports_only_what_comes_before_it(part):
 
 
 def test_preparation_knows_no_networks():
-    allowed = {"types", "features", "data"}
+    allowed = {"types", "features", "data", "commands"}
     for path in (ROOT / "data_prep").glob("*.py"):
         assert {name.split(".")[1] for name in imported(path) if name.startswith("jaxser.")} <= allowed, path
 

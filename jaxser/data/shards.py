@@ -71,7 +71,9 @@ def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utt
         try:
             yield decode(record, specs)
         except (KeyError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: record {number} is not of this recipe ({error!r})") from None
+            raise InputError(
+                f"{path}: record {number} is not of this recipe and version ({error!r}): prepare it again"
+            ) from None
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -111,6 +113,7 @@ def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec])
     example |= {name: [_to_bytes(text) for text in getattr(utterance, name)] for name in _TEXT_LISTS}
     words = utterance.words or ()
     example |= {
+        "duration": np.array(np.nan if utterance.duration is None else utterance.duration, np.float64),
         "aligned": utterance.words is not None,
         "word": [_to_bytes(word.text) for word in words],
         "word_start": np.array([word.start for word in words], np.float64),
@@ -133,7 +136,8 @@ def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Ar
     attributes = dict(
         zip(map(_to_text, example["attribute"]), example["attribute_value"].tolist(), strict=True)
     )
-    utterance = Utterance(words=words, attributes=attributes, **fields)
+    duration = None if np.isnan(example["duration"]) else float(example["duration"])
+    utterance = Utterance(words=words, attributes=attributes, duration=duration, **fields)
     return utterance, {name: example[_array_key(name)] for name in specs}
 
 
@@ -206,6 +210,7 @@ def _record_features(specs: tuple[tuple[str, ArraySpec], ...]) -> tfds.features.
     times = _raw((None,), np.float64)
     fields = dict.fromkeys(_TEXTS, text) | dict.fromkeys(_TEXT_LISTS, texts)
     fields |= {
+        "duration": _raw((), np.float64),
         "aligned": tfds.features.Scalar(np.bool_),
         "word": texts,
         "word_start": times,
