@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/python -m jaxser.main --config=configs/mcsan.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
