@@ -28,7 +28,7 @@ from jaxser.commands import exit_status
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.papers import Printed
 from jaxser.report.protocols import compare_protocols
-from jaxser.report.tables import Score, Table, escape_markdown, markdown
+from jaxser.report.tables import Score, Table, best_possible_score, escape_markdown, markdown
 from jaxser.types import Dataset, UsageError
 
 PROTOCOLS = ("paper", "quick")
@@ -195,7 +195,7 @@ def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, results.
         run = found.get(row.id)
         for name in names:
             cells += [Score(*row.scores.get(name, (None, None))), _ours(run, name)]
-        cells += [_best(run, name) for name in exact]
+        cells += [best_possible_score(run, name) if run else Score(None) for name in exact]
         body.append(tuple(cells))
     demo = " Ours are demo numbers: synthetic speech." if best else ""
     exchanged = (
@@ -213,12 +213,6 @@ def _ours(run: results.Run | None, name: str) -> Score:
     summary = run.results["summary"]
     several = len(run.results["replicas"]) > 1
     return Score(summary["mean"][name], summary["std"][name] if several else None)
-
-
-def _best(run: results.Run | None, name: str) -> Score:
-    if run is None or not run.results["best_possible"]:
-        return Score(None)
-    return Score(run.results["best_possible"].get(results.observer(run.results["reads"]), {}).get(name))
 
 
 def differences(rows: Sequence[Printed], found: Mapping[str, results.Run]) -> list[str]:

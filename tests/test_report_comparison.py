@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fake_run import make_utterances, session_folds, with_fields, write_fake_run
+from fake_run import BEST, make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import report, results, statistics
 from jaxser.data.shards import read_records
 from jaxser.leaks import FoldIds
@@ -130,6 +130,8 @@ def test_the_best_is_bold_and_what_differs_from_it_is_marked(runs):
         assert bool(ua[name].mark) == found.pair(name, best, "ua").significant
     assert ua["poor"].mark
     assert "Holm’s correction for 3 comparisons" in table.caption
+    ceilings = {row[table.header.index("UA, best possible")].mean for row in table.rows}
+    assert ceilings == {BEST["joint"]["ua"]}
 
 
 def test_one_fold_is_tested_by_its_predictions(tmp_path):

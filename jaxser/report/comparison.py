@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from jaxser import papers
 from jaxser.report import groups
-from jaxser.report.tables import Cell, Number, Range, Score, Table
+from jaxser.report.tables import Cell, Number, Range, Score, Table, best_possible_score
 from jaxser.results import Run
 from jaxser.significance import holm
 from jaxser.statistics import (
@@ -95,6 +95,7 @@ def scores(found: Comparable) -> Table:
     """Means and spreads, the best in bold, and marked what differs from it significantly."""
     spreads = {m: {name_of(run): spread(run, m) for run in found.runs} for m in METRICS}
     best = {m: max(of, key=lambda name, own=of: own[name].mean) for m, of in spreads.items()}  # type: ignore[misc]
+    known = ("wa", "ua") if any(run.results["best_possible"] for run in found.runs) else ()
     rows: list[tuple[Cell, ...]] = []
     over = "folds" if len(found.runs[0].folds) > 1 else "seeds"
     for run in found.runs:
@@ -105,8 +106,10 @@ def scores(found: Comparable) -> Table:
             std = own.over_folds if over == "folds" else own.over_seeds
             mark = " †" if pair and pair.significant else ""
             cells.append(Score(own.mean, std, name == best[metric] and len(found.runs) > 1, mark))
-        rows.append((name, run.results["summary"]["seeds"], *cells))
-    header = ("run", "seeds", *(NAMES[metric] for metric in METRICS))
+        rows.append(
+            (name, run.results["summary"]["seeds"], *cells, *(best_possible_score(run, m) for m in known))
+        )
+    header = ("run", "seeds", *(NAMES[m] for m in METRICS), *(f"{NAMES[m]}, best possible" for m in known))
     return Table(_named("scores", found), _scores_caption(found, over), header, tuple(rows))
 
 

@@ -248,6 +248,12 @@ def best_possible(run: Run) -> Table | None:
     return Table("best_possible", caption, ("", "WA", "UA"), tuple(rows))
 
 
+def best_possible_score(run: Run, metric: str) -> Score:
+    """The best possible accuracy with what the run's model reads; None where it is not known."""
+    best: Mapping[str, Any] = run.results["best_possible"] or {}
+    return Score(best.get(results.observer(run.results.get("reads", ())), {}).get(metric))
+
+
 def summarised(run: Run) -> list[Mapping[str, Any]]:
     """The replicas of the setting that the summary is about."""
     return [r for r in run.results["replicas"] if r["setting"] == run.results["summary"]["setting"]]
