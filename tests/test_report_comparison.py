@@ -13,8 +13,9 @@ from fake_run import BEST, make_utterances, session_folds, with_fields, write_fa
 from jaxser import report, results, statistics
 from jaxser.data.shards import read_records
 from jaxser.leaks import FoldIds
-from jaxser.report import calibration, checks, comparison, imports, latex, tables
+from jaxser.report import calibration, checks, comparison, comparison_page, imports, latex, tables
 from jaxser.report.__main__ import main
+from jaxser.report.page import Options
 from jaxser.types import InputError, UsageError
 
 UTTERANCES = make_utterances(140)
@@ -201,6 +202,20 @@ def test_exchanged_labels_show(runs, tmp_path):
     write_predictions(tmp_path / "swapped.csv", run, {"ang": "sad", "sad": "ang"}, probabilities=False)
     (sentence,) = checks.exchanged(imports.import_csv(tmp_path / "swapped.csv", tmp_path / "run"))
     assert sentence.startswith("Labels look exchanged: ang is taken for sad, sad is taken for ang;")
+
+
+def test_a_planted_leak_is_told_once_for_all_runs_that_have_it(tmp_path):
+    planted = with_fields(UTTERANCES, 0, sha256=UTTERANCES[-1].sha256)
+    for draw, (name, utterances) in enumerate({"one": planted, "two": planted, "sound": UTTERANCES}.items()):
+        options = {"utterances": utterances, "folds": session_folds(UTTERANCES), "epochs": 1, "seeds": 1}
+        write_fake_run(tmp_path / name, draw=draw, **options)
+    read = [results.read_run(tmp_path / name) for name in ("one", "two", "sound")]
+    out = comparison_page.write(read, tmp_path / "out", Options())
+    told = [line for line in (tmp_path / "out" / "tables.md").read_text().splitlines() if line[:2] == "- "]
+    assert sum("Byte-identical" in line for line in told) == 1
+    assert any(line.startswith("- one, two: Byte-identical recordings") for line in told)
+    section = ET.fromstring(out.read_text(encoding="utf-8")).find(".//*[@id='warnings']")
+    assert [e.text for e in section.iter("h3")] == ["one, two", "sound"]
 
 
 # Others' results

@@ -56,6 +56,7 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
         "metric": metric,
         "figures": inline(everything),
         "runs": [_of(run, options) for run in runs],
+        "warned": _warned(runs),
         "synthetic": any(run.results["synthetic"] for run in runs),
         "summary": _summary(sets, metric),
     }
@@ -82,13 +83,24 @@ def _of(run: Run, options: Options) -> dict[str, Any]:
         "name": name_of(run),
         "model": " / ".join(dict.fromkeys(filter(None, (found["model"], found["variant"])))),
         "dataset": found["dataset"],
-        "warnings": warnings_of(run),
-        "leaks": checks.listed(run),
         "mistakes": mistakes,
         "players": audio.players(options.audio, [m.utterance for m in mistakes]),
         "command": run.config.get("command", ""),
         "setting": found["summary"]["setting"],
     }
+
+
+def _warned(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Warnings and shared values, once for all runs that have the same."""
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        own = {"warnings": warnings_of(run), "leaks": checks.listed(run)}
+        same = next((entry for entry in found if own.items() <= entry.items()), None)
+        if same is None:
+            found.append({"names": [name_of(run)], **own})
+        else:
+            same["names"].append(name_of(run))
+    return found
 
 
 def _summary(sets: Sequence[Comparable], metric: str) -> list[str]:
@@ -120,6 +132,10 @@ def _other(a: str, b: str, name: str) -> str:
 
 def _heading(runs: Sequence[Run], refused: Sequence[str]) -> str:
     marks = ["Demo numbers: synthetic speech."] if any(run.results["synthetic"] for run in runs) else []
-    warned = [f"{name_of(run)}: {sentence}" for run in runs for sentence in warnings_of(run)]
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        for sentence in warnings_of(run):
+            names.setdefault(sentence, []).append(name_of(run))
+    warned = [f"{', '.join(own)}: {sentence}" for sentence, own in names.items()]
     lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *refused, *warned)]
     return "\n".join([f"# {len(runs)} runs compared\n", *lines, ""])
