@@ -214,4 +214,4 @@ def test_a_rate_that_is_not_the_papers_is_noted(dataset, rate):
     assert found.hyper.learning_rate == rate
     assert ("learning rate 3e-4" in found.note) == (rate == 3e-4)
     assert "1e-3" not in found.note
-    assert ("L2 5e-4" in found.note) == (found.hyper.l2 != 0.05) == (dataset in ("ravdess", "emodb"))
+    assert ("L2 5e-4" in found.note) == (found.hyper.l2 != 0.05) == (dataset != "iemocap")
