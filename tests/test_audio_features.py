@@ -124,7 +124,7 @@ def flac(signal: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def with_nan(value: float) -> np.ndarray:
+def with_value(value: float) -> np.ndarray:
     signal = noise(0.3)
     signal[1_000] = value
     return signal
@@ -140,8 +140,9 @@ BAD = {
     "cut flac": (flac(noise(2.0))[:9_000], "truncated|not a sound file that can be read"),
     "no samples": (wav(noise(0.0)), "0 samples at 16 kHz"),
     "too short": (wav(noise(0.02)), "320 samples at 16 kHz: shorter than one window"),
-    "not a number": (wav(with_nan(np.nan), "FLOAT"), "NaN or infinite samples"),
-    "infinite": (wav(with_nan(np.inf), "FLOAT"), "NaN or infinite samples"),
+    "not a number": (wav(with_value(np.nan), "FLOAT"), "NaN or infinite samples"),
+    "beyond any scale": (wav(with_value(1e29), "FLOAT"), "samples of up to 1e.29, where full scale is 1"),
+    "infinite": (wav(with_value(np.inf), "FLOAT"), "NaN or infinite samples"),
 }
 
 

@@ -64,6 +64,7 @@ def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
 Span = tuple[float, float]
 """Begin and end in seconds; the end may be infinite."""
 
+_LARGEST = 2.0**31  # of 32-bit integers that were written as floats; squares of larger ones overflow
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz; others are damage that would fill the memory
 _SPAN = re.compile(r"(.+)#t=([0-9]+(?:\.[0-9]+)?)(?:,([0-9]+(?:\.[0-9]+)?))?", re.ASCII | re.DOTALL)
 
@@ -87,6 +88,8 @@ def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, 
         samples = samples[_rows(span, rate, len(samples))]
     if not np.isfinite(samples).all():
         raise InputError("NaN or infinite samples")
+    if (peak := np.abs(samples).max(initial=0.0)) > _LARGEST:
+        raise InputError(f"samples of up to {peak:.2g}, where full scale is 1")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if rate != SAMPLE_RATE and len(mono):
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
