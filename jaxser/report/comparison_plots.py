@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jaxser.report import groups, plots
 from jaxser.report.calibration import calibration
 from jaxser.report.comparison import Comparable
-from jaxser.report.drawing import INK, MUTED, SERIES, STYLE, named_rows, new_figure, percent_axis
+from jaxser.report.drawing import INK, MUTED, SERIES, STYLE, WIDTH, named_rows, new_figure, percent_axis
 from jaxser.results import Run
 from jaxser.statistics import NAMES, Ranking, name_of, replica_scores
 
@@ -59,11 +59,17 @@ def scores(runs: dict[str, Run], metric: str) -> Figure:
     return figure
 
 
+_POINTS = 5.3  # a letter's width in the diagram of ranks
+_SHORTEST = 120  # points of its axis
+
+
 def critical_difference(ranking: Ranking) -> Figure:
     """Demšar's (2006) diagram: runs on an axis of their average ranks; a bar joins those not told apart."""
     number = len(ranking.runs)
     half = (number + 1) // 2
-    figure, axes = new_figure(height=1.3 + 0.27 * half + 0.16 * len(ranking.groups))
+    label = _POINTS * (max(map(len, ranking.runs)) + len(" (10.0)"))
+    width = max(WIDTH, (2 * label + _SHORTEST) / 72)
+    figure, axes = new_figure(height=1.3 + 0.27 * half + 0.16 * len(ranking.groups), width=width)
     below = 0.35 * len(ranking.groups)
     axes.hlines(0, 1, number, color=INK, linewidth=1.2)
     for tick in range(1, number + 1):
@@ -82,7 +88,7 @@ def critical_difference(ranking: Ranking) -> Figure:
         axes.text(
             edge + (-0.06 if left else 0.06), y, f"{name} ({rank:.1f})", ha=side, va="center", fontsize=9
         )
-    room = 0.055 * number * max(map(len, ranking.runs)) / 5 + 0.9
+    room = (number - 0.7) * label / (72 * width - 2 * label)
     axes.set(xlim=(0.85 - room, number + 0.15 + room), ylim=(-below - 0.6 * (half + 0.6), 2.1))
     axes.set_axis_off()
     return figure

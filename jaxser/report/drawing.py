@@ -41,6 +41,9 @@ COLOURS = {
 
 INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL, *SERIES = COLOURS.values()
 
+STROKES = [(colour, dashes) for dashes in ("solid", (0, (4, 1.5)), (0, (1, 1.5))) for colour in SERIES]
+"""Colour and dashes of the curves of several runs: of more than there are colours, too."""
+
 WIDTH = 5.2  # inches: 374 units of the SVG, about a phone's width in pixels
 
 STYLE: Any = {
@@ -114,6 +117,14 @@ def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.patch.set_visible(False)
     return figure, axes
+
+
+def named_below(figure: Figure, axes: Axes) -> None:
+    """The names of several curves below the axes, where they hide none; the figure grows by them."""
+    lines, names = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, names)) <= 26 else 1
+    figure.set_figheight(figure.get_figheight() + 0.15 + 0.19 * -(-len(names) // columns))
+    figure.legend(lines, names, loc="outside lower left", ncols=columns, borderaxespad=1)
 
 
 def percent_axis(axes: Axes, label: str) -> None:

@@ -24,9 +24,10 @@ from jaxser.report.drawing import (
     MUTED,
     ON_CELL,
     SECOND,
-    SERIES,
+    STROKES,
     STYLE,
     WIDTH,
+    named_below,
     named_rows,
     new_figure,
     percent_axis,
@@ -113,9 +114,9 @@ def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], s
     One run is drawn in the page's own colour, several by name in colours of their own.
     """
     figure, axes = new_figure(height=2.7)
-    colours = cycle((ACCENT,) if len(runs) == 1 else SERIES)
+    strokes = cycle(((ACCENT, "solid"),) if len(runs) == 1 else STROKES)
     last = 0
-    for colour, (name, run) in zip(colours, runs.items(), strict=False):
+    for (colour, dashes), (name, run) in zip(strokes, runs.items(), strict=False):
         table = _by_epoch(_curves(run, keys))
         epochs = np.arange(1, table.shape[1] + 1)
         marker = "o" if len(epochs) == 1 else None
@@ -123,7 +124,8 @@ def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], s
         for curve in table:
             axes.plot(epochs, curve, color=thin, linewidth=0.7, alpha=0.35, marker=marker, markersize=3)
         label = name or f"median of {len(table)}"
-        axes.plot(epochs, _median(table), color=colour, linewidth=2.2, label=label, marker=marker)
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 2.2, "marker": marker}
+        axes.plot(epochs, _median(table), label=label, **style)
         last = max(last, len(epochs))
     axes.set(title=title, xlabel="epoch", xlim=(1 - 0.02 * last, 1.02 * last))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -131,7 +133,10 @@ def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], s
     axes.spines["left"].set_visible(False)
     if share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
-    axes.legend(loc="best")
+    if len(runs) > 1:
+        named_below(figure, axes)
+    else:
+        axes.legend(loc="best")
     return figure
 
 
@@ -161,13 +166,13 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     """Accuracy by confidence of one model, or of several by name."""
     figure, axes = new_figure(height=WIDTH * 0.8)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-    for colour, (name, one) in zip(
-        cycle((ACCENT,) if len(measured) == 1 else SERIES), measured.items(), strict=False
-    ):
+    strokes = cycle(((ACCENT, "solid"),) if len(measured) == 1 else STROKES)
+    for (colour, dashes), (name, one) in zip(strokes, measured.items(), strict=False):
         some = one.count > 0
         sizes = 12 + 160 * one.count[some] / one.count.sum()
         label = f"{name} (ECE {100 * one.error:.1f} %)" if name else None
-        axes.plot(one.confidence[some], one.accuracy[some], color=colour, linewidth=1.4, label=label)
+        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.4}
+        axes.plot(one.confidence[some], one.accuracy[some], label=label, **style)
         axes.scatter(
             one.confidence[some], one.accuracy[some], s=sizes, color=colour, alpha=0.75, linewidths=0
         )
@@ -176,7 +181,7 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
     axes.grid(axis="y")
     if len(measured) > 1:
-        axes.legend(loc="upper left")
+        named_below(figure, axes)
     return figure
 
 
