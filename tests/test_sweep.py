@@ -229,6 +229,8 @@ def damage(path):
     path.write_bytes(content)
 
 
+# Orbax closes its loop at the damaged array; reads of others that are still under way then complain to nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path, monkeypatch):
     _, trained, folder = whole
     monkeypatch.setattr("jaxser.checkpoint.SHARE", 1e9)  # save after every epoch
@@ -236,7 +238,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path
         train(kill(tiny.sweep(data), 3), tmp_path, **SILENT)
     saved = tmp_path / results.CHECKPOINTS / "running"
     newest = saved / max(path.name for path in saved.iterdir())
-    damage(max((newest / "state").rglob("d/*"), key=lambda path: path.stat().st_size))
+    for path in (newest / "state").rglob("d/*"):  # of which not all are read
+        damage(path)
     said = []
     with pytest.warns(UserWarning, match="checkpoint 3 is damaged"):
         resumed = train(tiny.sweep(data), tmp_path, said.append)
