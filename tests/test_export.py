@@ -86,6 +86,7 @@ def inputs(name: str, read, spare: int = 0, rubbish: float = 0.0) -> dict[str, n
     return arrays | {f"{array}_length": length for array, length in lengths.items()}
 
 
+@pytest.mark.slow
 def test_the_exported_network_is_the_runs_where_there_is_no_jaxser(tmp_path):
     """Two networks, one replica and the mean of several, and for one of them other batches and lengths."""
     cases = [

@@ -238,6 +238,7 @@ def assert_same_run(folder: Path, expected: Path) -> None:
         np.testing.assert_array_equal(kept[path], wanted[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_killed_in_training_the_same_command_gives_the_same_numbers(finished, data_dir, tmp_path):
     argv = command(data_dir, tmp_path / "run")
     kill_and_resume(argv, tmp_path / "run", tmp_path, epochs=1, delay=0)
