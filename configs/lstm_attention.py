@@ -62,9 +62,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.finish(config)
     if dataset.startswith("demo") or dataset in ("ravdess", "emodb"):
         config.hyper.learning_rate = 3e-4  # by validation UA; at 1e-3 sums over frames overshoot at first
-        config.hyper.l2 = (
-            5e-4  # by validation loss; in so few steps the paper's is most of the loss to the end
-        )
+        config.hyper.l2 = 5e-4  # by validation loss; in so few steps the paper's stays most of the loss
         before = config.note.replace("learning rate 1e-3 with ", "")  # the demo's own
         config.note = before.replace("cosine decay", "learning rate 3e-4 with cosine decay") + ", L2 5e-4"
     return config

@@ -60,7 +60,7 @@ def make_plan(
     sources: Mapping[str, Source],
     ready: Ready | None = None,
 ) -> Plan:
-    """Raises `InputError` where no utterance of the corpus can be used."""
+    """The first utterance of every id, in jobs; raises `InputError` where none of the corpus can be used."""
     chosen: dict[str, Utterance] = {}
     rejected = list(reading.rejected)
     for utterance in reading.utterances:
