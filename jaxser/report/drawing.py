@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,6 @@ COLOURS = {
 """The page's colours in light by the names of its CSS variables; no two are the same."""
 
 INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL, *SERIES = COLOURS.values()
-
-STROKES = [(colour, dashes) for dashes in ("solid", (0, (4, 1.5)), (0, (1, 1.5))) for colour in SERIES]
-"""Colour and dashes of the curves of several runs: of more than there are colours, too."""
 
 WIDTH = 5.2  # inches: 374 units of the SVG, about a phone's width in pixels
 
@@ -117,6 +115,13 @@ def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.patch.set_visible(False)
     return figure, axes
+
+
+def strokes(number: int) -> Iterator[dict[str, Any]]:
+    """Colour and dashes of each of so many curves: one has the page's own colour, more than eight have dashes."""
+    dashes = ("solid", (0, (4, 1.5)), (0, (1, 1.5)))
+    drawn = [{"color": colour, "linestyle": style} for style in dashes for colour in SERIES]
+    return cycle(drawn if number > 1 else [{"color": ACCENT, "linestyle": "solid"}])
 
 
 def named_below(figure: Figure, axes: Axes) -> None:

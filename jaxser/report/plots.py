@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -24,13 +23,13 @@ from jaxser.report.drawing import (
     MUTED,
     ON_CELL,
     SECOND,
-    STROKES,
     STYLE,
     WIDTH,
     named_below,
     named_rows,
     new_figure,
     percent_axis,
+    strokes,
 )
 from jaxser.report.tables import Range, Score, Table
 from jaxser.results import Run
@@ -114,18 +113,16 @@ def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], s
     One run is drawn in the page's own colour, several by name in colours of their own.
     """
     figure, axes = new_figure(height=2.7)
-    strokes = cycle(((ACCENT, "solid"),) if len(runs) == 1 else STROKES)
     last = 0
-    for (colour, dashes), (name, run) in zip(strokes, runs.items(), strict=False):
+    for stroke, (name, run) in zip(strokes(len(runs)), runs.items(), strict=False):
         table = _by_epoch(_curves(run, keys))
         epochs = np.arange(1, table.shape[1] + 1)
         marker = "o" if len(epochs) == 1 else None
-        thin = MUTED if len(runs) == 1 else colour
+        thin = MUTED if len(runs) == 1 else stroke["color"]
         for curve in table:
             axes.plot(epochs, curve, color=thin, linewidth=0.7, alpha=0.35, marker=marker, markersize=3)
         label = name or f"median of {len(table)}"
-        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 2.2, "marker": marker}
-        axes.plot(epochs, _median(table), label=label, **style)
+        axes.plot(epochs, _median(table), label=label, linewidth=2.2, marker=marker, **stroke)
         last = max(last, len(epochs))
     axes.set(title=title, xlabel="epoch", xlim=(1 - 0.02 * last, 1.02 * last))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -166,16 +163,13 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     """Accuracy by confidence of one model, or of several by name."""
     figure, axes = new_figure(height=WIDTH * 0.8)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-    strokes = cycle(((ACCENT, "solid"),) if len(measured) == 1 else STROKES)
-    for (colour, dashes), (name, one) in zip(strokes, measured.items(), strict=False):
+    for stroke, (name, one) in zip(strokes(len(measured)), measured.items(), strict=False):
         some = one.count > 0
         sizes = 12 + 160 * one.count[some] / one.count.sum()
         label = f"{name} (ECE {100 * one.error:.1f} %)" if name else None
-        style: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.4}
-        axes.plot(one.confidence[some], one.accuracy[some], label=label, **style)
-        axes.scatter(
-            one.confidence[some], one.accuracy[some], s=sizes, color=colour, alpha=0.75, linewidths=0
-        )
+        axes.plot(one.confidence[some], one.accuracy[some], label=label, linewidth=1.4, **stroke)
+        dots = {"s": sizes, "color": stroke["color"], "alpha": 0.75, "linewidths": 0}
+        axes.scatter(one.confidence[some], one.accuracy[some], **dots)
     percent_axis(axes, "confidence (%)")
     axes.set(ylim=(-0.02, 1.02), ylabel="accuracy (%)")
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
