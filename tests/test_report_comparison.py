@@ -1,20 +1,25 @@
 """Several runs side by side: what may be compared is tested, what may not gets a sentence; others' results too."""
 
 import csv
+import dataclasses
 import re
 import struct
 import xml.etree.ElementTree as ET
 
+import matplotlib
 import numpy as np
 import pytest
 import soundfile
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fake_run import BEST, make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import report, results, statistics
 from jaxser.data.shards import read_records
 from jaxser.leaks import FoldIds
-from jaxser.report import calibration, checks, comparison, comparison_page, imports, latex, tables
+from jaxser.report import calibration, checks, comparison, comparison_page, imports, latex, plots, tables
 from jaxser.report.__main__ import main
+from jaxser.report.comparison_plots import critical_difference
+from jaxser.report.drawing import STYLE
 from jaxser.report.page import Options
 from jaxser.types import InputError, UsageError
 
@@ -96,6 +101,27 @@ def test_the_matrix_shows_the_tests_numbers(page, runs):
         assert float(back.find("data").get("value")) == pytest.approx(-one.difference)
     text = " ".join("".join(ET.fromstring(page).itertext()).split())
     assert all(str(one) in text for one in ranking.comparisons)
+
+
+def test_no_name_is_cut_and_none_hides_a_curve(runs):
+    read = {f"a_run_with_a_long_name_{n}": results.read_run(runs / "good") for n in range(10)}
+    ranking = statistics.compare_all(
+        [results.read_run(runs / name) for name in ("good", "fair", "poor")], "ua"
+    )
+    ranking = dataclasses.replace(ranking, runs=tuple(read)[:3])
+    with matplotlib.rc_context(STYLE):
+        ranks = critical_difference(ranking)
+        curves = plots.learning_curve(read, "Validation UA (%)", ("validation", "ua"), share=True)
+        for figure in (ranks, curves):
+            FigureCanvasAgg(figure).draw()
+    [legend] = curves.legends
+    for figure, texts in ((ranks, ranks.axes[0].texts), (curves, legend.get_texts())):
+        for text in texts:
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text.get_text()
+    assert legend.get_window_extent().y1 < curves.axes[0].get_window_extent().y0
+    strokes = {(line.get_color(), str(line.get_linestyle())) for line in legend.get_lines()}
+    assert len(strokes) == 10
 
 
 def test_files_beside_the_page(page, runs):
