@@ -30,9 +30,9 @@ from jaxtyping import Float, Int
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from jaxser import metrics, results
-from jaxser.leaks import FoldIds
-from jaxser.summary import replica_result, summarise
+from jaxser.data.leaks import FoldIds
+from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation.summary import replica_result, summarise
 from jaxser.types import STOPPED, InputError
 
 FEATURE_SETS = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
@@ -42,8 +42,8 @@ COSTS = tuple(10.0 ** np.arange(-2, 2.5, 0.5))
 def main() -> int:
     options = _options()
     try:
-        _, _, folds = results.read_folds(options.run)
-        labels = {row["id"]: row["label"] for row in results.read_utterances(options.run)}
+        _, _, folds = run_folder.read_folds(options.run)
+        labels = {row["id"]: row["label"] for row in run_folder.read_utterances(options.run)}
         ids = sorted({i for fold in folds for i in (*fold.train, *fold.validation, *fold.test)})
         recordings = find_recordings(options.root, ids)
     except InputError as error:
@@ -60,8 +60,8 @@ def main() -> int:
         print(f"  C by fold: {', '.join(f'{rows.cost:.3g}' for _, rows in told)}")
         if options.predictions:
             _write_predictions(options.predictions / f"svm-{name}.csv", told, labels)
-    if (options.run / results.RESULTS).is_file():
-        own = results.read_json(options.run / results.RESULTS)
+    if (options.run / run_folder.RESULTS).is_file():
+        own = run_folder.read_json(options.run / run_folder.RESULTS)
         _print_scores(f"{own['model']}, {own['variant']}", own["summary"])
     return 0
 

@@ -57,13 +57,14 @@ def _measured(arguments: argparse.Namespace) -> dict:
     """What a process of its own finds: folds x seeds so that there are `--one` replicas, trained as a run is."""
     import jax
 
-    from jaxser import experiment, training
-    from jaxser.cache import keep_programs
-    from jaxser.checkpoint import Checkpoints
-    from jaxser.results import read_epochs
+    from jaxser import experiment
+    from jaxser.cli import keep_programs
+    from jaxser.evaluation.run_folder import read_epochs
+    from jaxser.training import loop
+    from jaxser.training.checkpoint import Checkpoints
 
     keep_programs(arguments.cache)
-    config = import_module(f"configs.{arguments.config}").get_config(arguments.dataset)
+    config = import_module(f"jaxser.configs.{arguments.config}").get_config(arguments.dataset)
     config.epochs = arguments.epochs
     folds = 5 if arguments.one % 5 == 0 else 1
     config.protocol.name, config.seeds = ("session" if folds == 5 else "holdout"), arguments.one // folds
@@ -86,7 +87,7 @@ def _measured(arguments: argparse.Namespace) -> dict:
     compiling, compiled_at = time.perf_counter() - begin, time.time()
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        training.train(sweep, Path(folder), lambda _: None)
+        loop.train(sweep, Path(folder), lambda _: None)
         whole = time.perf_counter() - begin
         epochs = {row["epoch"]: row["seconds"] for row in read_epochs(Path(folder))}
     stats = jax.devices()[0].memory_stats() or {}

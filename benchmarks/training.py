@@ -27,8 +27,10 @@ import torch
 
 from benchmarks import torch_models
 from jaxser import experiment
-from jaxser.sweep import Sweep
-from jaxser.train import class_weights, fold_normalisations, gather, on_host
+from jaxser.data.device import gather, on_host
+from jaxser.data.normalisation import fold_normalisations
+from jaxser.models.losses import class_weights
+from jaxser.training.sweep import Sweep
 from jaxser.types import Batch, Dataset
 
 CONFIGS = {
@@ -70,7 +72,7 @@ def main() -> None:
 
 def _sweep(name: str, arguments: argparse.Namespace) -> tuple[Sweep, Any]:
     file, variant = CONFIGS[name]
-    config = import_module(f"configs.{file}").get_config(arguments.dataset)
+    config = import_module(f"jaxser.configs.{file}").get_config(arguments.dataset)
     config.variant, config.seeds = variant, 1
     config.protocol.name = "holdout"
     if "train_embeddings" in config.model:

@@ -12,7 +12,7 @@ attention .556 / .458; equal segmentation .568 / .467; TextModel .513 / .443; Au
 
 from ml_collections import ConfigDict
 
-from configs import common, compared
+from jaxser.configs import baselines, common
 
 VARIANTS = {
     "can": {},
@@ -27,8 +27,8 @@ VARIANTS = {
         "model": {"name": "text_model", "hidden_size": 128, "train_embeddings": True}
     },
     "audio_model": {"model": {"name": "audio_model", "hidden_size": 128}},  # Table 2
-    "mha": compared.lee_mha(),  # Table 2, Yoon et al. [8]
-    "xu": compared.lee_xu(),  # Table 2, Xu et al. [9]
+    "mha": baselines.lee_mha(),  # Table 2, Yoon et al. [8]
+    "xu": baselines.lee_xu(),  # Table 2, Xu et al. [9]
 }
 
 NOTES = {

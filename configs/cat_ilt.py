@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common
+from jaxser.configs import common
 
 PARTS = {  # of both networks
     "blocks": (

@@ -14,7 +14,7 @@ Yang 61.2 / 58.4, 64.8 / 64.1; proposed 62.5 / 59.6, 68.8 / 63.7. The paper hold
 
 from ml_collections import ConfigDict
 
-from configs import common
+from jaxser.configs import common
 
 VARIANTS = {
     "lstm_attention": {},

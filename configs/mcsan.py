@@ -11,7 +11,7 @@ N = 2 .601 / .551, N = 3 .595 / .541.
 
 from ml_collections import ConfigDict
 
-from configs import can, common, compared
+from jaxser.configs import baselines, can, common
 
 VARIANTS = {
     "mcsan": {},
@@ -23,12 +23,12 @@ VARIANTS = {
     "self_then_cross": {"model": {"arrangement": "self_then_cross"}},  # Table 3, self + cross (seq)
     "two_layers": {"model": {"num_layers": 2}},  # Table 3, N = 2
     "three_layers": {"model": {"num_layers": 3}},  # Table 3, N = 3
-    "mdre": compared.mdre("audio", "text"),  # Table 1, cited from its authors
-    "mha": compared.mha("audio", "text"),  # Table 1, cited from its authors
-    "amh": {**compared.amh(), "recipe": "self_cross"},  # Table 1, cited from its authors
-    "xu": compared.lee_xu(),  # Table 1, cited from Lee et al. 2020
-    "xu_delta": compared.xu(),  # the same as its authors publish it
-    "can": compared.published(can.get_config("iemocap")),  # Table 1, cited
+    "mdre": baselines.mdre("audio", "text"),  # Table 1, cited from its authors
+    "mha": baselines.mha("audio", "text"),  # Table 1, cited from its authors
+    "amh": {**baselines.amh(), "recipe": "self_cross"},  # Table 1, cited from its authors
+    "xu": baselines.lee_xu(),  # Table 1, cited from Lee et al. 2020
+    "xu_delta": baselines.xu(),  # the same as its authors publish it
+    "can": baselines.published(can.get_config("iemocap")),  # Table 1, cited
 }
 
 

@@ -10,20 +10,20 @@ WA under the name of unweighted accuracy and UA under that of weighted accuracy;
 
 from ml_collections import ConfigDict
 
-from configs import common, compared
+from jaxser.configs import baselines, common
 
 T, V, A = "text", "video", "audio"
 SELF, CROSS = ("self",), ("cross",)
 
 COMPARED = {  # Table 1, cited from their authors
-    "mdre_ta": compared.mdre(T, A),
-    "mdre_tv": compared.mdre(T, V),
-    "mdre_va": compared.mdre(V, A),
-    "mdre_tva": compared.mdre(T, V, A),
-    "mha_ta": compared.mha(A, T),
-    "mha_tv": compared.mha(T, V),
-    "mha_va": compared.mha(A, V),
-    "amh": compared.amh(),
+    "mdre_ta": baselines.mdre(T, A),
+    "mdre_tv": baselines.mdre(T, V),
+    "mdre_va": baselines.mdre(V, A),
+    "mdre_tva": baselines.mdre(T, V, A),
+    "mha_ta": baselines.mha(A, T),
+    "mha_tv": baselines.mha(T, V),
+    "mha_va": baselines.mha(A, V),
+    "amh": baselines.amh(),
 }
 
 VARIANTS = {

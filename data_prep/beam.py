@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
-from data_prep.jobs import Job, Part, finished_part, make_part
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, UsageError
+
+from .jobs import Job, Part, finished_part, make_part
 
 
 def run_jobs(

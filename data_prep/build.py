@@ -18,13 +18,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_prep.jobs import Job, Part, Ready, finished_part, plan_jobs
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
 from jaxser.features import text
 from jaxser.features.recipes import Recipe, tokens
 from jaxser.features.sources import Source
 from jaxser.types import InputError, Reading, Rejection, Utterance
+
+from .jobs import Job, Part, Ready, finished_part, plan_jobs
 
 Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]], None]
 """Makes the parts of all jobs and tells of each."""

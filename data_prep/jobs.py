@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -35,6 +35,7 @@ UTTERANCES_PER_SHARD = 128
 _RECORD_FORMAT = 2
 
 
+@runtime_checkable
 class Ready(Protocol):
     """Features that a corpus brings in the place of sound; it goes to worker processes, so it holds no open file."""
 

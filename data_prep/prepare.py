@@ -27,24 +27,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.build import REJECTED, Plan, Runner, bring_up_to_date, locked, make_plan
-from data_prep.jobs import Ready, run_jobs
-from data_prep.sources import open_sources
-from jaxser import commands
-from jaxser.commands import exit_status
+from jaxser import cli
+from jaxser.cli import exit_status
 from jaxser.data import shards
 from jaxser.features.recipes import RECIPES, with_sources
 from jaxser.features.sources import FILES
 from jaxser.types import InputError, UsageError
 
+from .build import REJECTED, Plan, Runner, bring_up_to_date, locked, make_plan
+from .jobs import Ready, run_jobs
+from .sources import open_sources
+
 CORPORA = {
-    "demo": "data_prep.demo",
-    "emodb": "data_prep.emodb",
-    "folder": "data_prep.folder",
-    "iemocap": "data_prep.iemocap",
-    "meld": "data_prep.meld",
-    "ravdess": "data_prep.ravdess",
-    "yoon": "data_prep.yoon",
+    "demo": ".demo.corpus",
+    "emodb": ".corpora.emodb",
+    "folder": ".corpora.folder",
+    "iemocap": ".corpora.iemocap",
+    "meld": ".corpora.meld",
+    "ravdess": ".corpora.ravdess",
+    "yoon": ".corpora.yoon",
 }
 """The module of each corpus; it has `read(root) -> Reading`, and `ready(root)` where it brings its own features."""
 
@@ -94,7 +95,7 @@ def prepare(
         if root is None and (table := (corpus_options or {}).get("metadata")):
             root = Path(table).parent  # and `read` says whether the table is there
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
-        module = importlib.import_module(CORPORA[corpus])
+        module = importlib.import_module(CORPORA[corpus], __package__)
         reading = module.read(source, **corpus_options or {})
         paths = {**_own_files(module, source, recipe, is_own=root is None, resnet=resnet), **(files or {})}
         sources = open_sources(RECIPES[recipe], module, source, reading.utterances, paths, resnet)
@@ -149,7 +150,7 @@ def _runner(runner: str, workers: int, beam_options: str) -> Runner:
     if runner not in RUNNERS:
         raise UsageError(f"--runner={runner}: must be one of {', '.join(RUNNERS)}")
     if runner == "beam":
-        from data_prep import beam
+        from . import beam
 
         return lambda jobs, vocabulary, done: beam.run_jobs(jobs, vocabulary, beam_options, done)
     if beam_options:
@@ -224,7 +225,7 @@ def _corpus_root(
         raise UsageError(f"--corpus={corpus} needs --root, the folder of its release")
     release = out / f"{name}_release"
     if demo or not release.is_dir():  # one that is there is taken as it is, unless the settings are asked for
-        importlib.import_module(CORPORA["demo"]).make(root=release, **demo, progress=not quiet)
+        importlib.import_module(CORPORA["demo"], __package__).make(root=release, **demo, progress=not quiet)
     return release
 
 
@@ -256,7 +257,7 @@ def _cores() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = commands.parser("prepare", "python -m data_prep.prepare", __doc__)
+    parser = cli.parser("prepare", "python -m data_prep.prepare", __doc__)
     parser.add_argument("--corpus", required=True, help=f"one of {', '.join(CORPORA)}")
     parser.add_argument("--root", help="the folder of the corpus's release; the demo corpus needs none")
     parser.add_argument("--recipe", default="mcsan", help=f"one of {', '.join(RECIPES)} (default: mcsan)")

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxser import commands
-from jaxser.commands import exit_status
+from jaxser import cli
+from jaxser.cli import exit_status
 from jaxser.data import shards
 from jaxser.data.dataset import array_specs, find, read_manifest, read_vocabulary
 from jaxser.features import video
@@ -188,7 +188,7 @@ def _write(panel: Axes, x: float, y: float, word: str, background: str = "none")
 
 def run(argv: Sequence[str] | None = None) -> int:
     """The command line's exit status; errors are one line."""
-    parser = commands.parser("show", "python -m data_prep.show", __doc__)
+    parser = cli.parser("show", "python -m data_prep.show", __doc__)
     parser.add_argument(
         "--data", required=True, help="the folder of a prepared dataset, with its manifest.json"
     )

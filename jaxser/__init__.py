@@ -1,32 +1,40 @@
-"""Speech emotion recognition in JAX and Flax. In a notebook:
+"""Attention networks for speech emotion recognition in JAX and Flax.
 
     run = jaxser.load("runs/mcsan")
     run.predict("clip.wav", text="thank you for being with me")
     run.attention("clip.wav", text="thank you for being with me")[0].figure()
 
-What is not named here may change without notice.
+The names in `__all__` are the public Python API; everything else may change without notice.
 """
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxser.ensemble import Attention, Ensemble, Prediction
-    from jaxser.recordings import faster_whisper
-    from jaxser.runs import load
+    from jaxser.inference.attention_plots import Attention
+    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.recordings import faster_whisper
+    from jaxser.inference.saved_model import load
     from jaxser.types import InputError, UsageError, Word
 
-_HOMES = {
-    "Attention": "ensemble",
-    "Ensemble": "ensemble",
+# `jaxser.configs` and `jaxser.data_prep` are inside the package in a wheel, and beside it in a source tree. They have
+# no top-level names, so that a folder called `configs` in the working directory is never imported by mistake.
+_SOURCE_TREE = Path(__file__).resolve().parent.parent
+if (_SOURCE_TREE / "pyproject.toml").is_file():
+    __path__.append(str(_SOURCE_TREE))
+
+_MODULES = {
+    "Attention": "inference.attention_plots",
+    "Ensemble": "inference.ensemble",
     "InputError": "types",
-    "Prediction": "ensemble",
+    "Prediction": "inference.ensemble",
     "UsageError": "types",
     "Word": "types",
-    "faster_whisper": "recordings",
-    "load": "runs",
+    "faster_whisper": "inference.recordings",
+    "load": "inference.saved_model",
 }
 
 __all__ = [
@@ -42,10 +50,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is first asked for: `import jaxser` itself takes milliseconds."""
-    if name not in _HOMES:
+    """Import a public name on first use, so that `import jaxser` itself takes milliseconds."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

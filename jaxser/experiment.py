@@ -15,22 +15,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxser import metrics, results, summary
+from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.dataset import CLASSES, SUBSETS, with_copies
 from jaxser.data.dataset import load as load_dataset
 from jaxser.data.folds import Protocol, make_folds
-from jaxser.data.plan import make_buckets
+from jaxser.data.leaks import FoldIds
+from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.data.shards import MANIFEST
-from jaxser.leaks import FoldIds
-from jaxser.mesh import STRATEGIES, replica_mesh
+from jaxser.evaluation import metrics, run_folder, summary
 from jaxser.models import MODELS
 from jaxser.models.network import Network
-from jaxser.optim import CLIPS, SCHEDULES, Adam
-from jaxser.processes import first, leads
-from jaxser.stream import StreamedSweep, fits, streamed
-from jaxser.sweep import Sweep, grid
-from jaxser.train import NORMALISATIONS, PRECISIONS, SELECTIONS, Trainer
-from jaxser.training import Predicted, predict, train
+from jaxser.training.loop import Predicted, predict, train
+from jaxser.training.mesh import STRATEGIES, replica_mesh
+from jaxser.training.multihost import first, leads
+from jaxser.training.optim import CLIPS, SCHEDULES, Adam
+from jaxser.training.replica import PRECISIONS, SELECTIONS, Trainer
+from jaxser.training.streaming import StreamedSweep, fits, streamed
+from jaxser.training.sweep import Sweep, grid
 from jaxser.types import Dataset, Trained, UsageError
 
 Say = Callable[[str], None]
@@ -90,7 +91,7 @@ def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
 def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
     """Make a demo dataset where it is missing."""
     if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
-        from data_prep.prepare import prepare  # the one place that makes data
+        from jaxser.data_prep.prepare import prepare  # the one place that makes data
 
         settings = {} if (data_dir / f"{name}_release").is_dir() else DEMOS[name]
         prepare("demo", name=name, recipe=recipe, out=data_dir, demo=settings)
@@ -184,17 +185,17 @@ def run(
         UsageError: the folder holds a run of another config or dataset.
     """
     sweep = sweep_of(config, dataset, jax.devices(), strategy, budget)
-    asked = results.plain({"config": config.to_dict(), "dataset": _digest(dataset)})
+    asked = run_folder.plain({"config": config.to_dict(), "dataset": _digest(dataset)})
     _claim(folder, asked, command)
-    if (folder / results.RESULTS).is_file():
+    if (folder / run_folder.RESULTS).is_file():
         say(f"{folder} is finished already; nothing to train")
-        return results.read_json(folder / results.RESULTS)
+        return run_folder.read_json(folder / run_folder.RESULTS)
     split = make_folds(dataset, Protocol(**config.protocol))
     folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in split)
-    rows = results.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
+    rows = run_folder.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
     if leads():
-        results.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
-        results.write_utterances(folder, rows)
+        run_folder.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
+        run_folder.write_utterances(folder, rows)
     if "words" in sweep.trainer.model.needs and (silent := _without_words(dataset)):
         number = len(dataset.utterances)
         say(f"note: {silent} of {number} utterances have no words, which variant {config.variant} reads")
@@ -211,7 +212,7 @@ def run(
 
     trained = train(sweep, folder, say)
     predicted = predict(sweep, trained, split)
-    found = results.results(
+    found = run_folder.results(
         model=config.model.name,
         variant=config.variant,
         dataset=config.dataset,
@@ -221,18 +222,20 @@ def run(
         replicas=_replica_results(sweep, trained, predicted),
         folds=folds,
         utterances=rows,
-        environment=results.environment(jax.devices()),
+        environment=run_folder.environment(jax.devices()),
         synthetic=bool(dataset.manifest.get("facts", {}).get("synthetic")),
         reads=sweep.trainer.model.needs,
         best_possible=dataset.manifest.get("facts", {}).get("bayes"),
-        settings={results.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas},
+        settings={
+            run_folder.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas
+        },
     )
 
     def write() -> None:
-        results.write_predictions(folder, (_predictions(sweep, r, one) for r, one in enumerate(predicted)))
-        save_models(folder / results.MODEL, config, sweep, trained, found["summary"]["setting"])
-        results.write_json(folder / results.RESULTS, found)
-        shutil.rmtree(folder / results.CHECKPOINTS, ignore_errors=True)  # for resuming only
+        run_folder.write_predictions(folder, (_predictions(sweep, r, one) for r, one in enumerate(predicted)))
+        save_models(folder / run_folder.MODEL, config, sweep, trained, found["summary"]["setting"])
+        run_folder.write_json(folder / run_folder.RESULTS, found)
+        shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)  # for resuming only
 
     first(write)
     return found
@@ -281,22 +284,22 @@ def save_models(folder: Path, config: ConfigDict, sweep: Sweep, trained: Trained
         "setting": setting,  # the chosen one
         "vocabulary": dataset.vocabulary,
         "replicas": [
-            {"fold": sweep.folds[r.fold].name, "seed": r.seed, "setting": results.setting_name(r.setting)}
+            {"fold": sweep.folds[r.fold].name, "seed": r.seed, "setting": run_folder.setting_name(r.setting)}
             for r in sweep.replicas
         ],
     }
-    results.write_json(folder / "model.json", description)
+    run_folder.write_json(folder / "model.json", description)
 
 
-def _predictions(sweep: Sweep, r: int, found: Predicted) -> results.Predictions:
+def _predictions(sweep: Sweep, r: int, found: Predicted) -> run_folder.Predictions:
     replica, dataset = sweep.replicas[r], sweep.dataset
     number = len(found.rows)
-    return results.Predictions(
+    return run_folder.Predictions(
         classes=dataset.classes,
         utterance=dataset.column("id")[found.rows],
         fold=np.full(number, sweep.folds[replica.fold].name),
         seed=np.full(number, replica.seed),
-        setting=np.full(number, results.setting_name(replica.setting)),
+        setting=np.full(number, run_folder.setting_name(replica.setting)),
         split=np.where(np.arange(number) < found.validation, "validation", "test"),
         true=dataset.label[found.rows],
         predicted=found.log_probs.argmax(1),
@@ -320,7 +323,7 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
             summary.replica_result(
                 fold=sweep.folds[replica.fold].name,
                 seed=replica.seed,
-                setting=results.setting_name(replica.setting),
+                setting=run_folder.setting_name(replica.setting),
                 best_epoch=int(epochs[r]) - 1 if epochs[r] else None,
                 status=int(codes[r]),
                 classes=sweep.dataset.classes,
@@ -332,12 +335,12 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
 
 def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
     """Write what the run is asked for, or see that the folder was begun with the same."""
-    path = folder / results.CONFIG
+    path = folder / run_folder.CONFIG
     if not path.is_file():
         if leads():
-            results.write_json(path, {**asked, "command": command})
+            run_folder.write_json(path, {**asked, "command": command})
         return
-    before = results.read_json(path)
+    before = run_folder.read_json(path)
     if changed := _first_difference(before, asked):
         raise UsageError(
             f"{folder} holds a run of another {changed}; give another --workdir, or remove that folder"
@@ -350,7 +353,7 @@ def _digest(dataset: Dataset) -> str:
         name: dataset.manifest.get(name)
         for name in ("name", "recipe", "version", "shards", "labels", "embeddings")
     }
-    return f"{google_crc32c.value(json.dumps(results.plain(manifest), sort_keys=True).encode()):08x}"
+    return f"{google_crc32c.value(json.dumps(run_folder.plain(manifest), sort_keys=True).encode()):08x}"
 
 
 def _first_difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

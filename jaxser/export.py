@@ -22,11 +22,11 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxser import commands
-from jaxser.commands import exit_status
-from jaxser.ensemble import Ensemble
-from jaxser.results import environment
-from jaxser.runs import load
+from jaxser import cli
+from jaxser.cli import exit_status
+from jaxser.evaluation.run_folder import environment
+from jaxser.inference.ensemble import Ensemble
+from jaxser.inference.saved_model import load
 from jaxser.types import UsageError
 
 PROGRAM = "jaxser.export"
@@ -225,7 +225,7 @@ def _name(args: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = commands.parser(PROGRAM, "python -m jaxser.export", __doc__)
+    parser = cli.parser(PROGRAM, "python -m jaxser.export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
     parser.add_argument("--fold", help="only the replicas of this fold (default: all)")
     parser.add_argument("--seed", type=int, help="only the replicas of this seed (default: all)")

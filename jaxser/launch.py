@@ -21,8 +21,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from jaxser import commands
-from jaxser.processes import PROCESS
+from jaxser import cli
+from jaxser.training.multihost import PROCESS
 
 PATIENCE = 5.0
 """Seconds in which the first process may tell by itself what made another one fail."""
@@ -30,7 +30,7 @@ PATIENCE = 5.0
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = commands.parser("jaxser", "python -m jaxser.launch", __doc__)
+    parser = cli.parser("jaxser", "python -m jaxser.launch", __doc__)
     parser.usage = "%(prog)s --processes=N -- FLAGS"
     parser.add_argument("--processes", type=int, required=True, help="how many")
     parser.add_argument("flags", nargs="*", help="of jaxser.main")

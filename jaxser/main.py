@@ -17,8 +17,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxser.cache import CACHE_DIR, keep_programs
-from jaxser.commands import exit_status, fail
+from jaxser.cli import CACHE_DIR, exit_status, fail, keep_programs
 from jaxser.types import UsageError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -63,18 +62,19 @@ def _main(_: list[str]) -> int:
 
 
 def _train() -> int:
-    from jaxser import experiment, processes, report
-    from jaxser.results import command_line
+    from jaxser import experiment, report
+    from jaxser.evaluation.run_folder import command_line
+    from jaxser.training import multihost
 
     logging.set_verbosity(logging.WARNING)  # the libraries' own chatter
     if _DISTRIBUTED.value:
-        processes.join()
-    if not processes.leads():
+        multihost.join()
+    if not multihost.leads():
         warnings.simplefilter("ignore")
     config = experiment.resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
     experiment.check_strategy(_STRATEGY.value)
     keep_programs(_CACHE_DIR.value)
-    say = print if processes.leads() else lambda text: None
+    say = print if multihost.leads() else lambda text: None
     dataset = experiment.load(config, Path(_DATA_DIR.value), say)
     name = f"{config.model.name}-{config.variant}-{config.dataset}"
     folder = Path(_WORKDIR.value or f"runs/{name}")
@@ -88,7 +88,7 @@ def _train() -> int:
         command=command,
         say=say,
     )
-    if not processes.leads():
+    if not multihost.leads():
         return 0
     page = report.write(folder)
     mean, std = found["summary"]["mean"], found["summary"]["std"]

@@ -18,15 +18,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jaxser import commands
-from jaxser.cache import CACHE_DIR, keep_programs
-from jaxser.commands import exit_status
+from jaxser import cli
+from jaxser.cli import CACHE_DIR, exit_status, keep_programs
 from jaxser.features.sources import FILES
 from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
-    from jaxser.ensemble import Ensemble, Prediction
-    from jaxser.recordings import Reader, Text, Window
+    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.recordings import Reader, Text, Window
 
 TOGETHER = 256  # windows that are read before they are predicted
 
@@ -50,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from jaxser.recordings import find
-    from jaxser.runs import load
+    from jaxser.inference.recordings import find
+    from jaxser.inference.saved_model import load
 
     _check(args)
     keep_programs(args.cache_dir)
@@ -111,7 +110,7 @@ class _Job:
 
     def _draw(self, window: Window) -> None:
         assert self.explain
-        from jaxser.explain import save
+        from jaxser.inference.attention_plots import save
 
         name = Path(window.path).stem + (f"-{window.start:.1f}s" if window.start else "")
         path, number = self.explain / f"{name}.png", 2
@@ -122,7 +121,7 @@ class _Job:
 
 
 def _said(args: argparse.Namespace, reader: Reader) -> Text:
-    from jaxser.recordings import faster_whisper
+    from jaxser.inference.recordings import faster_whisper
 
     if not reader.reads_words:
         if args.text is not None or args.asr:
@@ -246,7 +245,7 @@ def _note(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = commands.parser(PROGRAM, "jaxser-predict", __doc__)
+    parser = cli.parser(PROGRAM, "jaxser-predict", __doc__)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a sound or video file, or a folder of them"
     )

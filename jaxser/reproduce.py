@@ -21,11 +21,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import common
-from jaxser import commands, experiment, papers, report, results
-from jaxser.cache import CACHE_DIR, keep_programs
-from jaxser.commands import exit_status
+from jaxser import cli, experiment, papers, report
+from jaxser.cli import CACHE_DIR, exit_status, keep_programs
+from jaxser.configs import common
 from jaxser.data.folds import Protocol, make_folds
+from jaxser.evaluation import run_folder
 from jaxser.papers import Printed
 from jaxser.report.protocols import compare_protocols
 from jaxser.report.tables import Score, Table, best_possible_score, escape_markdown, markdown
@@ -67,7 +67,7 @@ def reproduce(
     missing = {
         folders[identity]: config
         for identity, config in configs.items()
-        if not (folders[identity] / results.RESULTS).is_file()
+        if not (folders[identity] / run_folder.RESULTS).is_file()
     }
     expected = {folder: seconds(config, datasets(config)) for folder, config in missing.items()}
     say(
@@ -92,7 +92,7 @@ def config_of(row: Printed, dataset: str, protocol: str) -> ConfigDict:
         raise UsageError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if protocol == "quick" and dataset == "demo":
         dataset = "demo_quick"
-    module = import_module(f"configs.{papers.CONFIGS[row.paper]}")
+    module = import_module(f"jaxser.configs.{papers.CONFIGS[row.paper]}")
     config = module.get_config(row.corpus if dataset == "paper" else dataset)
     config.variant = row.variant.name
     config.update(row.variant.changes)
@@ -153,14 +153,14 @@ def _write(
     runs: Path, table: str, rows: Sequence[Printed], folders: Mapping[str, Path], dataset: str, protocol: str
 ) -> Path:
     """The table in Markdown and JSON, with what the protocols differ by."""
-    found = {identity: results.read_run(folder) for identity, folder in folders.items()}
+    found = {identity: run_folder.read_run(folder) for identity, folder in folders.items()}
     path = runs / f"{table.replace('/', '-')}-{dataset}{'-quick' if protocol == 'quick' else ''}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = comparison(table, rows, found)
     lines = [f"# {table}: {rows[0].title}\n", f"    {_command(table, dataset, protocol)}\n"]
     lines += [f"- {escape_markdown(line)}" for line in differences(rows, found)]
     path.write_text("\n".join([*lines, "", markdown(shown)]) + "\n", encoding="utf-8")
-    results.write_json(
+    run_folder.write_json(
         path.with_suffix(".json"),
         {
             "table": table,
@@ -181,7 +181,7 @@ def _write(
     return path
 
 
-def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, results.Run]) -> Table:
+def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, run_folder.Run]) -> Table:
     """The rows in the paper's order: printed, ours, and on the demo corpus the best possible."""
     names = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1"}
     names = {name: shown for name, shown in names.items() if any(name in row.scores for row in rows)}
@@ -207,7 +207,7 @@ def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, results.
     return Table(table.replace("/", "_"), caption, tuple(header), tuple(body))
 
 
-def _ours(run: results.Run | None, name: str) -> Score:
+def _ours(run: run_folder.Run | None, name: str) -> Score:
     if run is None:
         return Score(None)
     summary = run.results["summary"]
@@ -215,7 +215,7 @@ def _ours(run: results.Run | None, name: str) -> Score:
     return Score(summary["mean"][name], summary["std"][name] if several else None)
 
 
-def differences(rows: Sequence[Printed], found: Mapping[str, results.Run]) -> list[str]:
+def differences(rows: Sequence[Printed], found: Mapping[str, run_folder.Run]) -> list[str]:
     """In what our protocol differs from the papers', a line each; rows that differ alike are said once."""
     lines: dict[str, None] = {}
     for row in rows:
@@ -234,7 +234,7 @@ def differences(rows: Sequence[Printed], found: Mapping[str, results.Run]) -> li
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = commands.parser("jaxser", "python -m jaxser.reproduce", __doc__)
+    parser = cli.parser("jaxser", "python -m jaxser.reproduce", __doc__)
     parser.add_argument("--list", action="store_true", help="name all tables")
     parser.add_argument("--table", help="such as lee2020/table4")
     parser.add_argument("--dataset", default="demo", help="demo, iemocap, meld, ...; paper: the paper's own")

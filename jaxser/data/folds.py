@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxser.leaks import KINDS
+from jaxser.data.leaks import KINDS
 from jaxser.types import Dataset, Fold, UsageError
 
 EMOBOX_RAVDESS = (

@@ -20,7 +20,7 @@ from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.recurrent import Recurrent
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
-from jaxser.losses import negative_log_likelihood
+from jaxser.models.losses import negative_log_likelihood
 from jaxser.models.network import Network
 from jaxser.types import Batch, Hyper, Output
 

@@ -22,7 +22,7 @@ from jaxser.layers.dropout import Dropout
 from jaxser.layers.noise import WhiteNoise
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
-from jaxser.losses import cross_entropy, l2
+from jaxser.models.losses import cross_entropy, l2
 from jaxser.models.network import Network
 from jaxser.types import Batch, Hyper, Output
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from jaxser.losses import cross_entropy
+from jaxser.models.losses import cross_entropy
 from jaxser.types import Batch, Hyper, Output
 
 

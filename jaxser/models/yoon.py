@@ -24,7 +24,7 @@ from jaxser.layers.attention import masked_softmax
 from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.recurrent import Recurrent
-from jaxser.losses import sigmoid_cross_entropy
+from jaxser.models.losses import sigmoid_cross_entropy
 from jaxser.models.network import Network
 from jaxser.models.self_cross import ARRAYS
 from jaxser.types import Batch, Hyper, Output

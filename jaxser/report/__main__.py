@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxser import commands
-from jaxser.commands import exit_status
+from jaxser import cli
+from jaxser.cli import exit_status
 
 
 def main() -> int:
@@ -32,12 +32,12 @@ def main() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> Path:
-    from jaxser import results  # after the arguments: matplotlib and JAX take seconds to import
+    from jaxser.evaluation import run_folder  # after the arguments: matplotlib and JAX take seconds to import
     from jaxser.report import comparison_page, imports, page
 
     comparison_page.check_metric(arguments.metric)
     options = page.Options(arguments.audio, arguments.attention, arguments.tensorboard)
-    like = [results.read_run(folder) for folder in arguments.runs]
+    like = [run_folder.read_run(folder) for folder in arguments.runs]
     imported = [
         imports.import_csv(
             path, arguments.imported_to / path.stem, utterances=arguments.utterances, like=like
@@ -55,7 +55,7 @@ def _write(arguments: argparse.Namespace) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = commands.parser("jaxser.report", "python -m jaxser.report", __doc__)
+    parser = cli.parser("jaxser.report", "python -m jaxser.report", __doc__)
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="the folder of a finished run")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/comparison"), help="the folder of a comparison (%(default)s)"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxser.evaluation.comparisons import tested
+from jaxser.evaluation.run_folder import Run
 from jaxser.report.tables import Score, Table
-from jaxser.results import Run
-from jaxser.statistics import tested
 
 BINS = 15
 MOST_MISTAKES = 10

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from jaxser.evaluation.run_folder import Run
 from jaxser.report import checks, groups, tables
 from jaxser.report.calibration import calibration
 from jaxser.report.tables import Table, escape_markdown
-from jaxser.results import Run
 
 SPEECH = {
     "iemocap": "Ten actors in Los Angeles, scripted and improvised dialogues in US English (IEMOCAP).",

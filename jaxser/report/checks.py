@@ -10,11 +10,11 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Int
 
-from jaxser import metrics
-from jaxser.leaks import KINDS, PAIRS, SPOKEN, FoldIds, Leak, leaks
+from jaxser.data.leaks import KINDS, PAIRS, SPOKEN, FoldIds, Leak, leaks
+from jaxser.evaluation import metrics
+from jaxser.evaluation.comparisons import tested
+from jaxser.evaluation.run_folder import Run
 from jaxser.report.tables import Table
-from jaxser.results import Run
-from jaxser.statistics import tested
 
 NAMES = {
     "utterance": "utterances",

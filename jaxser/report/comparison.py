@@ -11,11 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxser import papers
-from jaxser.report import groups
-from jaxser.report.tables import Cell, Number, Range, Score, Table, best_possible_score
-from jaxser.results import Run
-from jaxser.significance import holm
-from jaxser.statistics import (
+from jaxser.evaluation.comparisons import (
     FEWEST_FOLDS,
     NAMES,
     Comparison,
@@ -28,6 +24,10 @@ from jaxser.statistics import (
     name_of,
     spread,
 )
+from jaxser.evaluation.hypothesis_tests import holm
+from jaxser.evaluation.run_folder import Run
+from jaxser.report import groups
+from jaxser.report.tables import Cell, Number, Range, Score, Table, best_possible_score
 from jaxser.types import UsageError
 
 METRICS = ("wa", "ua", "f1_weighted")

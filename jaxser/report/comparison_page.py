@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxser.report import audio, calibration, checks, comparison, comparison_plots, tables
+from jaxser.evaluation.comparisons import NAMES, name_of
+from jaxser.evaluation.run_folder import Run
+from jaxser.report import calibration, checks, comparison, comparison_plots, media, tables
 from jaxser.report.comparison import METRICS, Comparable
 from jaxser.report.page import PAGE, Options, inline, publish, render, warnings_of
 from jaxser.report.tables import Table
-from jaxser.results import Run
-from jaxser.statistics import NAMES, name_of
 from jaxser.types import UsageError
 
 
@@ -84,7 +84,7 @@ def _of(run: Run, options: Options) -> dict[str, Any]:
         "model": " / ".join(dict.fromkeys(filter(None, (found["model"], found["variant"])))),
         "dataset": found["dataset"],
         "mistakes": mistakes,
-        "players": audio.players(options.audio, [m.utterance for m in mistakes]),
+        "players": media.players(options.audio, [m.utterance for m in mistakes]),
         "command": run.config.get("command", ""),
         "setting": found["summary"]["setting"],
     }

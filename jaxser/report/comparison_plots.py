@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxser.evaluation.comparisons import NAMES, Ranking, name_of, replica_scores
+from jaxser.evaluation.run_folder import Run
 from jaxser.report import groups, plots
 from jaxser.report.calibration import calibration
 from jaxser.report.comparison import Comparable
-from jaxser.report.drawing import INK, MUTED, SERIES, STYLE, WIDTH, named_rows, new_figure, percent_axis
-from jaxser.results import Run
-from jaxser.statistics import NAMES, Ranking, name_of, replica_scores
+from jaxser.report.style import INK, MUTED, SERIES, STYLE, WIDTH, named_rows, new_figure, percent_axis
 
 
 def figures(found: Comparable, metric: str) -> dict[str, tuple[str, Figure]]:

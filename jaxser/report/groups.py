@@ -12,11 +12,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from jaxser import metrics
-from jaxser.leaks import Row
+from jaxser.data.leaks import Row
+from jaxser.evaluation import metrics
+from jaxser.evaluation.comparisons import NAMES, Interval, interval, tested
+from jaxser.evaluation.run_folder import Predictions, Run
 from jaxser.report.tables import Cell, Range, Score, Table, percent
-from jaxser.results import Predictions, Run
-from jaxser.statistics import NAMES, Interval, interval, tested
 from jaxser.types import UsageError
 
 MOST_SPEAKERS = 40

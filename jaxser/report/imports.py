@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxser import metrics, results
-from jaxser.leaks import FoldIds, Row
+from jaxser.data.leaks import FoldIds, Row
+from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation.run_folder import Predictions, Run
+from jaxser.evaluation.summary import replica_result
 from jaxser.report.checks import assumed_folds
-from jaxser.results import Predictions, Run
-from jaxser.summary import replica_result
 from jaxser.types import STOPPED, InputError, UsageError, Utterance
 
 NEEDED = ("utterance", "fold", "seed", "true", "predicted")
@@ -34,8 +34,8 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
         InputError: a file is not as described above, or contradicts itself.
         UsageError: the folder has a run that was not imported.
     """
-    config = folder / results.CONFIG
-    if config.exists() and "imported" not in results.read_json(config):
+    config = folder / run_folder.CONFIG
+    if config.exists() and "imported" not in run_folder.read_json(config):
         raise UsageError(f"{folder} has a run of jaxser's own: rename {path.name}, or give --imported_to")
     lines = _read(path, NEEDED)
     classes = _classes(lines, like)
@@ -44,12 +44,12 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
     rows = _rows(path, predictions, utterances, like)
     folds = _folds(predictions)
     folder.mkdir(parents=True, exist_ok=True)
-    results.write_json(config, {"imported": path.name, "config": {"dataset": _dataset(like)}})
-    results.write_folds(folder, {"name": "imported"}, 0, folds)
-    results.write_utterances(folder, rows)
-    results.write_predictions(folder, [predictions])
-    results.write_json(folder / results.RESULTS, _results(path, predictions, folds, rows, like))
-    return results.read_run(folder)
+    run_folder.write_json(config, {"imported": path.name, "config": {"dataset": _dataset(like)}})
+    run_folder.write_folds(folder, {"name": "imported"}, 0, folds)
+    run_folder.write_utterances(folder, rows)
+    run_folder.write_predictions(folder, [predictions])
+    run_folder.write_json(folder / run_folder.RESULTS, _results(path, predictions, folds, rows, like))
+    return run_folder.read_run(folder)
 
 
 def _read(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
@@ -143,7 +143,7 @@ def _rows(path: Path, p: Predictions, utterances: Path | None, like: Sequence[Ru
                 f"{utterances or path}: the gender of {i} is {fields['gender']!r}, not F, M or nothing"
             )
         made.append(dataclasses.replace(Utterance(id=i, wav="", label=p.classes[label[i]]), **fields))
-    return list(results.utterance_rows(made, [u.label for u in made]))
+    return list(run_folder.utterance_rows(made, [u.label for u in made]))
 
 
 def _folds(p: Predictions) -> list[FoldIds]:
@@ -172,7 +172,7 @@ def _results(
                     test=np.asarray(counts),
                 )
             )
-    return results.results(
+    return run_folder.results(
         model=path.stem,
         variant="",
         dataset=_dataset(like),

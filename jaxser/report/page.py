@@ -15,22 +15,22 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from jaxser import papers, results
-from jaxser.leaks import leaks
+from jaxser import papers
+from jaxser.data.leaks import leaks
+from jaxser.evaluation import run_folder
+from jaxser.evaluation.run_folder import Run
 from jaxser.report import (
-    attention,
-    audio,
     calibration,
     card,
     checks,
-    drawing,
     groups,
     latex,
+    media,
     plots,
     protocols,
+    style,
     tables,
 )
-from jaxser.results import Run
 
 PAGE, TABLES, LATEX, SCORES, CARD = "index.html", "tables.md", "tables.tex", "results.csv", "card.md"
 
@@ -57,8 +57,8 @@ class Options:
 
 def write(folder: Path, options: Options = Options()) -> Path:
     """Write the page, the tables, the figures and the model card of a run."""
-    run = results.read_run(folder)
-    there = folder / results.REPORT
+    run = run_folder.read_run(folder)
+    there = folder / run_folder.REPORT
     there.mkdir(exist_ok=True)
     chosen, figures = tables_of(run), plots.figures(run)
     publish(there, [table for table in chosen.values() if table is not None], figures, _heading(run))
@@ -81,7 +81,7 @@ def publish(
     (there / "tables").mkdir(exist_ok=True)
     for table in chosen:
         (there / "tables" / f"{table.name}.csv").write_text(tables.table_csv(table), encoding="utf-8")
-    drawing.save(figures, there / "figures")
+    style.save(figures, there / "figures")
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -107,8 +107,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def inline(figures: Mapping[str, tuple[str, Figure]]) -> dict[str, Markup]:
     """Figures as SVG of the page."""
     return {
-        name: Markup(drawing.inline_svg(figure, name, escape(says)))
-        for name, (says, figure) in figures.items()
+        name: Markup(style.inline_svg(figure, name, escape(says))) for name, (says, figure) in figures.items()
     }
 
 
@@ -144,8 +143,8 @@ def context(
         "lowest": groups.lowest(run),
         "calibration": calibration.calibration(run),
         "mistakes": mistakes,
-        "players": audio.players(options.audio, [m.utterance for m in mistakes]),
-        "attention": attention.attention(run, options.audio, options.attention),
+        "players": media.players(options.audio, [m.utterance for m in mistakes]),
+        "attention": media.attention(run, options.audio, options.attention),
         "printed": row,
         "aspects": protocols.compare_protocols(row, run) if row else [],
         "protocol": _protocol(run),
@@ -248,7 +247,7 @@ def tables_of(run: Run) -> dict[str, tables.Table | None]:
 
 def _ceiling(run: Run) -> str:
     """Which of the best possible accuracies is this model's own."""
-    return tables.OBSERVERS.get(results.observer(run.results.get("reads", ())), "")
+    return tables.OBSERVERS.get(run_folder.observer(run.results.get("reads", ())), "")
 
 
 def _range(numbers: list[int]) -> str:

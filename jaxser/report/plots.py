@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from jaxser.evaluation.run_folder import Run
 from jaxser.report import groups, tables
 from jaxser.report.calibration import Calibration, calibration
-from jaxser.report.drawing import (
+from jaxser.report.style import (
     ACCENT,
     CELL,
     INK,
@@ -32,7 +33,6 @@ from jaxser.report.drawing import (
     strokes,
 )
 from jaxser.report.tables import Range, Score, Table
-from jaxser.results import Run
 
 
 def figures(run: Run) -> dict[str, tuple[str, Figure]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxser.leaks import leaks
+from jaxser.data.leaks import leaks
+from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
-from jaxser.results import Run
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxser import metrics, results
+from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation.comparisons import NAMES
+from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
-from jaxser.results import Run
-from jaxser.statistics import NAMES
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def settings(run: Run) -> Table | None:
     rows = (
         (
             name,
-            Score(results.validation_score(s, metric)),
+            Score(run_folder.validation_score(s, metric)),
             *(Score(s["mean"][m], s["std"][m]) for m in ("wa", "ua", "f1_weighted")),
         )
         for name, s in run.results["summaries"].items()
@@ -251,7 +251,7 @@ def best_possible(run: Run) -> Table | None:
 def best_possible_score(run: Run, metric: str) -> Score:
     """The best possible accuracy with what the run's model reads; None where it is not known."""
     best: Mapping[str, Any] = run.results["best_possible"] or {}
-    return Score(best.get(results.observer(run.results.get("reads", ())), {}).get(metric))
+    return Score(best.get(run_folder.observer(run.results.get("reads", ())), {}).get(metric))
 
 
 def summarised(run: Run) -> list[Mapping[str, Any]]:

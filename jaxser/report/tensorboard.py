@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxser.data.shards import frame
-from jaxser.results import Run
+from jaxser.evaluation.run_folder import Run
 
 SCALARS = ("train_loss", "learning_rate")
 

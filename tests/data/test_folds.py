@@ -1,0 +1,199 @@
+"""Protocols: parts that are apart, complete and the same for the same seed."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import tiny
+from jaxser.data.folds import EMOBOX_RAVDESS, Protocol, fold_ids, make_folds
+from jaxser.types import UsageError
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny.dataset(90)
+
+
+def parts(fold):
+    return {"train": set(fold.train), "validation": set(fold.validation), "test": set(fold.test)}
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol("random", folds=5),
+        Protocol("random", folds=4, validation_share=0.25),
+        Protocol("session"),
+        Protocol("speaker"),
+        Protocol("speaker", folds=3),
+    ],
+    ids=str,
+)
+def test_parts_are_apart_and_every_utterance_is_tested_once(data, protocol):
+    folds = make_folds(data, protocol)
+    for fold in folds:
+        own = parts(fold)
+        assert set.union(*own.values()) == set(range(90))
+        assert sum(map(len, own.values())) == 90
+    assert sorted(n for fold in folds for n in fold.test) == list(range(90))
+    again = make_folds(data, protocol)
+    assert fold_ids(data, folds) == fold_ids(data, again)
+
+
+def test_random_folds_are_stratified_and_the_next_one_validates(data):
+    folds = make_folds(data, Protocol("random", folds=10))
+    for k, fold in enumerate(folds):
+        assert np.bincount(data.label[fold.test]).tolist() == [3, 3, 3]
+        np.testing.assert_array_equal(fold.validation, folds[(k + 1) % 10].test)
+        assert [len(fold.train), len(fold.validation), len(fold.test)] == [72, 9, 9]  # 8:1:1
+    other = make_folds(data, Protocol("random", folds=10, split_seed=1))
+    assert fold_ids(data, other) != fold_ids(data, folds)
+
+
+def test_a_validation_share_is_taken_from_what_is_not_tested(data):
+    """He 2021: 0.55 : 0.25 : 0.2 in five folds."""
+    for fold in make_folds(data, Protocol("random", folds=5, validation_share=0.3125)):
+        assert len(fold.test) == 18
+        assert len(fold.validation) == pytest.approx(0.25 * 90, abs=1)
+
+
+def test_a_share_of_the_held_out_fold_validates():
+    """Rajan 2022: 8:0.5:1.5 in five folds; each class in these shares, and every utterance held out once."""
+    data = tiny.dataset(300)
+    split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
+    held_out = [fold.test for fold in make_folds(data, Protocol("random", folds=5))]
+    folds = make_folds(data, split)
+    for fold, pool in zip(folds, held_out, strict=True):
+        for part, number in ((fold.train, 80), (fold.validation, 5), (fold.test, 15)):
+            assert np.bincount(data.label[part]).tolist() == [number] * 3
+        np.testing.assert_array_equal(np.sort(np.concatenate([fold.validation, fold.test])), pool)
+        np.testing.assert_array_equal(fold.train, np.setdiff1d(np.arange(300), pool))
+    np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), np.arange(300))
+    assert fold_ids(data, make_folds(data, split)) == fold_ids(data, folds)
+    other = make_folds(data, dataclasses.replace(split, split_seed=1))
+    assert not np.array_equal(other[0].validation, folds[0].validation)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [Protocol("session"), Protocol("random", folds=5, validation_share=0.25, validation_from="test")],
+    ids=str,
+)
+def test_selection_on_test_trains_on_what_validated(data, protocol):
+    """Ramet 2018: the test part selects the epoch, and all that it leaves is trained on."""
+    on_test = make_folds(data, dataclasses.replace(protocol, select="test"))
+    for fold, honest in zip(on_test, make_folds(data, protocol), strict=True):
+        np.testing.assert_array_equal(fold.test, honest.test)
+        np.testing.assert_array_equal(fold.validation, fold.test)
+        np.testing.assert_array_equal(fold.train, np.setdiff1d(np.arange(90), fold.test))
+
+
+def test_a_share_that_cannot_be_taken_by_class_is_said(data):
+    rare = dataclasses.replace(data, label=np.where(np.arange(90) < 5, 2, np.arange(90) % 2).astype(np.int32))
+    split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
+    with pytest.raises(UsageError, match=r"protocol.validation_share=0.25 of 18 utterances cannot be taken"):
+        make_folds(rare, split)
+    with pytest.raises(UsageError, match=r"protocol.validation_share=1.5 of 18 utterances cannot be taken"):
+        make_folds(data, dataclasses.replace(split, validation_share=1.5))
+
+
+@pytest.mark.parametrize(("name", "field"), [("session", "session"), ("speaker", "speaker")])
+def test_groups_stay_together(data, name, field):
+    column = data.column(field)
+    for fold in make_folds(data, Protocol(name)):
+        groups = [set(column[list(rows)]) for rows in parts(fold).values()]
+        assert len(set.union(*groups)) == sum(map(len, groups))
+        assert groups[2] == {fold.name} or name == "speaker"
+
+
+def test_named_groups_of_speakers(data):
+    groups = (("s0F", "s1M"), ("s0M", "s2F"), ("s1F", "s2M"))
+    folds = make_folds(data, Protocol("speaker", groups=groups))
+    speakers = data.column("speaker")
+    assert [set(speakers[fold.test]) for fold in folds] == [set(group) for group in groups]
+    assert set(speakers[folds[0].validation]) == set(groups[1])
+    with pytest.raises(UsageError, match="leaves out the speakers s1F, s2M"):
+        make_folds(data, Protocol("speaker", groups=groups[:2]))
+
+
+def test_emobox_groups_hold_every_actor_once():
+    assert sorted(actor for group in EMOBOX_RAVDESS for actor in group) == list(range(1, 25))
+
+
+def test_official_split(data):
+    splits = np.array(["train", "validation", "test"])[np.arange(90) % 3]
+    utterances = tuple(dataclasses.replace(u, split=s) for u, s in zip(data.utterances, splits, strict=True))
+    (fold,) = make_folds(dataclasses.replace(data, utterances=utterances), Protocol("official"))
+    np.testing.assert_array_equal(fold.test, np.arange(2, 90, 3))
+    with pytest.raises(UsageError, match="tiny has no official split"):
+        make_folds(data, Protocol("official"))
+
+
+def test_folds_from_a_file(data, tmp_path):
+    folds = make_folds(data, Protocol("session"))
+    path = tmp_path / "folds.json"
+    path.write_text(json.dumps({"folds": fold_ids(data, folds)}))
+    read = make_folds(data, Protocol("file", file=str(path)))
+    assert fold_ids(data, read) == fold_ids(data, folds)
+    path.write_text(json.dumps([{"train": ["utt000"], "validation": ["utt001"], "test": ["elsewhere"]}]))
+    with pytest.raises(
+        UsageError, match="1 utterances are not in tiny with these classes, the first 'elsewhere'"
+    ):
+        make_folds(data, Protocol("file", file=str(path)))
+    for content in ("{}", "[", '[{"train": []}]', "3"):
+        path.write_text(content)
+        with pytest.raises(UsageError, match="is no file of folds"):
+            make_folds(data, Protocol("file", file=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (Protocol("sessions"), "protocol.name='sessions' is not one of random, session, holdout, speaker"),
+        (
+            Protocol("random", folds=31),
+            "protocol.folds=31 must be from 3 to the 30 utterances of the rarest class",
+        ),
+        (Protocol(validation_from="train"), "protocol.validation_from='train' is not one of rest, test"),
+        (Protocol(select="train"), "protocol.select='train' is not one of validation, test"),
+        (Protocol("session", folds=5), "protocol.folds=5, but the dataset has 3 sessions"),
+        (Protocol("speaker", folds=7), "protocol.folds=7 must be from 3 to the 6 speakers"),
+        (Protocol("file", file="nowhere.json"), "protocol.file='nowhere.json' is no file of folds"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_said(data, protocol, message):
+    with pytest.raises(UsageError, match=message.replace(".", r"\.")):
+        make_folds(data, protocol)
+
+
+def test_classes_and_speakers_that_are_not_there_are_said(data):
+    absent = dataclasses.replace(data, classes=(*data.classes, "awe"))
+    with pytest.raises(
+        UsageError, match=r"at least 3 utterances of each class; tiny has 0 of awe \(config.classes"
+    ):
+        make_folds(absent, Protocol("random"))
+    nameless = tuple(dataclasses.replace(utterance, speaker="") for utterance in data.utterances)
+    with pytest.raises(UsageError, match="needs at least 3 speakers; the dataset has 0"):
+        make_folds(dataclasses.replace(data, utterances=nameless), Protocol("speaker", folds=5))
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=3, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_any_sessions_split_or_say_why_not(sessions):
+    base = tiny.dataset(len(sessions))
+    utterances = tuple(
+        dataclasses.replace(u, session=s) for u, s in zip(base.utterances, sessions, strict=True)
+    )
+    data = dataclasses.replace(base, utterances=utterances)
+    if len(set(sessions)) < 3:
+        with pytest.raises(UsageError, match="needs at least 3 sessions"):
+            make_folds(data, Protocol("session"))
+    else:
+        assert sorted(n for f in make_folds(data, Protocol("session")) for n in f.test) == list(
+            range(len(sessions))
+        )

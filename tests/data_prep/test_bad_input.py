@@ -1,0 +1,249 @@
+"""Whatever a corpus holds, nobody sees a traceback, and nothing is lost without a line."""
+
+import io
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.corpora import (
+    ALIGNMENT,
+    EVALUATION,
+    IDS,
+    LABELS,
+    TRANSCRIPT,
+    TRANSCRIPTS,
+    WAV,
+    WDSEG,
+    write_iemocap,
+)
+from helpers.small_corpus import RATE, noise, sine, write_ravdess
+from jaxser.data import dataset
+from jaxser.data_prep import prepare as preparation
+from jaxser.data_prep.corpora import ravdess
+from jaxser.features import audio
+from jaxser.types import InputError
+
+
+def prepare(root: Path, recipe: str = "can", corpus: str = "iemocap", max_rejected: float = 1.0):
+    """The dataset, and its rejected lines by place."""
+    folder = preparation.prepare(
+        corpus, root, recipe, root.parent / "data", workers=1, max_rejected=max_rejected, quiet=True
+    )
+    lines = (folder / "rejected.jsonl").read_text().splitlines()
+    return dataset.load(folder), {line["where"]: line["reason"] for line in map(json.loads, lines)}
+
+
+def release(tmp_path: Path, files: dict[str, str | bytes | None]) -> Path:
+    root = write_iemocap(tmp_path / "release", files)
+    for number, name in enumerate(IDS):
+        if WAV.format(name) not in files:
+            soundfile.write(root / WAV.format(name), noise(1.5, seed=number), RATE)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (ALIGNMENT.replace("   76    88", "   70    88"), "frames 70 to 88 do not follow frame 75"),
+        (ALIGNMENT.replace("   52    75", "  -52    75"), "frames -52 to 75 do not follow frame 51"),
+        (ALIGNMENT.replace("  140   147", "  140   900"), "it ends at 9.01 s, the wav at 1.50 s"),
+        (ALIGNMENT.replace("   76    88", "   76 99999999999"), "frames 76 to 88 are missing"),
+        ("", "no rows"),
+    ],
+)
+def test_alignments_that_cannot_be_give_equal_segments_and_a_line(tmp_path, content, reason):
+    data, rejected = prepare(release(tmp_path, {WDSEG.format(IDS[0]): content}))
+    assert len(data.utterances) == 3
+    assert data.utterances[0].words is None
+    assert data.utterances[0].flags == ("bad_alignment", "equal_segments")
+    assert data.manifest["flags"]["bad_alignment"] == 1
+    lengths = data.arrays["segment_lengths"][0]
+    assert len(lengths) == len(data.arrays["words"][0]) == 3  # I like cafés
+    assert lengths.max() - lengths.min() <= 1
+    if "missing" not in reason:
+        assert reason in rejected[WDSEG.format(IDS[0])]
+    assert len(rejected) == 1
+
+
+def test_transcripts_of_latin1_of_nothing_and_of_html(tmp_path):
+    texts = TRANSCRIPTS.replace("Note: it's 5 o'clock.", "").replace(
+        "No!", "<b>No</b> &amp; <script>x()</script>"
+    )
+    data, rejected = prepare(release(tmp_path, {TRANSCRIPT: texts}), "mcsan")
+    assert data.column("transcript").tolist() == ["I like cafés.", "", "<b>No</b> &amp; <script>x()</script>"]
+    assert [len(data.arrays["words"][row]) for row in range(3)] == [4, 1, 21]
+    assert data.vocabulary[data.arrays["words"][1][0]] == "<none>"
+    assert data.manifest["flags"]["no_words"] == 1
+    assert rejected == {}
+
+
+def test_labels_that_nobody_knows_are_kept_and_counted_at_loading(tmp_path):
+    labels = LABELS.replace("\tang\t", "\tbliss\t")
+    root = release(tmp_path, {EVALUATION: labels})
+    data, _ = prepare(root, "mcsan")
+    assert data.manifest["labels"]["found"] == {"bliss": 1, "neu": 1, "xxx": 1}
+    seven = dataset.load(tmp_path / "data" / "iemocap", "mcsan", classes="seven")
+    assert [utterance.label for utterance in seven.utterances] == ["neu"]
+    assert seven.left_out == {"bliss": 1, "xxx": 1}
+
+
+TONE = sine(1.0, rate=48_000)
+KINDS = {
+    "8 bit": (TONE, 48_000, "PCM_U8", 0.01),
+    "16 bit": (TONE, 48_000, "PCM_16", 1e-4),
+    "24 bit": (TONE, 48_000, "PCM_24", 1e-6),
+    "32 bit": (TONE, 48_000, "PCM_32", 1e-6),
+    "float": (TONE, 48_000, "FLOAT", 1e-6),
+    "double": (TONE, 48_000, "DOUBLE", 1e-6),
+    "mu-law": (TONE, 48_000, "ULAW", 0.02),
+    "stereo": (np.stack([TONE, TONE], axis=1), 48_000, "PCM_24", 1e-6),
+    "six channels": (np.stack([TONE] * 6, axis=1), 48_000, "PCM_24", 1e-6),
+    "44.1 kHz": (sine(1.0, rate=44_100), 44_100, "FLOAT", 1e-3),
+    "16 kHz": (sine(1.0), RATE, "FLOAT", 1e-3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recordings_of_every_kind_are_the_same_sound(tmp_path, kind):
+    samples, rate, subtype, tolerance = KINDS[kind]
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype=subtype)
+    found, _ = audio.read_audio(tmp_path / "a.wav")
+    assert found.dtype == np.float32
+    assert len(found) == RATE
+    inner = slice(800, -800)  # resampling has edges
+    assert np.abs(found[inner] - sine(1.0)[inner]).max() < tolerance + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("samples", "flag"),
+    [
+        (np.zeros(8_000), "silent"),
+        (np.full(8_000, 1e-6), "silent"),
+        (np.sign(noise(0.5)), "clipped"),
+        (np.clip(40 * noise(0.5), -1, 1), "clipped"),
+    ],
+)
+def test_silent_and_clipped_recordings_are_used_and_flagged(tmp_path, samples, flag):
+    root = release(tmp_path, {})
+    soundfile.write(root / WAV.format(IDS[1]), samples, RATE, subtype="FLOAT")
+    data, rejected = prepare(root)
+    assert flag in data.utterances[1].flags
+    assert data.manifest["flags"][flag] == 1
+    assert all(np.isfinite(array.values).all() for array in data.arrays.values())
+    assert rejected == {}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_recordings_with_samples_that_are_no_numbers_are_rejected(tmp_path, bad):
+    root = release(tmp_path, {})
+    samples = noise(0.5)
+    samples[4_000] = bad
+    soundfile.write(root / WAV.format(IDS[1]), samples, RATE, subtype="FLOAT")
+    data, rejected = prepare(root)
+    assert len(data.utterances) == 2
+    assert rejected == {WAV.format(IDS[1]): "NaN or infinite samples"}
+
+
+def test_names_that_are_no_text(tmp_path):
+    write_ravdess(tmp_path / "release", 3)
+    strange = b"Actor_01/\xff\xfe.wav"
+    Path(os.fsdecode(os.path.join(os.fsencode(tmp_path / "release"), strange))).write_bytes(b"")
+    data, rejected = prepare(tmp_path / "release", "mcsan", "ravdess")
+    assert len(data.utterances) == 3
+    assert len(rejected) == 1
+
+
+def test_folders_and_dangling_links_in_the_place_of_recordings(tmp_path):
+    [first, second, _] = write_ravdess(tmp_path / "release", 3)
+    first.unlink()
+    first.mkdir()
+    second.unlink()
+    second.symlink_to(tmp_path / "nowhere")
+    data, rejected = prepare(tmp_path / "release", "mcsan", "ravdess")
+    assert len(data.utterances) == 1
+    assert {reason.split(" (")[0] for reason in rejected.values()} == {"cannot be read"}
+    assert len(rejected) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot write")
+def test_output_that_is_read_only_is_one_line(tmp_path, capsys):
+    write_ravdess(tmp_path, 1)
+    assert preparation.run(["--corpus=ravdess", f"--root={tmp_path}", "--out=/proc/self/data"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("prepare: /proc/self/data")
+    assert error.count("\n") == 1
+
+
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, noise(0.1), RATE, format=kind)
+    return file.getvalue()
+
+
+SOUNDS = {kind: encoded(kind) for kind in ("WAV", "FLAC", "OGG", "AIFF")}
+
+
+@settings(max_examples=400, deadline=None)
+@given(kind=st.sampled_from(sorted(SOUNDS)), seed=st.integers(0, 2**32), cuts=st.integers(1, 6))
+def test_no_damaged_recording_makes_a_traceback(kind, seed, cuts):
+    content, draw = bytearray(SOUNDS[kind]), random.Random(seed)
+    for _ in range(cuts):
+        place = draw.randrange(min(len(content), draw.choice((60, 10_000))) + 1)
+        change = draw.randrange(4)
+        if change == 0:
+            del content[place : place + draw.randrange(1, 40)]
+        elif change == 1:
+            content[place:place] = draw.randbytes(draw.randrange(1, 20))
+        elif change == 2:
+            content[place : place + 4] = draw.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"))
+        else:
+            content = content[:place]
+    try:
+        samples = audio.decode_audio(bytes(content))
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert np.isfinite(samples).all()
+        assert len(samples) >= audio.WINDOW
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    content=st.binary(max_size=200), head=st.sampled_from([b"", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42"])
+)
+def test_no_bytes_are_taken_for_a_recording(content, head):
+    with pytest.raises(InputError) as caught:
+        audio.decode_audio(head + content)
+    assert "\n" not in str(caught.value)
+
+
+NAMES = st.lists(
+    st.one_of(
+        st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20),
+        st.from_regex(r"0[0-4]-0[0-3]-0[0-9]-0[0-3]-0[0-3]-0[0-3]-[0-3][0-9]", fullmatch=True),
+    ).map(lambda name: name + ".wav"),
+    max_size=5,
+    unique=True,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(names=NAMES)
+def test_every_recording_of_ravdess_is_accounted_for(tmp_path_factory, names):
+    root = tmp_path_factory.mktemp("ravdess")
+    [kept] = write_ravdess(root, 1)
+    names = [name for name in names if name != kept.name]
+    for name in names:
+        (root / name).touch()
+    reading = ravdess.read(root)
+    skipped = sum(reading.facts.get("skipped", {}).values())
+    hidden = sum(name.startswith("._") for name in names)
+    assert len(reading.utterances) + len(reading.rejected) + skipped + hidden == 1 + len(names)
+    assert all(rejection.reason for rejection in reading.rejected)

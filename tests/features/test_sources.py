@@ -1,0 +1,264 @@
+"""Recipe frames: arrays that are made elsewhere, as files or as one HDF5 file."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.small_corpus import write_talks
+from jaxser.data import dataset
+from jaxser.data_prep import prepare as preparation
+from jaxser.features.sources import ArrayFiles, open_arrays
+from jaxser.types import InputError, Reading, UsageError
+
+LABELS = ["ang", "neu", "sad", "hap"] * 5
+WIDTH = 24
+
+
+def frames_of(index: int) -> np.ndarray:
+    return np.random.default_rng(index).standard_normal((10 + index, WIDTH)).astype(np.float32)
+
+
+def write_frames(folder: Path, reading: Reading) -> Path:
+    folder.mkdir(parents=True)
+    for index, utterance in enumerate(reading.utterances):
+        np.save(folder / f"{utterance.id}.npy", frames_of(index))
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch) -> Reading:
+    """The corpus `chatter` in `release`, with frames in `frames`."""
+    reading = write_talks(tmp_path / "release", LABELS)
+    monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
+    monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+    write_frames(tmp_path / "frames", reading)
+    return reading
+
+
+def prepare(out: Path, frames: Path, **options) -> Path:
+    options = {"workers": 1, "quiet": True, "max_rejected": 0.05, **options}
+    return preparation.prepare("chatter", out / "release", "frames", out, files={"frames": frames}, **options)
+
+
+def rejected(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+
+
+def assert_frames(out: Path) -> None:
+    data = dataset.load(out / "chatter", "frames")
+    assert len(data.utterances) == len(LABELS)
+    for row in range(len(LABELS)):
+        np.testing.assert_array_equal(data.arrays["audio"][row], frames_of(row))
+    assert [data.vocabulary[word] for word in data.arrays["words"][0]] == [
+        "don't",
+        "talk",
+        ",",
+        "please",
+        "!",
+    ]
+    assert data.manifest["arrays"]["audio"]["shape"] == [None, WIDTH]
+
+
+def test_a_folder_of_npy_files(corpus, tmp_path):
+    prepare(tmp_path, tmp_path / "frames")
+    assert_frames(tmp_path)
+
+
+def test_several_processes(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxser.data_prep.jobs.UTTERANCES_PER_SHARD", 10)
+    prepare(tmp_path, tmp_path / "frames", workers=2)
+    assert_frames(tmp_path)
+
+
+def test_an_hdf5_file(corpus, tmp_path):
+    with h5py.File(tmp_path / "wavlm.h5", "w") as file:
+        for index, utterance in enumerate(corpus.utterances):
+            file[utterance.id] = frames_of(index)
+    prepare(tmp_path, tmp_path / "wavlm.h5")
+    assert_frames(tmp_path)
+
+
+def test_glove_vectors_go_with_frames(corpus, tmp_path):
+    (tmp_path / "glove.txt").write_text(" ".join(["talk", *["1.5"] * 300]) + "\n")
+    prepare(tmp_path, tmp_path / "frames", glove=tmp_path / "glove.txt")
+    data = dataset.load(tmp_path / "chatter", "frames")
+    assert data.embeddings[data.vocabulary.index("talk"), 0] == 1.5
+
+
+def write_pickle(path: Path) -> None:
+    """One that writes a file when it is loaded."""
+    path.write_bytes(b"cbuiltins\nopen\n(S'unpickled.txt'\nS'w'\ntR.")
+
+
+def write_object_array(path: Path) -> None:
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def promise_too_much(path: Path) -> None:
+    """A header of a terabyte, and no content."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (10**10, 24)}
+        )
+
+
+def write_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros((3, WIDTH)))
+
+
+BAD = {
+    "no such file": Path.unlink,
+    "magic string is not correct": write_pickle,
+    "Python objects in dtype": write_object_array,
+    "not an array that can be read": cut,
+    "not an array": promise_too_much,
+    "the magic string is not correct": write_archive,
+    "rows of 7 numbers, the first file's have 24": lambda path: np.save(path, np.zeros((5, 7))),
+    r"numbers [frames, width] were expected, found float64[2, 3, 24]": lambda path: np.save(
+        path, np.zeros((2, 3, WIDTH))
+    ),
+    "numbers [frames, width] were expected, found <U1[2, 24]": lambda path: np.save(
+        path, np.full((2, WIDTH), "x")
+    ),
+    "empty, [0, 24]": lambda path: np.save(path, np.zeros((0, WIDTH))),
+    "NaN or infinite": lambda path: np.save(path, np.full((2, WIDTH), np.nan)),
+    "not an array that can": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_files_are_rejected_with_the_reason(corpus, tmp_path, reason, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    BAD[reason](tmp_path / "frames" / "talk_0003.npy")
+    folder = prepare(tmp_path, tmp_path / "frames")
+    [line] = rejected(folder)
+    assert (line["id"], line["where"]) == ("talk_0003", "0003.wav")
+    assert line["reason"].startswith("talk_0003.npy: ")
+    assert reason in line["reason"]
+    assert "\n" not in line["reason"]
+    assert str(tmp_path) not in line["reason"]
+    assert len(dataset.load(tmp_path / "chatter", "frames").utterances) == len(LABELS) - 1
+    assert not (tmp_path / "unpickled.txt").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "group", "text"])
+def test_bad_hdf5_datasets_are_rejected_with_the_reason(corpus, tmp_path, damage):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        for index, utterance in enumerate(corpus.utterances[:-1]):
+            file[utterance.id] = frames_of(index)
+        if damage == "group":
+            file.create_group("talk_0019")
+        if damage == "text":
+            file["talk_0019"] = "words"
+    [line] = rejected(prepare(tmp_path, tmp_path / "x.hdf5"))
+    reason = {"missing": "no such dataset", "group": "a group, not a dataset", "text": "numbers"}[damage]
+    assert line["reason"].startswith("x.hdf5/talk_0019: ")
+    assert reason in line["reason"]
+
+
+def test_width_is_that_of_the_first_file_that_can_be_read(corpus, tmp_path):
+    (tmp_path / "frames" / "talk_0000.npy").write_bytes(b"")
+    assert open_arrays(tmp_path / "frames", [u.id for u in corpus.utterances], "frames").width == WIDTH
+    with pytest.raises(
+        InputError, match=r"no array of any utterance is there; the first: x\.npy: no such file"
+    ):
+        open_arrays(tmp_path / "frames", ["x", "y"], "frames")
+
+
+def test_a_vector_is_one_row_and_half_precision_is_widened(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(4, dtype=np.float16))
+    found = ArrayFiles(tmp_path, 4).read("a")
+    assert found.dtype == np.float32
+    assert found.tolist() == [[0, 1, 2, 3]]
+
+
+def test_long_arrays_are_cut_and_flagged(corpus, tmp_path):
+    np.save(tmp_path / "frames" / "talk_0003.npy", np.ones((3_001, WIDTH)))
+    prepare(tmp_path, tmp_path / "frames")
+    data = dataset.load(tmp_path / "chatter", "frames")
+    assert data.arrays["audio"].length[3] == 3_000
+    assert data.utterances[3].flags == ("cut_audio",)
+
+
+def test_a_changed_file_remakes_the_shard(corpus, tmp_path):
+    prepare(tmp_path, tmp_path / "frames")
+    np.save(tmp_path / "frames" / "talk_0003.npy", np.ones((2, WIDTH)))
+    prepare(tmp_path, tmp_path / "frames")
+    assert dataset.load(tmp_path / "chatter", "frames").arrays["audio"][3].tolist() == [[1.0] * WIDTH] * 2
+
+
+def test_prosody_is_one_row(corpus, tmp_path):
+    folder = tmp_path / "prosody"
+    folder.mkdir()
+    for utterance in corpus.utterances:
+        np.save(folder / f"{utterance.id}.npy", np.full(35, float(utterance.id[-1])))
+    preparation.prepare(
+        "chatter",
+        tmp_path / "release",
+        "self_cross",
+        tmp_path,
+        files={"prosody": folder},
+        workers=1,
+        quiet=True,
+    )
+    data = dataset.load(tmp_path / "chatter", "self_cross")
+    assert list(data.arrays) == ["audio", "words", "prosody"]
+    assert set(data.arrays["prosody"].length) == {1}
+    assert data.arrays["prosody"][7].tolist() == [[7.0] * 35]
+
+
+def test_missing_h5py_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "x.h5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UsageError, match=r'pip install "jaxser\[frames\]"'):
+        open_arrays(tmp_path / "x.h5", ["a"], "frames")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe=frames"], "recipe frames needs --frames, a folder of <id>.npy files or one HDF5 file"),
+        (["--recipe=frames", "--frames=/nowhere"], "--frames=/nowhere: must be a folder of <id>.npy files"),
+        (["--recipe=mcsan", "--frames=."], "--frames: recipe mcsan has no audio that is made elsewhere"),
+        (["--recipe=mcsan", "--resnet=x.onnx"], "--resnet: recipe mcsan has no video that is made elsewhere"),
+        (["--recipe=lld", "--glove=x.txt"], "--glove=x.txt: recipe lld has no words"),
+        (["--recipe=frames", "--frames=.", "--video=."], "--video: recipe frames has no video"),
+        (["--recipe=self_cross", "--video=.", "--resnet=x.onnx"], "--video and --resnet: choose one"),
+        (["--recipe=self_cross", "--resnet=x.onnx"], "has no videos of its utterances"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_status_2(corpus, tmp_path, arguments, message, capsys):
+    status = preparation.run(
+        ["--corpus=chatter", f"--root={tmp_path / 'release'}", f"--out={tmp_path}", *arguments]
+    )
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_no_traceback_for_ids_that_are_no_file_names(tmp_path):
+    source = ArrayFiles(tmp_path, 3)
+    for identity in ("a\0b", "x" * 5_000, "../../etc", "\udcff"):
+        with pytest.raises(InputError):
+            source.read(identity)
+        assert source.stamp(identity) == []
+
+
+def test_readings_of_no_utterances_are_said_as_before(tmp_path, monkeypatch):
+    reading = replace(write_talks(tmp_path / "release", ["ang"]), utterances=())
+    monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
+    monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+    with pytest.raises(InputError, match="no utterance of chatter can be used"):
+        prepare(tmp_path, tmp_path)

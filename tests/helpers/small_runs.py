@@ -1,0 +1,61 @@
+"""Finished runs of small networks over a small demo corpus, for what reads runs: made once a process."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from jaxser import experiment
+from jaxser.data.dataset import load
+from jaxser.data_prep.prepare import prepare
+from jaxser.training.replica import Trainer
+from jaxser.types import Dataset, Utterance
+
+FIELDS = {
+    "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 8, "classifier_size": 8},
+    "can": {"hidden_size": 4, "num_heads": 2},
+}
+
+
+@cache
+def folder() -> Path:
+    """Where everything is, until the process ends."""
+    made = Path(tempfile.mkdtemp(prefix="jaxser-small-runs-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+@cache
+def dataset(recipe: str) -> Dataset:
+    """Sixty utterances of the demo corpus under a recipe."""
+    is_spoken = (folder() / "demo_release").is_dir()
+    demo = None if is_spoken else {"utterances": 60}
+    prepare("demo", recipe=recipe, out=folder(), demo=demo, workers=1, quiet=True)
+    return load(folder() / "demo", recipe, classes="seven")
+
+
+def wav(utterance: Utterance) -> Path:
+    """An utterance's recording."""
+    return folder() / "demo_release" / utterance.wav
+
+
+@cache
+def run(name: str) -> Path:
+    """The folder of a run of `configs/<name>.py`: three folds x two seeds of networks as they begin."""
+    config = import_module(f"jaxser.configs.{name}").get_config("demo")
+    config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name]})
+    config.protocol.update({"name": "speaker", "folds": 3})
+    config = experiment.resolve(config)
+    one_device = mock.patch.object(
+        jax, "devices", return_value=jax.devices()[:1]
+    )  # compiled once, not four times
+    untrained = mock.patch.object(Trainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
+    with one_device, untrained:
+        experiment.run(config, dataset(config.recipe), folder() / "runs" / name, say=lambda _: None)
+    return folder() / "runs" / name

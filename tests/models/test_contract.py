@@ -1,0 +1,415 @@
+"""One contract over all networks and the variants of every config.
+
+A new network joins by a line in `TINY`, which makes it small. The variant that a config names first is held to the
+whole contract, every other one to its shapes, and (slow) to one compiled step of training.
+"""
+
+import re
+from dataclasses import replace
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxser import experiment
+from jaxser.models import MODELS
+from jaxser.models.network import Network
+from jaxser.training.optim import Adam
+from jaxser.training.replica import Trainer
+from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
+
+INTEGRATION = {
+    "blocks": ((4, 2, 2), (6, 2, 1)),
+    "hidden_size": 4,
+    "num_layers": 1,
+    "num_heads": 2,
+    "feed_forward_size": 12,
+}
+TINY: dict[str, dict[str, Any]] = {
+    "amh": {"hidden_size": 6, "video_hidden_size": 5},
+    "audio_model": {"hidden_size": 8},
+    "can": {"hidden_size": 8, "num_heads": 2},
+    "cat": {**INTEGRATION, "front_channels": 5},
+    "ilt": INTEGRATION,
+    "lstm_attention": {"dense_size": 9, "hidden_size": 6, "attention_hidden": 5, "yang_dense": 7},
+    "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
+    "mdre": {"hidden_size": 6, "video_hidden_size": 5},
+    "mha": {"hidden_size": 6, "video_hidden_size": 6},
+    "self_cross": {
+        "hidden_size": 8,
+        "num_heads": 2,
+        "classifier_size": 9,
+        "words_length": 5,
+        "audio_length": 40,
+        "audio_steps": 12,
+        "video_length": 6,
+        "video_steps": 4,
+    },
+    "text_model": {"hidden_size": 8},
+    "xu": {"hidden_size": 6, "num_heads": 2},
+}
+"""Fields that make a network small."""
+
+NOT_SUMMING: dict[str, tuple[str, ...]] = {"lstm_attention": ("pooling_audio",)}
+"""Attention that is no distribution (a sigmoid's), by network: its weights are only between 0 and 1."""
+
+CLASSES, FEATURES = 3, 6
+LENGTHS = {
+    "audio": np.array([40, 31, 27, 18]),
+    "words": np.array([3, 5, 1, 2]),
+    "video": np.array([6, 4, 3, 1]),
+    "prosody": np.array([1, 1, 1, 1]),
+}
+SEGMENTS = [[9, 4, 7], [3, 3, 4, 2, 5], [11], [6, 8]]
+
+
+class Case(NamedTuple):
+    """A variant of a config, made small."""
+
+    config: str
+    variant: str
+
+    @property
+    def resolved(self):
+        config = import_module(f"jaxser.configs.{self.config}").get_config("iemocap")
+        config.variant = self.variant
+        return experiment.resolve(config)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        fields = self.resolved.model.to_dict()
+        return fields | TINY.get(fields["name"], {})
+
+    def __str__(self):
+        return f"{self.config}-{self.variant}"
+
+
+def configs() -> dict[str, list[str]]:
+    """The variants of every config, by its name."""
+    folder = Path(__file__).parents[2] / "configs"
+    modules = {
+        path.stem: import_module(f"jaxser.configs.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))
+    }
+    return {name: list(module.VARIANTS) for name, module in modules.items() if hasattr(module, "get_config")}
+
+
+CASES = [Case(config, variant) for config, variants in configs().items() for variant in variants]
+
+
+def _whole() -> list[Case]:
+    """The first variant of every network."""
+    first: dict[str, Case] = {}
+    for case in CASES:
+        first.setdefault(case.fields["name"], case)
+    return list(first.values())
+
+
+WHOLE = _whole()
+
+
+def network(case: Case) -> Network:
+    fields = dict(case.fields)
+    return MODELS[fields.pop("name")](num_classes=CLASSES, **fields)
+
+
+def hyper(net: Network) -> dict[str, jax.Array]:
+    """Values at which each scalar acts."""
+    values = {"alpha": 0.1, "l2": 1e-4, "noise_variance": 0.1}
+    return {name: jnp.float32(values.get(name, 0.2)) for name in net.hyper}
+
+
+def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> Batch:
+    """Utterances with rubbish where padded; `padding` more steps of it, unless the network fixes the lengths."""
+    rng = np.random.default_rng(seed)
+    every = np.arange(rows) % 4
+    segments = [SEGMENTS[n] for n in every]
+    lengths = {name: length[every] for name, length in LENGTHS.items()}
+    lengths |= {"segments": np.array([sum(own) for own in segments]), "segment_lengths": lengths["words"]}
+    fields: dict[str, Any] = {}
+    for name in net.needs:
+        steps = net.lengths.get(name, lengths[name].max() + (0 if name == "prosody" else padding))
+        mask = np.arange(steps) < lengths[name][:, None]
+        if name == "words":
+            values = rng.integers(1, 12, (rows, 40))[:, :steps]
+        elif name == "segment_lengths":
+            values = np.array([own + [0] * (steps - len(own)) for own in segments])
+        else:
+            values = rng.normal(size=(rows, 80, FEATURES))[:, :steps]
+            if net.lengths:  # time is channels: what is padded is zero, as `gather` makes it
+                values = values * mask[..., None]
+            values = values.astype(np.float32)
+        fields |= {name: jnp.array(values), f"{name}_mask": jnp.array(mask)}
+    embeddings = np.random.default_rng(3).normal(size=(12, 5))
+    label = jnp.array(np.arange(rows) % CLASSES)
+    return Batch(label, jnp.ones(rows), embeddings=jnp.array(embeddings, jnp.float32), **fields)
+
+
+@cache
+def prepared(case: Case):
+    """A network, variables off their beginnings (biases that are not zero), and its compiled evaluation."""
+    net = network(case)
+    batch = make_batch(net)
+    begin = jax.jit(lambda key: net.init({"params": key, "dropout": key}, batch, hyper(net), train=False))
+    variables = begin(jax.random.key(0))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda p: p + jnp.array(rng.normal(size=p.shape) * 0.1, p.dtype), variables["params"]
+    )
+    stats = variables.get("batch_stats", {})
+
+    @jax.jit
+    def evaluate(batch) -> Output:
+        return net.apply({"params": params, "batch_stats": stats}, batch, hyper(net), train=False)
+
+    return net, params, stats, evaluate
+
+
+@cache
+def trained(case: Case):
+    """A compiled step of training, and the state before it."""
+    net, params, stats, _ = prepared(case)
+    trainer = Trainer(net, Adam(clip="global_norm"), (), CLASSES, epochs=1)
+    traced = []
+
+    @jax.jit
+    def step(state, batch):
+        traced.append(True)
+        return trainer.step(state, batch, jnp.float32(0))
+
+    zero = jnp.zeros((), jnp.int32)
+    state = ReplicaState(
+        params=params,
+        batch_stats=stats,
+        opt_state=trainer.optimizer.init(params),
+        hyper={**hyper(net), "learning_rate": jnp.float32(1e-2)},
+        key=jax.random.key(5),
+        epoch=zero,
+        step=zero,
+        best=Best({}, {}, jnp.float32(0), jnp.float32(0), zero),
+        bad_epochs=zero,
+        plateau=trainer.optimizer.begin_plateau(),
+        status=jnp.int32(RUNNING),
+        normalisation={},
+        class_weights=jnp.ones(CLASSES),
+    )
+    return trainer, step, state, traced
+
+
+def test_every_network_is_here():
+    assert {case.fields["name"] for case in CASES} == set(MODELS) == set(TINY)
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_padding_never_matters(case):
+    net, _, _, evaluate = prepared(case)
+    if net.lengths:
+        pytest.skip("the network fixes the padded lengths")
+    np.testing.assert_allclose(
+        evaluate(make_batch(net, 3)).log_probs, evaluate(make_batch(net)).log_probs, rtol=1e-4, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_outputs(case):
+    """Probabilities, and attention that is a distribution over valid positions alone."""
+    net, _, _, evaluate = prepared(case)
+    found, padded = evaluate(make_batch(net)), evaluate(make_batch(net, 3))
+    assert found.log_probs.shape == (4, CLASSES)
+    np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
+    assert found.logits
+    for name, weights in found.attention.items():
+        weights, wider = np.asarray(weights), np.asarray(padded.attention[name])
+        assert ((weights >= 0) & (weights <= 1 + 1e-6)).all(), name
+        if name not in NOT_SUMMING.get(case.fields["name"], ()):
+            np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            wider[tuple(map(slice, weights.shape))][..., :1], weights[..., :1], atol=2e-5
+        )
+        assert not wider[..., weights.shape[-1] :].any(), name
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_a_modality_without_any_step_is_finite(case):
+    net, _, _, evaluate = prepared(case)
+    _, step, state, _ = trained(case)
+    for name in net.needs:
+        batch = make_batch(net)
+        batch = batch._replace(**{f"{name}_mask": jnp.zeros_like(getattr(batch, f"{name}_mask"))})
+        if name == "segments":
+            batch = batch._replace(segment_lengths=jnp.zeros_like(batch.segment_lengths))
+        assert np.isfinite(evaluate(batch).log_probs).all(), name
+        after, loss = step(state, batch)
+        assert np.isfinite(loss), name
+        assert all(np.isfinite(p).all() for p in jax.tree.leaves(after.params)), name
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_training_depends_on_the_key_and_evaluation_does_not(case):
+    net, _, _, evaluate = prepared(case)
+    _, step, state, _ = trained(case)
+    batch = make_batch(net)
+    np.testing.assert_array_equal(evaluate(batch).log_probs, evaluate(batch).log_probs)
+    losses = [float(step(state._replace(key=jax.random.key(key)), batch)[1]) for key in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_a_filler_changes_nothing(case):
+    """An utterance of weight 0, masked as a whole, leaves loss and parameters as they are without it."""
+    net, _, _, _ = prepared(case)
+    trainer, _, state, _ = trained(case)
+    batch = make_batch(net)
+    still = {**state.hyper, **{name: jnp.float32(0) for name in net.hyper if name.endswith("dropout_rate")}}
+    still |= {name: jnp.float32(0) for name in net.hyper if name == "noise_variance"}
+
+    @jax.jit
+    def gradients(batch):
+        def loss(params):
+            output, _ = trainer.apply(params, state.batch_stats, batch, still, train=True, key=state.key)
+            return net.loss(output, batch, state.class_weights, params, still)
+
+        return jax.value_and_grad(loss)(state.params)
+
+    def with_row(x, name):
+        if name == "embeddings" or x is None:
+            return x
+        extra = jnp.zeros_like(x[:1]) if name.endswith(("mask", "weight")) else x[:1]
+        return jnp.concatenate([x, extra])
+
+    filled = Batch(**{name: with_row(getattr(batch, name), name) for name in Batch._fields})
+    for a, b in zip(jax.tree.leaves(gradients(filled)), jax.tree.leaves(gradients(batch)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_learns_sixteen_utterances_by_heart_with_one_compilation(case):
+    net, _, _, _ = prepared(case)
+    _, step, state, traced = trained(case)
+    rng = np.random.default_rng(2)
+    batch = make_batch(net, rows=16)
+    words = jnp.array(rng.integers(1, 12, (16, batch.words.shape[1]))) if batch.words is not None else None
+    if words is not None:
+        batch = batch._replace(words=words)
+    quiet = {name: jnp.float32(0) for name in state.hyper if name != "learning_rate"}
+    state = state._replace(hyper={**state.hyper, **quiet})
+    before = len(traced)
+    for _ in range(150):
+        state, loss = step(state, batch)
+    assert len(traced) - before <= 1
+    log_probs = jax.jit(
+        lambda state: (
+            net.apply(
+                {"params": state.params, "batch_stats": state.batch_stats}, batch, state.hyper, train=False
+            ).log_probs
+        )
+    )(state)
+    assert (np.asarray(log_probs).argmax(1) == np.asarray(batch.label)).all(), float(loss)
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_replicas_side_by_side_are_single_ones(case):
+    net, _, _, _ = prepared(case)
+    trainer, _, state, _ = trained(case)
+    batch = make_batch(net)
+    rng = np.random.default_rng(4)
+
+    def gradients(params, key):
+        def loss(params):
+            output, _ = trainer.apply(params, state.batch_stats, batch, state.hyper, train=True, key=key)
+            return net.loss(output, batch, state.class_weights, params, state.hyper)
+
+        return jax.value_and_grad(loss)(params)
+
+    several = jax.tree.map(
+        lambda p: p + jnp.array(rng.normal(size=(3, *p.shape)) * 0.05, p.dtype), state.params
+    )
+    keys = jax.random.split(jax.random.key(0), 3)
+    together = jax.jit(jax.vmap(gradients))(several, keys)
+    single = jax.jit(gradients)
+    for r in range(3):
+        alone = single(jax.tree.map(lambda x, r=r: x[r], several), keys[r])
+        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5 * max(np.abs(b).max(), 1))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_variant_fits_its_recipe_and_optimiser(case):
+    """Shapes, the arrays that its recipe has, and scalars that something reads."""
+    net, config = network(case), case.resolved
+    batch = make_batch(net)
+    output = jax.eval_shape(
+        lambda key: net.init_with_output({"params": key, "dropout": key}, batch, hyper(net), train=False)[0],
+        jax.random.key(0),
+    )
+    assert output.log_probs.shape == (4, CLASSES)
+    assert set(config.hyper) <= {*net.hyper, *Adam.hyper}
+    assert set(net.hyper) <= set(config.hyper)
+    from jaxser.features.recipes import RECIPES
+
+    recipe = RECIPES[config.recipe]
+    assert set(net.needs) <= {*recipe.arrays, *recipe.elsewhere}
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_all_products_of_a_step_in_bfloat16_are(case):
+    """A product that one float32 constant had raised would cost what the option is to save."""
+    trainer, _, state, _ = trained(case)
+    batch = make_batch(network(case))
+
+    def products(precision):
+        lower = replace(trainer, precision=precision)
+        traced = str(jax.make_jaxpr(partial(lower.step, progress=jnp.float32(0)))(state, batch))
+        return set(re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)", traced))
+
+    assert products("float32") == {"f32"}
+    assert products("bfloat16") == {"bf16"}
+
+
+def test_a_step_in_bfloat16_is_nearly_that_in_float32():
+    case = next(case for case in WHOLE if case.fields["name"] == "mcsan")
+    trainer, step, state, _ = trained(case)
+    batch = make_batch(network(case))
+    lower = replace(trainer, precision="bfloat16")
+    after, loss = jax.jit(partial(lower.step, progress=jnp.float32(0)))(state, batch)
+    expected, expected_loss = step(state, batch)
+    assert loss != expected_loss
+    np.testing.assert_allclose(loss, expected_loss, rtol=0.02)
+
+    def moved(to):
+        return np.concatenate(
+            [
+                np.ravel(a - b)
+                for a, b in zip(jax.tree.leaves(to.params), jax.tree.leaves(state.params), strict=True)
+            ]
+        )
+
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+    assert np.corrcoef(moved(after), moved(expected))[0, 1] > 0.95
+
+
+@pytest.fixture
+def programs_freed():
+    """Compiled programs hold some 800 memory maps a variant, of the 65,530 that Linux gives a process."""
+    yield
+    prepared.cache_clear()
+    trained.cache_clear()
+    jax.clear_caches()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("programs_freed")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_variant_takes_a_step(case):
+    net, _, _, _ = prepared(case)
+    _, step, state, _ = trained(case)
+    after, loss = step(state, make_batch(net))
+    assert np.isfinite(loss)
+    pairs = zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True)
+    moved = np.array([float(jnp.abs(a - b).max()) for a, b in pairs])
+    assert moved.max() > 0
+    assert np.isfinite(moved).all()

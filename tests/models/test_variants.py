@@ -1,0 +1,48 @@
+"""Variants of a config: what they bring, what they leave out, and that they do not undo what the user gave."""
+
+import pytest
+
+from jaxser import experiment
+from jaxser.configs import mcsan
+from jaxser.types import UsageError
+
+
+def resolved(variant, given=None, **fields):
+    config = mcsan.get_config("iemocap")
+    config.update(fields)
+    with config.unlocked():
+        config.variants.other = {
+            "model": {"name": "can", "hidden_size": 8},
+            "hyper": {"alpha": 0.3, "dropout_rate": 0.6},
+            "batch_size": 7,
+        }
+    config.variant = variant
+    return experiment.resolve(config, given)
+
+
+def test_a_compared_network_brings_its_own_fields_and_scalars():
+    config = resolved("other")
+    assert config.model.to_dict() == {"name": "can", "hidden_size": 8}
+    assert config.hyper.to_dict() == {
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "dropout_rate": 0.6,
+        "alpha": 0.3,
+    }
+    assert set(config.sweep) == set(config.hyper)
+    assert config.batch_size == 7
+    assert "alpha" not in resolved("mcsan").hyper
+
+
+def test_what_the_user_gives_is_not_undone():
+    config = resolved(
+        "other", {"batch_size": 9, "hyper.alpha": 0.5, "sweep.alpha": (0.1, 0.2), "variant": "other"}
+    )
+    assert (config.batch_size, config.hyper.alpha, config.sweep.alpha) == (9, 0.5, (0.1, 0.2))
+
+
+def test_what_a_variant_does_not_have_cannot_be_given():
+    with pytest.raises(UsageError, match=r"config\.model\.pool_size is no field of variant other"):
+        resolved("other", {"model.pool_size": 2})
+    with pytest.raises(UsageError, match=r"config\.sweep\.alpha is no field of variant mcsan"):
+        resolved("mcsan", {"sweep.alpha": (0.1, 0.2)})

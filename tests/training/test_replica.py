@@ -1,0 +1,203 @@
+"""One replica: batches, statistics, optimiser and learning, against numpy."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from helpers import tiny
+from jaxser.data.batch_schedule import make_buckets
+from jaxser.data.device import gather, on_host
+from jaxser.data.normalisation import FrameSums, fold_normalisations
+from jaxser.models.losses import class_weights, cross_entropy
+from jaxser.training.optim import SCHEDULES, Adam
+from jaxser.training.replica import Trainer
+from jaxser.types import Batch, Normalisation, Output, UsageError
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny.dataset()
+
+
+def test_gather_takes_rows_normalises_and_masks(data):
+    norm = {"audio": Normalisation(np.arange(6, dtype=np.float32), np.full(6, 2, np.float32))}
+    device = jax.device_put(on_host(data, ("audio", "words")))
+    batch = gather(device, jnp.array([4, 59, 7]), jnp.array([1.0, 1.0, 0.0]), {"audio": 36, "words": 5}, norm)
+    for b, n in enumerate((4, 59)):
+        frames = data.arrays["audio"][n][:36]
+        assert batch.audio_mask[b].sum() == len(frames)
+        np.testing.assert_allclose(batch.audio[b, : len(frames)], (frames - np.arange(6)) / 2, rtol=1e-6)
+        assert not np.asarray(batch.audio[b, len(frames) :]).any()
+        words = data.arrays["words"][n]
+        np.testing.assert_array_equal(batch.words[b, : len(words)], words)
+        assert batch.label[b] == data.label[n]
+    assert not any(np.asarray(x[2]).any() for x in (batch.audio_mask, batch.words_mask, batch.audio))
+
+
+def test_statistics_are_those_of_the_valid_training_frames(data):
+    rows = np.array([3, 11, 42])
+    found = FrameSums.of(data.arrays["audio"]).normalisation(rows)
+    frames = np.concatenate([data.arrays["audio"][n] for n in rows]).astype(np.float64)
+    np.testing.assert_allclose(found.mean, frames.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.std, frames.std(0), rtol=1e-5)
+
+
+def test_a_constant_feature_is_not_divided_by_nothing(data):
+    audio = data.arrays["audio"]
+    flat = dataclasses.replace(audio, values=np.full_like(audio.values, 3.3))
+    found = FrameSums.of(flat).normalisation(np.arange(5))
+    np.testing.assert_array_equal(found.std, np.ones(6))
+
+
+def test_each_utterance_by_itself(data):
+    device = on_host(data, ("audio",), "utterance")
+    start, length = device.arrays["audio"].offset[9], device.arrays["audio"].length[9]
+    own = device.arrays["audio"].values[start : start + length]
+    np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(own.std(0), 1, rtol=1e-4)
+    assert fold_normalisations(data, [np.arange(9)], ("audio",), "utterance") == [{}]
+
+
+def test_video_stays_as_it_is_given(data):
+    """Rajan et al. 2022 standardise audio alone."""
+    data = dataclasses.replace(data, arrays={**data.arrays, "video": data.arrays["audio"]})
+    (found,) = fold_normalisations(data, [np.arange(9)], ("audio", "video", "words"))
+    assert set(found) == {"audio"}
+    own = on_host(data, ("audio", "video"), "utterance").arrays
+    np.testing.assert_array_equal(own["video"].values, data.arrays["video"].values)
+    assert not np.array_equal(own["audio"].values, own["video"].values)
+
+
+def test_statistics_of_neutral_speech(data):
+    rows = np.arange(30)
+    (found,) = fold_normalisations(data, [rows], ("audio", "words"), "train_neutral")
+    expected = FrameSums.of(data.arrays["audio"]).normalisation(rows[data.label[rows] == 1])
+    np.testing.assert_array_equal(found["audio"].mean, expected.mean)
+    assert set(found) == {"audio"}
+    with pytest.raises(UsageError, match="no neutral utterance"):
+        fold_normalisations(data, [np.array([0, 2, 3])], ("audio",), "train_neutral")
+
+
+def test_class_weights_are_inverse_frequencies():
+    np.testing.assert_allclose(class_weights(np.array([0, 0, 0, 2]), 3, True), [4 / 9, 0, 4 / 3])
+    np.testing.assert_array_equal(class_weights(np.array([0, 0]), 2, False), [1, 1])
+
+
+def test_cross_entropy_leaves_fillers_out():
+    logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    batch = Batch(label=jnp.array([0, 2, 1, 1]), weight=jnp.array([1.0, 1.0, 0.0, 1.0]))
+    output = Output(jax.nn.log_softmax(logits), {}, {})
+    weights = np.array([1.0, 2.0, 0.5])
+    each = [
+        -np.log(np.exp(logits[n, c]) / np.exp(logits[n]).sum()) * weights[c]
+        for n, c in ((0, 0), (1, 2), (3, 1))
+    ]
+    assert float(cross_entropy(output, batch, jnp.array(weights, jnp.float32))) == pytest.approx(
+        np.mean(each), rel=1e-5
+    )
+    empty = batch._replace(weight=jnp.zeros(4))
+    assert float(cross_entropy(output, empty, jnp.ones(3))) == 0
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_adam_is_the_published_rule(clip):
+    """Kingma & Ba 2014, algorithm 1, with the global norm clipped and decoupled weight decay."""
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(size=3), "b": rng.normal(size=(2, 2))}
+    grads = [{k: rng.normal(size=v.shape) for k, v in params.items()} for _ in range(3)]
+    hyper = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(0.02)}
+    adam = Adam(clip="global_norm", clip_limit=clip) if clip else Adam()
+    found = jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)
+    state = adam.init(found)
+    m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    for t, g in enumerate(grads, 1):
+        found, state = adam.update(
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, found, hyper, jnp.float32(1)
+        )
+        norm = np.sqrt(sum((x**2).sum() for x in g.values()))
+        scale = min(1, clip / norm) if clip else 1
+        for k in params:
+            m[k] = 0.9 * m[k] + 0.1 * g[k] * scale
+            v[k] = 0.999 * v[k] + 0.001 * (g[k] * scale) ** 2
+            step = (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8)
+            params[k] = params[k] - 0.1 * (step + 0.02 * params[k])
+    for k in params:
+        np.testing.assert_allclose(found[k], params[k], rtol=1e-4)
+
+
+def test_schedules_begin_whole():
+    progress = jnp.array([0.0, 0.5, 1.0])
+    np.testing.assert_allclose(SCHEDULES["constant"](progress), [1, 1, 1])
+    np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-7)
+
+
+def plateau_factors(adam, losses):
+    """The factor on the learning rate after each epoch, by its validation loss."""
+    plateau, factors = adam.begin_plateau(), []
+    for loss in losses:
+        plateau = adam.after_epoch(plateau, jnp.float32(loss))
+        factors.append(float(plateau.scale))
+    return factors
+
+
+def test_the_rate_shrinks_after_more_bad_epochs_than_the_patience():
+    """PyTorch's ReduceLROnPlateau: with patience 10, after the 11th bad epoch, and again after 11 more."""
+    factors = plateau_factors(Adam(plateau_patience=10), [2.0] + [2.1] * 23)
+    np.testing.assert_allclose(factors, [1] * 11 + [0.1] * 11 + [0.01] * 2, rtol=1e-6)
+    assert plateau_factors(Adam(), [2.0] * 24) == [1] * 24
+
+
+def test_a_good_epoch_is_lower_than_the_best_by_a_share():
+    adam = Adam(plateau_patience=1, plateau_factor=0.5)
+    hardly = 1 - 0.5e-4  # within the threshold of 1e-4, and so no new best either
+    assert plateau_factors(adam, [1, hardly, hardly]) == [1, 1, 0.5]
+    assert plateau_factors(adam, [1, hardly, 1 - 2e-4, hardly, hardly]) == [1, 1, 1, 1, 0.5]
+    assert plateau_factors(adam, [1, 2, 1.5, 1.2]) == [1, 1, 0.5, 0.5]  # lower than the last is not enough
+    assert plateau_factors(adam, [1, np.nan, np.nan]) == [1, 1, 0.5]
+
+
+def test_a_plateau_shrinks_the_steps_of_training(data):
+    """No epoch halves the loss, so every one but the first is bad."""
+    adam = Adam(plateau_patience=1, plateau_threshold=0.5)
+    net = tiny.Toy(3)
+    buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 1, 30)
+    trainer = Trainer(net, adam, tuple(tuple(w.items()) for w in buckets.widths), 3, epochs=9)
+    device = jax.device_put(on_host(data, net.needs))
+    norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(60))}
+    hyper = {"learning_rate": np.float32(1e-3), "dropout_rate": np.float32(0)}
+    state = jax.jit(trainer.init)(jax.random.key(0), hyper, norm, np.ones(3, np.float32), device)
+    plan = jax.device_put(buckets.evaluation_plan(np.arange(60), [2]))
+    epoch = jax.jit(trainer.epoch)
+    rates, moved = [], []
+    for _ in range(5):
+        before = state.params["Dense_0"]["bias"]
+        state, result = epoch(state, plan, plan, device)
+        rates.append(float(result.learning_rate))
+        moved.append(float(jnp.abs(state.params["Dense_0"]["bias"] - before).max()))
+    np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-5)
+    assert moved[3] == pytest.approx(moved[2] / 10, rel=0.3)
+
+
+def test_mcsan_learns_sixteen_utterances_by_heart_with_one_compilation():
+    data = tiny.dataset(16)
+    rng = np.random.default_rng(0)
+    data = dataclasses.replace(data, label=rng.integers(0, 3, 16).astype(np.int32))  # nothing to generalise
+    net = tiny.model(hidden_size=16)
+    trainer = Trainer(net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), 3, 1)
+    device = jax.device_put(on_host(data, net.needs))
+    norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(16))}
+    hyper = {"learning_rate": np.float32(1e-2), "dropout_rate": np.float32(0)}
+    state = jax.jit(trainer.init)(jax.random.key(0), hyper, norm, np.ones(3, np.float32), device)
+    batch = gather(device, jnp.arange(16), jnp.ones(16), dict(trainer.widths[0]), state.normalisation)
+    step = jax.jit(trainer.step)
+    losses = []
+    for _ in range(60):
+        state, loss = step(state, batch, jnp.float32(0))
+        losses.append(float(loss))
+    assert step._cache_size() == 1
+    assert losses[0] > 0.9
+    assert losses[-1] < 0.05
+    assert int(state.step) == 60
