@@ -33,7 +33,7 @@ from sklearn.svm import LinearSVC
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.summary import replica_result, summarise
-from jaxser.types import STOPPED, InputError
+from jaxser.types import InputError, Status
 
 FEATURE_SETS = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
 COSTS = tuple(10.0 ** np.arange(-2, 2.5, 0.5))
@@ -131,7 +131,7 @@ def evaluate(
         fold=fold.name,
         seed=0,
         best_epoch=0,
-        status=STOPPED,
+        status=Status.STOPPED,
         classes=classes,
         validation=confusion(models[best], validation),
         test=confusion(models[best], test),

@@ -1,39 +1,51 @@
-"""What the parts of jaxser hand to each other, and the glossary of shapes.
+"""Shared data types, and the glossary of shapes.
 
 `N` utterances, `B` batch, `T` frames, `L` words, `S` frames of a word segment, `D` features, `E` embedding size,
-`H` hidden, `K` heads, `V` vocabulary, `C` classes; suffixes `Ta Tt Tv` where modalities meet. `R` (replicas) appears
-in `sweep.py` alone. Masks are True where valid. Times are in seconds. Metrics are fractions in [0, 1].
+`H` hidden, `K` heads, `V` vocabulary, `C` classes; suffixes `Ta Tt Tv` where modalities meet. `R`, the number of
+replicas, appears in `jaxser.training.sweep` only. Masks are True where valid. Times are in seconds. Metrics are
+fractions in [0, 1].
 
-WA = accuracy over all utterances. UA (= UAR) = mean of the per-class recalls.
+WA is the accuracy over all utterances; UA (also called UAR) is the mean of the per-class recalls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 AnyArray = np.ndarray | Array
-"""On the host or on a device."""
+"""An array on the host or on a device."""
 
 Hyper = Mapping[str, Any]
-"""Traced float32 scalars of one replica by name (`learning_rate`, `dropout_rate`, ...): what can be swept."""
+"""Hyper-parameters of one replica by name (`learning_rate`, `dropout_rate`, ...): traced float32 scalars, so that they
+can be swept within one program."""
 
 
 class UsageError(ValueError):
-    """The user asked for something that cannot be: one line that says what, where, and what to do (exit status 2)."""
+    """Wrong usage. The message is one line: what is wrong, where, and what to do. Commands exit with status 2."""
+
+
+class FieldError(UsageError):
+    """A field of a network has an unsupported value, such as a number of heads that does not divide the features.
+
+    The message begins with `field=value`; whoever built the network from a config adds the config's path.
+    """
 
 
 class InputError(ValueError):
-    """A file of the user's cannot be used: one line that says which, why, and what to do (exit status 1)."""
+    """An input file cannot be used. The message is one line: which file, why, what to do. Commands exit with status 1."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """A spoken word and its time in the utterance's own wav, in seconds."""
+    """A spoken word and its start and end in the utterance's recording, in seconds."""
 
     text: str
     start: float
@@ -42,50 +54,50 @@ class Word:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance as its corpus has it; a reader in `data_prep` yields these and nothing else."""
+    """One utterance, as a corpus reader in `data_prep.corpora` returns it."""
 
     id: str
     wav: str  # relative to the corpus root
-    label: str  # the corpus's own name of the emotion
+    label: str  # the corpus's own name for the emotion
     transcript: str = ""
-    words: tuple[Word, ...] | None = None  # None: the corpus gives no usable alignment
+    words: tuple[Word, ...] | None = None  # None: the corpus has no usable alignment
     speaker: str = ""
     gender: str = ""  # "F", "M" or ""
     session: str = ""
     dialogue: str = ""
-    split: str = ""  # the official one: "train", "validation", "test" or ""
+    split: str = ""  # official split: "train", "validation", "test" or ""
     votes: tuple[str, ...] = ()
     attributes: Mapping[str, float] = field(default_factory=dict)  # valence, activation, dominance
-    flags: tuple[str, ...] = ()  # what is doubtful: "no_alignment", "bad_alignment", ...
-    sha256: str = ""  # of the audio file's bytes; filled in when it is read
-    duration: float | None = None  # of the sound, s; filled in when it is read
+    flags: tuple[str, ...] = ()  # quality flags: "no_alignment", "bad_alignment", ...
+    sha256: str = ""  # of the audio file's bytes; set when the file is read
+    duration: float | None = None  # of the audio, in seconds; set when the file is read
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why something of a corpus is not used: a line of `rejected.jsonl`."""
+    """An item of a corpus that is not used, and why: one line of `rejected.jsonl`."""
 
     id: str
-    where: str  # the file, relative to the corpus root, with a line number where there is one
+    where: str  # the file, relative to the corpus root, with its line number if it has one
     reason: str
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a corpus reader found under a root."""
+    """The contents of a corpus, as its reader returns them."""
 
     utterances: tuple[Utterance, ...]
     rejected: tuple[Rejection, ...] = ()
-    expected: Mapping[str, int] = field(default_factory=dict)  # utterances by label in the genuine release
+    expected: Mapping[str, int] = field(default_factory=dict)  # utterances per label in the original release
     facts: Mapping[str, Any] = field(
         default_factory=dict
-    )  # kept in the manifest (the demo's best possible accuracies)
-    folds: tuple[Mapping[str, Any], ...] = ()  # the corpus's own: ids by name, train, validation, test
+    )  # kept in the manifest: the demo's best possible scores
+    folds: tuple[Mapping[str, Any], ...] = ()  # the corpus's own: name, and ids of train, validation and test
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequences of different lengths laid end to end: that of row n is `values[offset[n] : offset[n] + length[n]]`."""
+    """Sequences of different lengths, concatenated: row n is `values[offset[n] : offset[n] + length[n]]`."""
 
     values: Shaped[np.ndarray, "total ..."]
     length: Int[np.ndarray, " N"]
@@ -101,7 +113,7 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Prepared utterances under a recipe, with the label set chosen at loading."""
+    """Utterances prepared with a recipe, with the label set chosen when they are loaded."""
 
     name: str
     recipe: str
@@ -112,17 +124,19 @@ class Dataset:
     arrays: Mapping[str, Ragged]  # "audio": float32 [total, D]; "words": int32 [total]
     vocabulary: tuple[str, ...] = ()
     embeddings: Float[np.ndarray, "V E"] | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)  # utterances by label outside the label set
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # utterances per label that is not in the label set
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def column(self, name: str) -> np.ndarray:
-        """A field of every utterance, such as `speaker`, as an array of N strings."""
+        """One field of all utterances, such as `speaker`, as an array of N strings."""
         return np.array([getattr(utterance, name) for utterance in self.utterances], dtype=str)
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of a dataset: what is trained on, what selects the epoch, and what is reported."""
+    """Rows of a dataset: the training part, the validation part that selects the epoch, and the test part."""
 
     name: str
     train: Int[np.ndarray, " n_train"]
@@ -131,57 +145,100 @@ class Fold:
 
 
 ABSENT: Any = None
-"""The value of a batch's field that its recipe does not have."""
+"""The value of a batch field that the recipe does not provide."""
 
 
 class Batch(NamedTuple):
-    """What a model sees of B utterances. A model states which of these it needs; a recipe which it has.
+    """The input of a model: B utterances. A model declares which fields it needs, a recipe which it provides.
 
-    Each array comes with its mask; frames are normalised, and zero where padded. A filler is masked as a whole.
+    Each array comes with its mask. Frames are normalised, and zero where padded. A padding row is masked as a whole.
     """
 
     label: Int[AnyArray, " B"]
-    weight: Float[AnyArray, " B"]  # 0 = filler
+    weight: Float[AnyArray, " B"]  # 1, or 0 for a padding row
     audio: Float[Array, "B Ta D"] = ABSENT
     audio_mask: Bool[Array, "B Ta"] = ABSENT
     words: Int[Array, "B Tt"] = ABSENT
     words_mask: Bool[Array, "B Tt"] = ABSENT
-    segments: Float[Array, "B Ts Ds"] = ABSENT  # the frames of an utterance's words, one word after the other
+    segments: Float[Array, "B Ts Ds"] = ABSENT  # the frames of an utterance's words, concatenated
     segments_mask: Bool[Array, "B Ts"] = ABSENT
     segment_lengths: Int[Array, "B Tt"] = ABSENT  # frames of each word; 0 where padded
     segment_lengths_mask: Bool[Array, "B Tt"] = ABSENT
     video: Float[Array, "B Tv Dv"] = ABSENT
     video_mask: Bool[Array, "B Tv"] = ABSENT
-    prosody: Float[Array, "B 1 Dp"] = ABSENT  # functionals of the whole utterance
+    prosody: Float[Array, "B 1 Dp"] = ABSENT  # functionals over the whole utterance
     prosody_mask: Bool[Array, "B 1"] = ABSENT
     embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
 
 
+class Axis(NamedTuple):
+    """What an axis of an attention map runs over.
+
+    Attributes:
+        array: the batch field, such as "audio" or "words"; "" for an axis over heads.
+        stride: steps of that field per step of the axis, such as 9 after two poolings by 3.
+    """
+
+    array: str
+    stride: int = 1
+
+
+HEADS = Axis("")
+"""The axis over the heads of an attention layer."""
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["axes"])
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Attention weights, and what their axes run over (the batch axis comes first and is not listed)."""
+
+    weights: Float[Array, "B ..."]
+    axes: tuple[Axis, ...]
+
+
 class Output(NamedTuple):
-    """What a model returns; `log_probs` follow the model's own inference rule."""
+    """The output of a model; `log_probs` follow the model's own inference rule."""
 
     log_probs: Float[Array, "B C"]
     logits: Mapping[str, Float[Array, "B C"]]
-    attention: Mapping[str, Float[Array, "B ..."]]
+    attention: Mapping[str, AttentionMap]
 
 
 class Normalisation(NamedTuple):
-    """z-scores: statistics of the training fold's valid frames."""
+    """Mean and standard deviation of each feature over the valid frames of a training part, for z-scores."""
 
     mean: Float[AnyArray, " D"]
     std: Float[AnyArray, " D"]
 
 
+class Status(IntEnum):
+    """Status of a replica. A replica that is still `RUNNING` after the last epoch is complete."""
+
+    RUNNING = 0
+    STOPPED = 1  # early: `patience` epochs without a better one
+    NOT_FINITE = 2  # its loss was not finite
+
+    @property
+    def label(self) -> str:
+        """The status during training, as in metrics.jsonl."""
+        return self.name.lower().replace("_", " ")
+
+    @property
+    def final_label(self) -> str:
+        """The status of a finished replica, as in results.json."""
+        return {Status.RUNNING: "complete", Status.STOPPED: "stopped early"}.get(self, self.label)
+
+
 class Plateau(NamedTuple):
-    """How a schedule that watches the validation loss stands."""
+    """State of a learning-rate schedule that follows the validation loss."""
 
     scale: Float[AnyArray, ""]  # factor on the learning rate
-    loss: Float[AnyArray, ""]  # the best so far
+    loss: Float[AnyArray, ""]  # the lowest so far
     bad_epochs: Int[AnyArray, ""]
 
 
 class Best(NamedTuple):
-    """The selected epoch of a replica, in buffers of its own."""
+    """The selected epoch of a replica. Its buffers are its own, so that the state can be donated."""
 
     params: PyTree
     batch_stats: PyTree
@@ -191,7 +248,7 @@ class Best(NamedTuple):
 
 
 class ReplicaState(NamedTuple):
-    """One training run: everything that changes, and what of its fold it needs."""
+    """The state of one training run (one fold, seed and setting), and the statistics of its training part."""
 
     params: PyTree
     batch_stats: PyTree
@@ -203,13 +260,13 @@ class ReplicaState(NamedTuple):
     best: Best
     bad_epochs: Int[Array, ""]
     plateau: Plateau
-    status: Int[Array, ""]  # RUNNING, STOPPED or NOT_FINITE
+    status: Int[Array, ""]  # a `Status`
     normalisation: Mapping[str, Normalisation]
     class_weights: Float[Array, " C"]
 
 
 class Trained(NamedTuple):
-    """What is kept of a replica that has ended: enough to predict."""
+    """What is kept of a finished replica: enough to predict with it."""
 
     best: Best
     hyper: Hyper
@@ -219,6 +276,3 @@ class Trained(NamedTuple):
     @classmethod
     def of(cls, state: ReplicaState) -> Trained:
         return cls(state.best, state.hyper, state.normalisation, state.status)
-
-
-RUNNING, STOPPED, NOT_FINITE = 0, 1, 2

@@ -14,12 +14,9 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxser.evaluation import metrics
-from jaxser.types import NOT_FINITE, RUNNING, STOPPED
+from jaxser.types import Status
 
 Replica = Mapping[str, Any]
-
-STATUS = {RUNNING: "complete", STOPPED: "stopped early", NOT_FINITE: "not finite"}
-"""What a finished replica's status is called; "complete" has trained all its epochs."""
 
 
 def replica_result(
@@ -43,7 +40,7 @@ def replica_result(
         "seed": int(seed),
         "setting": setting,
         "best_epoch": None if best_epoch is None else int(best_epoch),
-        "status": STATUS[int(status)],
+        "status": Status(status).final_label,
         "validation": None if validation is None else scored(validation, classes),
         "test": None if test is None else scored(test, classes),
     }
@@ -97,7 +94,7 @@ def summarise(replicas: Sequence[Replica]) -> dict[str, Any]:
 
 def replica_warnings(replicas: Sequence[Replica]) -> list[str]:
     """A sentence about the replicas that were not finite, if there are any."""
-    failed = [replica for replica in replicas if replica["status"] == STATUS[NOT_FINITE]]
+    failed = [replica for replica in replicas if replica["status"] == Status.NOT_FINITE.final_label]
     if not failed:
         return []
     names = [" ".join(filter(None, (f"fold {r['fold']} seed {r['seed']}", r["setting"]))) for r in failed]

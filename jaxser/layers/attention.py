@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxser.types import AnyArray
+from jaxser.types import AnyArray, FieldError
 
 
 def masked_softmax(scores: Float[Array, "*rows T"], mask: Bool[Array, "*#rows T"]) -> Float[Array, "*rows T"]:
@@ -35,7 +35,7 @@ class MultiHeadAttention(nn.Module):
         """
         size = query.shape[-1]
         if size % self.num_heads:
-            raise ValueError(f"num_heads={self.num_heads} does not divide the {size} features")
+            raise FieldError(f"num_heads={self.num_heads} does not divide the {size} features")
 
         def project(name, x):
             heads = nn.Dense(size, use_bias=self.use_bias, name=name)(x)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxser.types import FieldError
+
 
 class Conv1D(nn.Module):
     """Convolution over time, zero-padded: output t is about step t * stride, so that `mask[:, ::stride]` is its mask.
@@ -42,7 +44,7 @@ class Conv2D(nn.Module):
     def __call__(self, x: Float[Array, "B T F C"]) -> Float[Array, "B T F D"]:
         """Raises ValueError where the size is even."""
         if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={self.kernel_size} is even, so that its windows have no middle")
+            raise FieldError(f"kernel_size={self.kernel_size} is even, so that its windows have no middle")
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         return convolve(x, self.param("kernel", nn.initializers.lecun_normal(), shape, x.dtype))
 

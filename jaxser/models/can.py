@@ -22,7 +22,7 @@ from jaxser.layers.recurrent import Recurrent
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
 from jaxser.models.losses import negative_log_likelihood
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 Rate = Float[Array, ""] | float
 
@@ -178,7 +178,7 @@ def views(x: Float[Array, "B T D"], num_heads: int, head_form: str) -> Float[Arr
     if head_form == "full":
         return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], num_heads, x.shape[2]))
     if head_form != "slice":
-        raise ValueError(f"head_form={head_form!r} is not one of slice, full")
+        raise FieldError(f"head_form={head_form!r} is not one of slice, full")
     if x.shape[2] % num_heads:
-        raise ValueError(f"num_heads={num_heads} does not divide the {x.shape[2]} features")
+        raise FieldError(f"num_heads={num_heads} does not divide the {x.shape[2]} features")
     return x.reshape(*x.shape[:2], num_heads, -1)

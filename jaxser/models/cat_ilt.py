@@ -25,7 +25,7 @@ from jaxser.layers.norm import BatchNorm
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 Stream = tuple[Float[Array, "B _T D"], Bool[Array, "B _T"]]
 Weights = dict[str, Float[Array, "B ..."]]
@@ -98,7 +98,7 @@ class ILT(Integration):
         """Raises ValueError where `lstm` or `fusion` is unknown."""
         for field, allowed in (("lstm", LSTMS), ("fusion", FUSIONS)):
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
+                raise FieldError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
         stream = self._cnn(batch, hyper, train)  # eq. 5
         if self.lstm == "before":
             stream = self._bilstm(*stream)
@@ -159,7 +159,7 @@ class CAT(Integration):
     def _streams(self, batch: Batch, hyper: Hyper, train: bool) -> dict[str, Stream]:
         """H^(C) and H^(L) of section 2.3, where a direction reads them."""
         if unknown := [direction for direction in self.directions if direction not in DIRECTIONS]:
-            raise ValueError(
+            raise FieldError(
                 f"directions={self.directions!r}: {unknown[0]!r} is not one of {', '.join(DIRECTIONS)}"
             )
         read = {end for direction in self.directions for end in DIRECTIONS[direction]} or {"cnn", "lstm"}
@@ -192,7 +192,7 @@ class CNN(nn.Module):
             x, mask = average_pool(jax.nn.relu(x), mask, (steps_pooled, bands_pooled))
             x = Dropout()(x, rate, train=train)
         if x.shape[2] == 0:
-            raise ValueError(f"blocks={self.blocks!r} pool {bands} frequency bands down to none")
+            raise FieldError(f"blocks={self.blocks!r} pool {bands} frequency bands down to none")
         return nn.Dense(self.size)(x.reshape(*mask.shape, x.shape[2] * x.shape[3])), mask
 
 

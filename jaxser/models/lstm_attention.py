@@ -24,7 +24,7 @@ from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.losses import cross_entropy, l2
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 POOLINGS = ("mean", "zhou", "yang", "lstm_attention")
 """How the BiLSTM's outputs become one vector: the rows of Table 1."""
@@ -64,7 +64,7 @@ class LSTMAttention(Network):
         """Raises ValueError where `pooling` or `pool_from` is unknown."""
         for field, allowed in (("pooling", POOLINGS), ("pool_from", ("main", "attention"))):
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
+                raise FieldError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
 
         def dropped(x):
             return Dropout()(x, hyper["dropout_rate"], train=train)

@@ -20,7 +20,7 @@ from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_max
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 Sequences = dict[str, Float[Array, "B T D"]]
 Masks = dict[str, Bool[Array, "B T"]]
@@ -80,7 +80,7 @@ class MCSAN(Network):
         if len(self.modalities) == 1:
             return ARRANGEMENTS["self"]
         if self.arrangement not in ARRANGEMENTS:
-            raise ValueError(f"arrangement={self.arrangement!r} is not one of {', '.join(ARRANGEMENTS)}")
+            raise FieldError(f"arrangement={self.arrangement!r} is not one of {', '.join(ARRANGEMENTS)}")
         return ARRANGEMENTS[self.arrangement]
 
     def _encode(self, batch: Batch) -> tuple[Sequences, Masks]:

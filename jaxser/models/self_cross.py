@@ -24,7 +24,7 @@ from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 ARRAYS = {"text": "words", "video": "video", "audio": "audio"}
 """What a modality's array is called in a batch."""
@@ -98,7 +98,7 @@ class SelfCross(Network):
         if kind == "self":
             return [(m, m) for m in self.modalities]
         if kind != "cross" or len(self.modalities) == 1:
-            raise ValueError(
+            raise FieldError(
                 f"attention={self.attention} must hold self, or cross where there are several modalities"
             )
         return [
@@ -148,7 +148,7 @@ class AveragedAttention(nn.Module):
         """
         batch, _, size = target.states.shape
         if size % self.num_heads:
-            raise ValueError(f"num_heads={self.num_heads} does not divide the {size} features")
+            raise FieldError(f"num_heads={self.num_heads} does not divide the {size} features")
 
         def project(name, x):
             heads = nn.Dense(size, name=name)(x)

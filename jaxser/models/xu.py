@@ -19,7 +19,7 @@ from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 DROPOUT_PLACES = ("embedding", "encoders", "alignment", "fusion", "pooling")
 """After which layers there can be dropout."""
@@ -44,7 +44,7 @@ class Xu(Network):
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
         """Raises ValueError where `dropout_after` names another layer or the heads do not divide the features."""
         if unknown := set(self.dropout_after) - set(DROPOUT_PLACES):
-            raise ValueError(f"dropout_after has {', '.join(unknown)}, not of {', '.join(DROPOUT_PLACES)}")
+            raise FieldError(f"dropout_after has {', '.join(unknown)}, not of {', '.join(DROPOUT_PLACES)}")
 
         def dropped(x, place):
             return Dropout()(x, hyper["dropout_rate"], train=train) if place in self.dropout_after else x

@@ -27,7 +27,7 @@ from jaxser.layers.recurrent import Recurrent
 from jaxser.models.losses import sigmoid_cross_entropy
 from jaxser.models.network import Network
 from jaxser.models.self_cross import ARRAYS
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import Batch, FieldError, Hyper, Output
 
 DROPOUT_PLACES = ("input", "output")
 
@@ -68,9 +68,9 @@ class EncoderNetwork(Network):
         Raises ValueError where `dropout_on` names another place or there is prosody without audio.
         """
         if self.prosody and "audio" not in self.modalities:
-            raise ValueError(f"prosody=True needs audio in modalities={self.modalities}")
+            raise FieldError(f"prosody=True needs audio in modalities={self.modalities}")
         if unknown := set(self.dropout_on) - set(DROPOUT_PLACES):
-            raise ValueError(f"dropout_on has {', '.join(unknown)}, not of {', '.join(DROPOUT_PLACES)}")
+            raise FieldError(f"dropout_on has {', '.join(unknown)}, not of {', '.join(DROPOUT_PLACES)}")
 
         def dropped(x, modality, place):
             rate = hyper[f"{modality}_dropout_rate"]
@@ -146,11 +146,11 @@ class MHA(EncoderNetwork):
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
         """Raises ValueError where there are not two modalities, equally wide, and a hop or more."""
         if len(self.modalities) != 2:
-            raise ValueError(f"modalities={self.modalities} must be two")
+            raise FieldError(f"modalities={self.modalities} must be two")
         if self.num_hops < 1:
-            raise ValueError(f"num_hops={self.num_hops} must be at least 1")
+            raise FieldError(f"num_hops={self.num_hops} must be at least 1")
         if "video" in self.modalities and self.video_hidden_size != self.hidden_size:
-            raise ValueError(
+            raise FieldError(
                 f"video_hidden_size={self.video_hidden_size} must be hidden_size={self.hidden_size}"
             )
         encoded = self.encode(batch, hyper, train=train)
@@ -178,7 +178,7 @@ class AMH(EncoderNetwork):
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
         """Raises ValueError where a modality is missing."""
         if set(self.modalities) != set(ARRAYS):
-            raise ValueError(f"modalities={self.modalities} must be {', '.join(ARRAYS)}")
+            raise FieldError(f"modalities={self.modalities} must be {', '.join(ARRAYS)}")
         encoded = self.encode(batch, hyper, train=train)
         vectors, attention = {m: one.last for m, one in encoded.items()}, {}
         for n in range(self.num_hops):

@@ -21,7 +21,7 @@ from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.run_folder import Predictions, Run
 from jaxser.evaluation.summary import replica_result
 from jaxser.report.checks import assumed_folds
-from jaxser.types import STOPPED, InputError, UsageError, Utterance
+from jaxser.types import InputError, Status, UsageError, Utterance
 
 NEEDED = ("utterance", "fold", "seed", "true", "predicted")
 KNOWN = ("speaker", "gender", "session", "dialogue", "transcript", "sha256")
@@ -166,7 +166,7 @@ def _results(
                     fold=fold.name,
                     seed=int(seed),
                     best_epoch=None,
-                    status=STOPPED,
+                    status=Status.STOPPED,
                     classes=p.classes,
                     validation=None,
                     test=np.asarray(counts),

@@ -21,9 +21,7 @@ from jaxser.training.progress import EpochProgress
 from jaxser.training.replica import EpochResult
 from jaxser.training.sweep import Sweep, status
 from jaxser.training.waves import Wave, attempt, cut, fitting, in_waves, is_worth_compacting
-from jaxser.types import NOT_FINITE, RUNNING, STOPPED, AnyArray, Fold, ReplicaState, Trained
-
-STATUS = {RUNNING: "running", STOPPED: "stopped", NOT_FINITE: "not finite"}
+from jaxser.types import AnyArray, Fold, ReplicaState, Status, Trained
 
 
 class Predicted(NamedTuple):
@@ -115,7 +113,7 @@ class _Training:
         """Train a wave to its end; what is kept of its replicas is then in `ended`."""
         sweep, places, epoch = self._sweep, wave.places, wave.epoch
         state = self._on_devices(wave)
-        while epoch < sweep.trainer.epochs and (running := status(state) == RUNNING).any():
+        while epoch < sweep.trainer.epochs and (running := status(state) == Status.RUNNING).any():
             if is_worth_compacting(running, sweep.mesh.shape[AXIS], sweep.strategy):
                 places, state = self._compacted(places, state, running)
             begin = time.monotonic()
@@ -234,7 +232,7 @@ class _Training:
                     "train_loss": float(one.train_loss),
                     "validation": {"loss": float(one.validation_loss), **_scores(one.confusion)},
                     "learning_rate": float(one.learning_rate),
-                    "status": STATUS[int(codes[row])],
+                    "status": Status(codes[row]).label,
                     "wave": number,
                     "seconds": round(seconds, 3),
                     "real_share": round(buckets.real_share(plans[row], buckets.main), 4),
@@ -252,7 +250,7 @@ class _Training:
             values[list(places)] = x[: len(places)]
             return values
 
-        running = int((codes == RUNNING).sum())
+        running = int((codes == Status.RUNNING).sum())
         waiting = number - len(self.ended.keys() | set(places))
         self.progress.show(epoch, jax.tree.map(of_all, told), running, waiting)
 

@@ -15,19 +15,7 @@ from jaxser.data.device import DeviceData, gather
 from jaxser.evaluation import metrics
 from jaxser.models.network import Network
 from jaxser.training.optim import SCHEDULES, Adam
-from jaxser.types import (
-    NOT_FINITE,
-    RUNNING,
-    STOPPED,
-    AnyArray,
-    Batch,
-    Best,
-    Hyper,
-    Normalisation,
-    Output,
-    ReplicaState,
-    Trained,
-)
+from jaxser.types import AnyArray, Batch, Best, Hyper, Normalisation, Output, ReplicaState, Status, Trained
 
 SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua")
 """What may select the epoch, on validation; ties go to the lower loss."""
@@ -85,7 +73,7 @@ class Trainer:
             best=Best(params, batch_stats, jnp.float32(-jnp.inf), jnp.float32(jnp.inf), zero),
             bad_epochs=zero,
             plateau=self.optimizer.begin_plateau(),
-            status=jnp.int32(RUNNING),
+            status=jnp.int32(Status.RUNNING),
             normalisation=normalisation,
             class_weights=class_weights,
         )
@@ -100,7 +88,7 @@ class Trainer:
             log_probs = self._predict(state.params, state.batch_stats, state, validation, data)
             return self._judge(state, losses, train.weight, log_probs, validation, data.label)
 
-        return jax.lax.cond(state.status == RUNNING, run, self._rest, state)
+        return jax.lax.cond(state.status == Status.RUNNING, run, self._rest, state)
 
     def train_part(
         self, state: ReplicaState, plan: Plan, begin: Int[Array, ""], steps: int, data: DeviceData
@@ -113,7 +101,7 @@ class Trainer:
         def rest(state):
             return state, jnp.zeros(len(plan.bucket))
 
-        return jax.lax.cond(state.status == RUNNING, run, rest, state)
+        return jax.lax.cond(state.status == Status.RUNNING, run, rest, state)
 
     def validate_part(self, state: ReplicaState, plan: Plan, data: DeviceData) -> Float[Array, "part B C"]:
         """Log-probabilities of the parameters as they are."""
@@ -133,7 +121,7 @@ class Trainer:
         def run(state):
             return self._judge(state, losses, weight, log_probs, validation, label)
 
-        return jax.lax.cond(state.status == RUNNING, run, self._rest, state)
+        return jax.lax.cond(state.status == Status.RUNNING, run, self._rest, state)
 
     def predict(self, trained: Trained, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
         """Log-probabilities of the selected epoch."""
@@ -230,13 +218,13 @@ class Trainer:
         candidate = Best(state.params, state.batch_stats, jnp.asarray(metric), jnp.asarray(loss), epoch)
         bad_epochs = jnp.where(better, 0, state.bad_epochs + 1)
         patience = self.epochs if self.patience is None else self.patience
-        status = jnp.where(bad_epochs >= patience, STOPPED, RUNNING)
+        status = jnp.where(bad_epochs >= patience, Status.STOPPED, Status.RUNNING)
         return state._replace(
             epoch=epoch,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best),
             bad_epochs=bad_epochs,
             plateau=self.optimizer.after_epoch(state.plateau, loss),
-            status=jnp.where(finite, status, NOT_FINITE),
+            status=jnp.where(finite, status, Status.NOT_FINITE),
         )
 
 

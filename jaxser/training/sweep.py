@@ -30,7 +30,7 @@ from jaxser.training.mesh import (
     rows_for,
 )
 from jaxser.training.replica import EpochResult, Trainer
-from jaxser.types import STOPPED, Dataset, Fold, ReplicaState, Trained
+from jaxser.types import Dataset, Fold, ReplicaState, Status, Trained
 
 
 class Replica(NamedTuple):
@@ -88,7 +88,7 @@ class Sweep:
     def with_fillers_stopped(self, state: ReplicaState, number: int) -> ReplicaState:
         """The state with every row beyond the first `number` at rest."""
         status = np.array(fetch(state.status))
-        status[number:] = STOPPED
+        status[number:] = Status.STOPPED
         return state._replace(status=put(status, self.mesh, P(AXIS)))
 
     def compile_epoch(self, rows: int) -> Programs:

@@ -11,7 +11,7 @@ from helpers.fake_run import CLASSES, make_utterances, session_folds, with_field
 from jaxser.data.leaks import FoldIds, leaks, normalised
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.summary import replica_result, scored, summarise
-from jaxser.types import NOT_FINITE, RUNNING, Fold, InputError
+from jaxser.types import Fold, InputError, Status
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_a_setting_has_one_name():
 def replica(fold, seed, right, wrong, **changes):
     """Two classes of equal size; `right` of each are recognised."""
     matrix = np.array([[right, wrong], [wrong, right]])
-    own = {"best_epoch": 0, "status": RUNNING, "validation": matrix, "test": matrix, **changes}
+    own = {"best_epoch": 0, "status": Status.RUNNING, "validation": matrix, "test": matrix, **changes}
     return replica_result(fold=fold, seed=seed, classes=("a", "b"), **own)
 
 
@@ -208,7 +208,7 @@ def test_a_class_absent_from_a_fold_does_not_pull_its_recall_down():
 
 
 def test_a_replica_without_a_score_is_left_out_and_told():
-    lost = replica("2", 0, 1, 1, best_epoch=None, status=NOT_FINITE, validation=None, test=None)
+    lost = replica("2", 0, 1, 1, best_epoch=None, status=Status.NOT_FINITE, validation=None, test=None)
     found = summarise([replica("1", 0, 3, 1), lost])
     assert (found["runs"], found["left_out"], found["mean"]["wa"], found["pooled"]) == (1, 1, 0.75, None)
     (sentence,) = run_folder.warnings([], [], [replica("1", 0, 3, 1), lost])
@@ -240,7 +240,7 @@ def chosen(metric, **validation):
         for name, c in validation.items()
     ]
     lost = replica(
-        "2", 0, 0, 0, setting="lost", best_epoch=None, status=NOT_FINITE, validation=None, test=None
+        "2", 0, 0, 0, setting="lost", best_epoch=None, status=Status.NOT_FINITE, validation=None, test=None
     )
     first = replica("1", 0, 0, 0, setting="lost", validation=good, test=good)
     value = run_folder.results(

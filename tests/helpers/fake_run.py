@@ -12,7 +12,7 @@ import numpy as np
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.summary import replica_result
-from jaxser.types import NOT_FINITE, RUNNING, Utterance
+from jaxser.types import Status, Utterance
 
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad", "sur")
 SHARES = (0.15, 0.14, 0.25, 0.08, 0.22, 0.13, 0.03)
@@ -205,7 +205,7 @@ def _replica(
         fold=fold,
         seed=seed,
         best_epoch=None if lost else epochs - 1 - seed,
-        status=NOT_FINITE if lost else RUNNING,
+        status=Status.NOT_FINITE if lost else Status.RUNNING,
         classes=classes,
         validation=None if lost else validation,
         test=None if lost else test,

@@ -21,7 +21,7 @@ from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.training.optim import Adam
 from jaxser.training.replica import Trainer
-from jaxser.types import RUNNING, Batch, Best, Output, ReplicaState
+from jaxser.types import Batch, Best, Output, ReplicaState, Status
 
 INTEGRATION = {
     "blocks": ((4, 2, 2), (6, 2, 1)),
@@ -193,7 +193,7 @@ def trained(case: Case):
         best=Best({}, {}, jnp.float32(0), jnp.float32(0), zero),
         bad_epochs=zero,
         plateau=trainer.optimizer.begin_plateau(),
-        status=jnp.int32(RUNNING),
+        status=jnp.int32(Status.RUNNING),
         normalisation={},
         class_weights=jnp.ones(CLASSES),
     )

@@ -10,7 +10,7 @@ from helpers import tiny
 from jaxser.evaluation import run_folder
 from jaxser.training.loop import predict, train
 from jaxser.training.sweep import Replica, grid, status
-from jaxser.types import NOT_FINITE, RUNNING, STOPPED
+from jaxser.types import Status
 
 SILENT = {"say": lambda text: None}
 
@@ -82,7 +82,7 @@ def test_four_devices_are_one(whole, data, tmp_path):
     _, trained, folder = whole
     sweep = tiny.sweep(data, devices=4)
     begun = sweep.begin()
-    assert status(begun).tolist() == [RUNNING] * 6 + [STOPPED] * 2
+    assert status(begun).tolist() == [Status.RUNNING] * 6 + [Status.STOPPED] * 2
     assert_same(train(sweep, tmp_path, **SILENT), trained)
     assert log(tmp_path) == log(folder)
 
@@ -181,7 +181,7 @@ def test_a_replica_that_is_not_finite_harms_no_other(whole, data, tmp_path):
     _, trained, _ = whole
     broken = (*grid(3, range(2), {})[:2], Replica(0, 0, {"learning_rate": float("inf")}))
     found = train(tiny.sweep(data, replicas=broken), tmp_path, **SILENT)
-    assert found.status.tolist() == [RUNNING, RUNNING, NOT_FINITE]
+    assert found.status.tolist() == [Status.RUNNING, Status.RUNNING, Status.NOT_FINITE]
     assert found.best.epoch[2] == 0
     assert_same(jax.tree.map(lambda x: x[:2], found), trained, slice(0, 2))
 
@@ -196,7 +196,7 @@ def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
     )
     trained = train(sweep, tmp_path, **SILENT)
     rows = run_folder.read_epochs(tmp_path)
-    assert (trained.status == STOPPED).all()
+    assert (trained.status == Status.STOPPED).all()
     for r, replica in enumerate(sweep.replicas):
         own = [row for row in rows if row["fold"] == sweep.folds[replica.fold].name]
         assert len(own) == trained.best.epoch[r] + 2 == 3

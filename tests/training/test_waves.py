@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training.test_sweep import SILENT, Killed, assert_same, kill, log
 
 from helpers import tiny
 from jaxser.training import loop, memory
 from jaxser.training.loop import predict, train
 from jaxser.training.sweep import Replica
 from jaxser.training.waves import OutOfMemory, Wave, attempt, cut, in_waves, is_worth_compacting
-from jaxser.types import RUNNING, STOPPED, UsageError
+from jaxser.types import Status, UsageError
+from training.test_sweep import SILENT, Killed, assert_same, kill, log
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_compaction_changes_nothing(whole, data, tmp_path, monkeypatch):
     compacted = []
     of = loop._Training._compacted
     monkeypatch.setattr(loop._Training, "_compacted", lambda *a: compacted.append(a[1]) or of(*a))
-    assert trained.status.tolist() == [STOPPED] * 4 + [RUNNING] * 2
+    assert trained.status.tolist() == [Status.STOPPED] * 4 + [Status.RUNNING] * 2
     for kills in ((), (3,), (4,)):  # before compaction with what has stopped in the checkpoint, and after it
         there = tmp_path / str(kills)
         compacted.clear()

@@ -1,0 +1,328 @@
+"""The results of a run: the typed form of results.json, and the only place that knows its keys.
+
+Scores are fractions in [0, 1]. An undefined score (the recall of an absent class, the scores of a replica whose loss
+was not finite) is None in Python and null in JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Num
+
+from jaxser.evaluation import metrics
+from jaxser.types import InputError, Status
+
+Moments = Mapping[str, float | None]
+"""One statistic of each score in `metrics.SCORES`."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one confusion matrix.
+
+    Attributes:
+        by_metric: each score in `metrics.SCORES`.
+        recall: the recall of each class, in the order of the classes.
+        confusion: utterances by true class (rows) and predicted class (columns).
+    """
+
+    by_metric: Moments
+    recall: Moments
+    confusion: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, confusion: Num[np.ndarray, "C C"], classes: Sequence[str]) -> Scores:
+        """Compute the scores of a confusion matrix, in float64."""
+        counts = np.rint(np.asarray(confusion, dtype=np.float64)).astype(int)
+        values = metrics.scores(counts)
+        return cls(
+            by_metric={name: _defined(values[name]) for name in metrics.SCORES},
+            recall=dict(zip(classes, map(_defined, values["recall"]), strict=True)),
+            confusion=tuple(map(tuple, counts.tolist())),
+        )
+
+    def __getitem__(self, metric: str) -> float | None:
+        return self.by_metric[metric]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.by_metric,
+            "recall": dict(self.recall),
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Scores:
+        return cls(
+            by_metric={name: _number(_key(value, name)) for name in metrics.SCORES},
+            recall=_moments(_key(value, "recall")),
+            confusion=tuple(tuple(int(count) for count in row) for row in _key(value, "confusion")),
+        )
+
+
+@dataclass(frozen=True)
+class ReplicaResult:
+    """The scores of one replica: one fold, seed and setting.
+
+    Attributes:
+        setting: the swept scalars, as `setting_name` writes them; "" if nothing is swept.
+        best_epoch: the selected epoch, counted from 0; None if the loss was not finite before one ended.
+        validation: None if the protocol has no validation part, or there is no selected epoch.
+        test: None if there is no selected epoch.
+    """
+
+    fold: str
+    seed: int
+    status: str  # a `Status.final_label`
+    setting: str = ""
+    best_epoch: int | None = None
+    validation: Scores | None = None
+    test: Scores | None = None
+
+    @property
+    def name(self) -> str:
+        return " ".join(filter(None, (f"fold {self.fold} seed {self.seed}", self.setting)))
+
+    @property
+    def is_finite(self) -> bool:
+        return self.status != Status.NOT_FINITE.final_label
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fold": self.fold,
+            "seed": self.seed,
+            "setting": self.setting,
+            "best_epoch": self.best_epoch,
+            "status": self.status,
+            "validation": None if self.validation is None else self.validation.to_json(),
+            "test": None if self.test is None else self.test.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> ReplicaResult:
+        return cls(
+            fold=str(_key(value, "fold")),
+            seed=int(_key(value, "seed")),
+            status=str(_key(value, "status")),
+            setting=str(_key(value, "setting")),
+            best_epoch=_optional(int, _key(value, "best_epoch")),
+            validation=_optional(Scores.from_json, _key(value, "validation")),
+            test=_optional(Scores.from_json, _key(value, "test")),
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and spread of the test scores of one setting, over its folds and seeds.
+
+    Seeds are averaged within a fold, and `mean` is over the folds. Standard deviations divide by n - 1 and are None for
+    n = 1.
+
+    Attributes:
+        runs: replicas with a score; `left_out` counts those without one.
+        std: over folds, or over seeds if there is one fold; `std_over` says which.
+        std_over_folds: seeds averaged within a fold.
+        std_over_seeds: folds averaged within a seed.
+        std_over_runs: every replica by itself.
+        recall_mean: mean recall of each class, over folds.
+        validation: mean validation scores.
+        pooled: scores of the test confusions of all folds added up, averaged over seeds; None if no seed has all folds.
+    """
+
+    runs: int
+    folds: int
+    seeds: int
+    left_out: int
+    mean: Moments
+    std: Moments
+    std_over: str
+    std_over_folds: Moments
+    std_over_seeds: Moments
+    std_over_runs: Moments
+    recall_mean: Moments
+    recall_std_over_folds: Moments
+    validation: Moments
+    pooled: Moments | None
+
+    def validation_score(self, metric: str) -> float | None:
+        """The validation score that selects epochs and settings, such as "ua" or "wa_plus_ua"; None if undefined."""
+        scores = [self.validation.get(name) for name in metric.split("_plus_")]
+        return None if None in scores else float(sum(score for score in scores if score is not None))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": self.runs,
+            "folds": self.folds,
+            "seeds": self.seeds,
+            "left_out": self.left_out,
+            "mean": self.mean,
+            "std": self.std,
+            "std_over": self.std_over,
+            "std_over_folds": self.std_over_folds,
+            "std_over_seeds": self.std_over_seeds,
+            "std_over_runs": self.std_over_runs,
+            "recall": {"mean": self.recall_mean, "std_over_folds": self.recall_std_over_folds},
+            "validation": self.validation,
+            "pooled": self.pooled,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Summary:
+        recall = _key(value, "recall")
+        return cls(
+            runs=int(_key(value, "runs")),
+            folds=int(_key(value, "folds")),
+            seeds=int(_key(value, "seeds")),
+            left_out=int(_key(value, "left_out")),
+            mean=_moments(_key(value, "mean")),
+            std=_moments(_key(value, "std")),
+            std_over=str(_key(value, "std_over")),
+            std_over_folds=_moments(_key(value, "std_over_folds")),
+            std_over_seeds=_moments(_key(value, "std_over_seeds")),
+            std_over_runs=_moments(_key(value, "std_over_runs")),
+            validation=_moments(_key(value, "validation")),
+            recall_mean=_moments(_key(recall, "mean")),
+            recall_std_over_folds=_moments(_key(recall, "std_over_folds")),
+            pooled=_optional(_moments, _key(value, "pooled")),
+        )
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Everything in results.json.
+
+    Attributes:
+        synthetic: whether the corpus is synthetic, so that the scores are demo numbers.
+        protocol: the config's protocol, with `metric` (what selects the epoch) and `note`.
+        epochs: the most that a replica trains.
+        replicas: every fold, seed and setting.
+        setting: the reported setting, which has the best validation score; "" if nothing is swept.
+        chosen_by: what the setting was chosen by, such as "validation ua".
+        summaries: the summary of each setting, by its name.
+        settings: the swept scalars of each setting, by its name.
+        warnings: what a reader must know before the scores, one sentence each.
+        reads: the arrays that the model reads, such as "audio" and "words".
+        best_possible: for the demo corpus, the best possible `wa` and `ua` by what a model may read.
+        environment: versions, platform and devices.
+    """
+
+    model: str
+    variant: str
+    dataset: str
+    protocol: Mapping[str, Any]
+    classes: tuple[str, ...]
+    epochs: int
+    replicas: tuple[ReplicaResult, ...]
+    setting: str
+    chosen_by: str
+    summaries: Mapping[str, Summary]
+    synthetic: bool = False
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    best_possible: Mapping[str, Mapping[str, float]] | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of the reported setting."""
+        return self.summaries[self.setting]
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether several settings were trained."""
+        return len(self.summaries) > 1
+
+    @property
+    def reported(self) -> tuple[ReplicaResult, ...]:
+        """The replicas of the reported setting."""
+        return tuple(replica for replica in self.replicas if replica.setting == self.setting)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "variant": self.variant,
+            "dataset": self.dataset,
+            "synthetic": self.synthetic,
+            "protocol": dict(self.protocol),
+            "classes": list(self.classes),
+            "epochs": self.epochs,
+            "settings": self.settings,
+            "summary": {"setting": self.setting, "chosen_by": self.chosen_by, **self.summary.to_json()},
+            "summaries": {name: one.to_json() for name, one in self.summaries.items()}
+            if self.is_sweep
+            else {},
+            "warnings": list(self.warnings),
+            "reads": list(self.reads),
+            "best_possible": self.best_possible,
+            "environment": dict(self.environment),
+            "replicas": [replica.to_json() for replica in self.replicas],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunResults:
+        """Read the contents of results.json, of this version or an earlier one.
+
+        Raises:
+            InputError: if a key is missing or a value has another type than expected.
+        """
+        try:
+            return cls._from_json(value)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"not the results of a run: {reason}") from None
+
+    @classmethod
+    def _from_json(cls, value: Any) -> RunResults:
+        summary = _key(value, "summary")
+        setting = str(_key(summary, "setting"))
+        summaries = _key(value, "summaries") or {setting: summary}
+        return cls(
+            model=str(_key(value, "model")),
+            variant=str(_key(value, "variant")),
+            dataset=str(_key(value, "dataset")),
+            protocol=dict(_key(value, "protocol")),
+            classes=tuple(map(str, _key(value, "classes"))),
+            epochs=int(_key(value, "epochs")),
+            replicas=tuple(map(ReplicaResult.from_json, _key(value, "replicas"))),
+            setting=setting,
+            chosen_by=str(_key(summary, "chosen_by")),
+            summaries={name: Summary.from_json(one) for name, one in summaries.items()},
+            synthetic=bool(value.get("synthetic", False)),
+            settings=value.get("settings") or {},
+            warnings=tuple(map(str, value.get("warnings", ()))),
+            reads=tuple(map(str, value.get("reads", ()))),
+            best_possible=value.get("best_possible"),
+            environment=value.get("environment") or {},
+        )
+
+
+def _key(value: Any, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name!r} was expected in an object, not in {type(value).__name__}")
+    return value[name]
+
+
+def _number(value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{value!r} is not a number")
+
+
+def _moments(value: Any) -> dict[str, float | None]:
+    return {str(name): _number(one) for name, one in value.items()}
+
+
+def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:
+    return None if value is None else read(value)
+
+
+def _defined(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
