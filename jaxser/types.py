@@ -40,7 +40,7 @@ class FieldError(UsageError):
 
 
 class InputError(ValueError):
-    """An input file cannot be used. The message is one line: which file, why, what to do. Commands exit with status 1."""
+    """An input file cannot be used. The message is one line: which file, why, what to do. Exit status 1."""
 
 
 @dataclass(frozen=True)
