@@ -1,0 +1,197 @@
+"""What is known about each speech emotion corpus: labels, headline protocol, and how its speech was recorded.
+
+A dataset's corpus is the `corpus` of its manifest, never the dataset's name, which its user is free to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+LABEL_SETS: Mapping[str, Mapping[str, str]] = {
+    "seven": {label: label for label in ("ang", "hap", "exc", "sad", "neu", "fru", "sur")},
+    "four_merged": {"ang": "ang", "hap": "hap", "exc": "hap", "sad": "sad", "neu": "neu"},
+    "four": {label: label for label in ("ang", "hap", "neu", "sad")},
+    "all": {},
+}
+"""The class of each label, in class order, by the label set's name; utterances of other labels are left out.
+
+`all` is empty: every label found in the dataset is a class, in alphabetical order. The others are of IEMOCAP's labels.
+"""
+
+SUBSETS: Mapping[str, str] = {"all": "", "improvised": "impro"}
+"""Subsets of a dataset's utterances, and the text that the id of their dialogue contains."""
+
+DEMO_DATASETS: Mapping[str, Mapping[str, Any]] = {"demo": {}, "demo_quick": {"utterances": 400}}
+"""Datasets of the demo corpus that are made automatically if they are missing, and the settings of each."""
+
+
+@dataclass(frozen=True)
+class HeadlineProtocol:
+    """The folds that results on a corpus are usually reported for.
+
+    Attributes:
+        name: a protocol of `jaxser.data.folds`.
+        folds: the number of folds; 0 is the protocol's own number.
+        groups: the speakers that are tested together; () makes groups of consecutive speakers.
+    """
+
+    name: str
+    folds: int = 0
+    groups: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus; the defaults describe one about which nothing is known.
+
+    Attributes:
+        name: the value of `--corpus`, and of `corpus` in a manifest.
+        title: the name as papers write it.
+        description: speakers, material and language in one sentence.
+        language: an IETF language tag, such as "de"; "" if unknown.
+        speech: whether the emotions are acted or spontaneous; "" if unknown.
+        synthetic: whether a speech synthesiser speaks, so that scores are demo numbers.
+        is_small: whether a paper's batch size and number of epochs are scaled down.
+        label_names: display names of labels that are abbreviations.
+        label_sets: the label sets that fit its labels, as in `LABEL_SETS`.
+        classes: the name of its usual label set; "" is the one of the paper.
+        protocol: its headline protocol; None is the one of the paper.
+        selection: the metric that results are usually compared by; "" is the one of the paper.
+        fixed_sentences: the number of sentences, if each is spoken with every emotion, so that the text says nothing
+            about the emotion; 0 if the text is free.
+        has_word_times: whether the words have start and end times.
+        has_video: whether video features are available.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    language: str = ""
+    speech: Literal["acted", "spontaneous", ""] = ""
+    synthetic: bool = False
+    is_small: bool = False
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    label_sets: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: LABEL_SETS)
+    classes: str = "all"
+    protocol: HeadlineProtocol | None = None
+    selection: str = ""
+    fixed_sentences: int = 0
+    has_word_times: bool = True
+    has_video: bool = True
+
+    def label_name(self, label: str) -> str:
+        """The display name of a label or class."""
+        return self.label_names.get(label, label)
+
+
+_ONLY_ALL = {"all": LABEL_SETS["all"]}
+
+_IEMOCAP_LABELS = {
+    "ang": "anger",
+    "hap": "happiness",
+    "exc": "excitement",
+    "sad": "sadness",
+    "neu": "neutral",
+    "fru": "frustration",
+    "sur": "surprise",
+    "fea": "fear",
+    "dis": "disgust",
+    "oth": "other",
+    "xxx": "no agreement",
+}
+
+_EMOBOX_RAVDESS = (
+    (1, 11, 20, 21),
+    (4, 10, 12, 14),
+    (8, 9, 19, 23),
+    (3, 5, 7, 24),
+    (2, 15, 16, 18),
+    (6, 13, 17, 22),
+)
+"""The actors of EmoBox's six folds of RAVDESS (emo-box/EmoBox, data/ravdess)."""
+
+CORPORA: Mapping[str, Corpus] = {
+    corpus.name: corpus
+    for corpus in (
+        Corpus(
+            name="demo",
+            title="demo corpus",
+            description="Synthetic English speech with planted cues.",
+            language="en",
+            synthetic=True,
+            is_small=True,
+            label_names=_IEMOCAP_LABELS,
+            classes="seven",
+            protocol=HeadlineProtocol("session"),
+            selection="ua",
+        ),
+        Corpus(
+            name="emodb",
+            title="EmoDB",
+            description="Ten actors speaking ten fixed sentences in German (EmoDB).",
+            language="de",
+            speech="acted",
+            is_small=True,
+            label_sets=_ONLY_ALL,
+            protocol=HeadlineProtocol("speaker", folds=5),
+            selection="ua",
+            fixed_sentences=10,
+            has_video=False,
+        ),
+        Corpus(
+            name="iemocap",
+            title="IEMOCAP",
+            description="Ten actors in Los Angeles in scripted and improvised dialogues in US English (IEMOCAP).",
+            language="en-US",
+            speech="acted",
+            label_names=_IEMOCAP_LABELS,
+            classes="",
+        ),
+        Corpus(
+            name="meld",
+            title="MELD",
+            description="Professional actors in scenes of the television series Friends, US English (MELD).",
+            language="en-US",
+            speech="acted",
+            label_sets=_ONLY_ALL,
+            protocol=HeadlineProtocol("official"),
+            selection="f1_weighted",
+            has_word_times=False,
+            has_video=False,
+        ),
+        Corpus(
+            name="ravdess",
+            title="RAVDESS",
+            description="24 professional actors speaking two fixed sentences in North American English (RAVDESS).",
+            language="en",
+            speech="acted",
+            is_small=True,
+            label_sets=_ONLY_ALL,
+            protocol=HeadlineProtocol(
+                "speaker",
+                groups=tuple(tuple(f"actor{actor:02}" for actor in group) for group in _EMOBOX_RAVDESS),
+            ),
+            selection="ua",
+            fixed_sentences=2,
+            has_word_times=False,
+            has_video=False,
+        ),
+        Corpus(
+            name="yoon",
+            title="IEMOCAP (features of Yoon et al.)",
+            description="IEMOCAP as precomputed features of audio, words and video (Yoon et al. 2020).",
+            language="en-US",
+            speech="acted",
+            label_names=_IEMOCAP_LABELS,
+            has_word_times=False,
+        ),
+    )
+}
+"""The known corpora by name. A corpus without a record, such as a user's own recordings, is used with the defaults."""
+
+
+def find(name: str) -> Corpus:
+    """The record of a corpus, by the name in a dataset's manifest; a generic one if the corpus is unknown."""
+    return CORPORA.get(name) or Corpus(name=name, title=name)
