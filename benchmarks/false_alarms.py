@@ -1,6 +1,6 @@
 """How often each test finds a difference between models that are equally good: it should in 5 % of cases.
 
-    python -m jaxser.false_alarms              simulated corpora; docs/statistics.md has what it prints
+    python -m jaxser.false_alarms              simulated corpora; docs/explanation/statistics.md has what it prints
     python -m jaxser.false_alarms runs/mcsan   a run's own seeds, cut into halves at random
 
 Two models are equal in one of two ways. *Other seeds*: one network, trained again (A/A). *Other model*: two

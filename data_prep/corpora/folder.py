@@ -87,7 +87,7 @@ def _table(root: Path, metadata: str | Path | None) -> Path:
     if not found:
         raise InputError(
             f"{root}: neither {' nor '.join(TABLES)} in it; write one with the columns "
-            f"{', '.join(NEEDED)} (docs/corpora.md), or name it by --metadata=FILE"
+            f"{', '.join(NEEDED)} (docs/reference/corpora.md), or name it by --metadata=FILE"
         )
     if len(found) > 1:
         raise InputError(f"{root}: both {' and '.join(TABLES)} in it; name one by --metadata=FILE")

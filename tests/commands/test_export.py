@@ -225,7 +225,7 @@ def test_a_wrong_turn_is_one_line(capsys, tmp_path, flags, code, message):
 
 def test_the_documented_example_gives_what_jaxser_gives(tmp_path):
     """With librosa's features, which are ours within 1e-3."""
-    page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "predict.md").read_text(encoding="utf-8")
     [code] = [
         block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "deserialize" in block
     ]

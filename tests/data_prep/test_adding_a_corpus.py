@@ -1,4 +1,4 @@
-"""The worked example of docs/adding_a_corpus.md is taken at its word."""
+"""The worked example of docs/how-to/adding_a_corpus.md is taken at its word."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from jaxser.data import dataset
 from jaxser.data_prep import prepare as preparation
 from jaxser.types import InputError
 
-PAGE = Path(__file__).parents[2] / "docs" / "adding_a_corpus.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "adding_a_corpus.md"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The worked example of docs/adding_a_model.md is taken at its word."""
+"""The worked example of docs/how-to/adding_a_model.md is taken at its word."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from jaxser import experiment
 from jaxser.models import MODELS
 from jaxser.training import loop
 
-PAGE = (Path(__file__).parents[2] / "docs" / "adding_a_model.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "adding_a_model.md").read_text(encoding="utf-8")
 NETWORK, CONFIG = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -18,8 +18,11 @@ from jaxser.models import MODELS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"))
 }
+MODELS_PAGE = PAGES["docs/reference/models.md"]
+TROUBLESHOOTING = PAGES["docs/how-to/troubleshooting.md"]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 CONFIGS = sorted(path.stem for path in ROOT.glob("configs/*.py") if "get_config" in path.read_text("utf-8"))
 
@@ -108,25 +111,39 @@ def test_a_wrong_command_is_found(folder, monkeypatch, capsys):
     assert "no_such_field" in capsys.readouterr().err
 
 
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs build them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_links_lead_somewhere(page):
-    folder = ROOT if page == "README.md" else ROOT / "docs"
+def test_relative_links_resolve(page):
     text = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith("http"):
-            assert (folder / target.partition("#")[0]).exists(), target
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("http"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), link
+
+
+def test_the_readme_has_at_most_110_lines():
+    assert len(PAGES["README.md"].splitlines()) <= 110
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_variant_is_in_the_page_of_models(name):
     module = importlib.import_module(f"jaxser.configs.{name}")
-    [section] = [part for part in PAGES["models.md"].split("\n## ") if f"`configs/{name}.py`, " in part]
+    [section] = [part for part in MODELS_PAGE.split("\n## ") if f"`configs/{name}.py`, " in part]
     named = set(re.findall(r"`(\w+)`", section))
     assert set(module.VARIANTS) <= named
 
 
 def test_names_in_the_page_of_models_exist():
-    text = PAGES["models.md"]
+    text = MODELS_PAGE
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "jaxser").rglob("*.py"))
     for line in text.splitlines():
         if re.match(r"\| (eqs?\.|section|statistical)", line):
@@ -142,6 +159,6 @@ def test_names_in_the_page_of_models_exist():
 def test_messages_in_the_page_of_troubleshooting_are_said():
     files = [path for folder in ("jaxser", "data_prep") for path in (ROOT / folder).rglob("*.py")]
     source = re.sub(r'"\s+f?"', "", "\n".join(path.read_text("utf-8") for path in files))
-    for message in re.findall(r"^\| `([^`]+)` \|", PAGES["troubleshooting.md"], re.MULTILINE):
+    for message in re.findall(r"^\| `([^`]+)` \|", TROUBLESHOOTING, re.MULTILINE):
         for part in filter(None, message.split("…")):
             assert part.strip() in source, message
