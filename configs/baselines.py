@@ -1,7 +1,7 @@
-"""The systems that the papers compare with, as variants of the config of the paper that compares.
+"""Systems that papers compare their own with, as variants of those papers' configs.
 
-Each reads that paper's recipe and keeps its folds. `mdre`, `mha`, `amh` and `xu` are trained as their authors publish;
-`lee_mha` and `lee_xu` as Lee et al. 2020 train all that they compare, in their section 4.2.
+Each uses the recipe and the folds of the config that it is a variant of. `mdre`, `mha`, `amh` and `xu` are trained as
+their authors publish it; `lee_mha` and `lee_xu` as Lee et al. 2020 (section 4.2) train everything in their comparison.
 """
 
 from typing import Any
@@ -13,62 +13,69 @@ YOON_ENCODERS = {
     "video_hidden_size": 128,
     "cell": "gru_tf1",
     "bidirectional": False,
-    "dropout_on": ("input",),  # MDRE's output too, which its last state does not feel
+    "dropout_on": ("input",),  # MDRE's output too, which does not affect its last state
     "audio_length": 750,
     "video_length": 25,
-    "prosody": False,  # MDRE's authors have it, the recipes mostly not
+    "prosody": False,  # used by MDRE's authors, but missing from most recipes
     "train_embeddings": True,
 }
 
 YOON_TRAINING = {
     "hyper": {
         "learning_rate": 1e-3,
-        "audio_dropout_rate": 0.3,  # their scripts give what is kept: .7, .3 and .7
+        "audio_dropout_rate": 0.3,  # their scripts state keep probabilities: .7, .3 and .7
         "text_dropout_rate": 0.7,
         "video_dropout_rate": 0.3,
     },
     "batch_size": 128,
-    "epochs": 200,  # 10,000 steps; early stopping ends it
+    "epochs": 200,  # 10,000 steps; early stopping usually ends training first
 }
 
 LEE_TRAINING = {  # section 4.2
     "optimizer": {"clip": "global_norm", "clip_limit": 1.0, "plateau_patience": 0},
     "batch_size": 64,
-    "epochs": 100,  # not stated; early stopping ends it
+    "epochs": 100,  # not stated; early stopping usually ends training first
     "patience": 10,
 }
 
 
 def mdre(*modalities: str) -> dict[str, Any]:
-    """Yoon et al. 2018, github.com/david-yoon/multimodal-speech-emotion.
+    """MDRE (Yoon et al. 2018), github.com/david-yoon/multimodal-speech-emotion.
 
-    The code selects by the validation loss, here it is the config's metric, and draws its batches with replacement.
+    The published code selects the epoch by validation loss and draws batches with replacement. Here, the config's
+    metric selects it, and an epoch visits every utterance once.
     """
     return YOON_TRAINING | {
         "model": {"name": "mdre", "modalities": modalities, **YOON_ENCODERS},
         "optimizer": {"clip": "value", "clip_limit": 10.0, "plateau_patience": 0},
-        "patience": 3,  # epochs; 8 checks without a better one, each after .3 epochs
+        "patience": 3,  # epochs; published code: 8 evaluations without improvement, one every .3 epochs
     }
 
 
 def amh() -> dict[str, Any]:
-    """Yoon et al. 2020, github.com/david-yoon/attentive-modality-hopping-for-SER."""
+    """Attentive modality hopping (Yoon et al. 2020), github.com/david-yoon/attentive-modality-hopping-for-SER."""
     return YOON_TRAINING | {
         "model": {"name": "amh", "modalities": ("audio", "text", "video"), "num_hops": 7, **YOON_ENCODERS},
         "optimizer": {"clip": "tensor_norm", "clip_limit": 1.0, "plateau_patience": 0},
-        "patience": 5,  # epochs; 16 checks without a better one, each after .3 epochs
+        "patience": 5,  # epochs; published code: 16 evaluations without improvement, one every .3 epochs
     }
 
 
 def mha(first: str, second: str, **fields: Any) -> dict[str, Any]:
-    """Yoon et al. 2019, without published code: trained as AMH. The first modality asks the second."""
+    """MHA (Yoon et al. 2019), which has no published code and is trained like AMH.
+
+    Args:
+        first: the modality of the first query.
+        second: the modality that it attends to.
+        **fields: further fields of the model.
+    """
     changed = {"cell": "lstm", "bidirectional": True, "video_hidden_size": 200, **fields}
     model = {"name": "mha", "modalities": (first, second), "num_hops": 2, **YOON_ENCODERS, **changed}
     return amh() | {"model": model}
 
 
 def xu() -> dict[str, Any]:
-    """Xu et al. 2019, as egs/iemocap/emo/v1/conf/multimodal-align-emotion.yml of their toolkit DELTA."""
+    """Xu et al. 2019, as in egs/iemocap/emo/v1/conf/multimodal-align-emotion.yml of their toolkit DELTA."""
     model = {
         "name": "xu",
         "hidden_size": 100,
@@ -89,21 +96,27 @@ def xu() -> dict[str, Any]:
 
 
 def lee_mha() -> dict[str, Any]:
-    """Their [8]: BLSTMs of 128, each followed by dropout; not stated: which modality asks, and how often."""
+    """MHA as trained by Lee et al. 2020, their [8]: BLSTMs of 128, each followed by dropout.
+
+    Not stated: which modality is the first query, and the number of hops.
+    """
     encoders = {"hidden_size": 128, "video_hidden_size": 128, "audio_length": 0, "dropout_on": ("output",)}
     rates = dict.fromkeys(("audio_dropout_rate", "text_dropout_rate", "video_dropout_rate"), 0.3)
     return mha("audio", "text", **encoders) | LEE_TRAINING | {"hyper": {"learning_rate": 1e-3, **rates}}
 
 
 def lee_xu() -> dict[str, Any]:
-    """Their [9]: BLSTMs of 128, each followed by dropout; not stated: heads, and that text is joined."""
+    """Xu et al. as trained by Lee et al. 2020, their [9]: BLSTMs of 128, each followed by dropout.
+
+    Not stated: the number of heads, and that the text is concatenated.
+    """
     changed = {"hidden_size": 128, "cell": "lstm", "join_text": True, "dropout_after": ("encoders", "fusion")}
     hyper = {"learning_rate": 1e-3, "dropout_rate": 0.3}
     return LEE_TRAINING | {"model": xu()["model"] | changed, "hyper": hyper}
 
 
 def published(config: ConfigDict) -> dict[str, Any]:
-    """The network of another paper's config with its recipe and its training."""
+    """Returns the network of another paper's config as a variant, with its recipe and training settings."""
     names = ("recipe", "model", "hyper", "optimizer", "batch_size", "epochs", "patience")
-    whole = config.to_dict()
-    return {name: whole[name] for name in names}
+    fields = config.to_dict()
+    return {name: fields[name] for name in names}

@@ -31,27 +31,21 @@ VARIANTS = {
     "xu": baselines.lee_xu(),  # Table 2, Xu et al. [9]
 }
 
-NOTES = {
-    "meld": "MELD has no times of words, so their segments are of equal length",
-    "ravdess": "its two sentences are spoken with every emotion, so audio alone",
-    "emodb": "its ten sentences are spoken with every emotion, so words tell nothing but where they are spoken",
-}
-
 
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="lee2020_can")
-    config.recipe = "can"  # 40 MFCC of each aligned word, 25 / 10 ms: sections 3.1.2 and 4.2
+    config.recipe = "can"  # sections 3.1.2 and 4.2: 40 MFCC of each aligned word, 25 / 10 ms
     config.normalise = "train"  # not stated
     config.variants = VARIANTS
-    config.variant = "audio_model" if dataset == "ravdess" else "can"
+    config.variant = "can"
 
-    config.epochs = 100  # not stated; early stopping ends it
+    config.epochs = 100  # not stated; early stopping usually ends training first
     config.patience = 10  # section 4.2
     config.batch_size = 64  # section 4.2
-    config.selection = "wa"  # not stated; the first metric of Table 2
+    config.selection = "wa"  # not stated; first metric of Table 2
 
     config.model.name = "can"
-    config.model.hidden_size = 128  # section 4.2; not stated: of each direction
+    config.model.hidden_size = 128  # section 4.2; not stated: per direction
     config.model.num_heads = 4  # section 4.2
     config.model.head_form = "slice"  # not stated; slice | full
     config.model.cross_attention = True  # eqs. 7, 9
@@ -63,12 +57,31 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config.hyper.weight_decay = 0.0  # none mentioned
     config.hyper.dropout_rate = 0.3  # section 4.2, after each BLSTM
     config.hyper.alpha = 0.1  # section 4.2, eqs. 14 and 15
-    config.optimizer.clip = "global_norm"  # section 4.2 says norm; not stated: of all gradients together
+    config.optimizer.clip = "global_norm"  # section 4.2: by norm; not stated: of all gradients together
     config.optimizer.clip_limit = 1.0  # section 4.2
 
     config.protocol.name = "random"  # section 4.1: 10 folds, 8:1:1
     config.protocol.folds = 10
 
-    config = common.finish(config)
-    config.note = "; ".join(filter(None, (config.note, NOTES.get(dataset))))
+    return _fit_transcripts(common.finish(config))
+
+
+def _fit_transcripts(config: ConfigDict) -> ConfigDict:
+    """Adapts the config to corpora whose transcripts have no word times or say nothing about the emotion."""
+    corpus, notes = common.corpus_of(config), [config.note]
+    if corpus.fixed_sentences and not corpus.has_word_times:
+        config.variant = "audio_model"
+        notes.append(
+            f"audio only, because each of its {corpus.fixed_sentences} sentences is spoken with every emotion"
+        )
+    elif corpus.fixed_sentences:
+        notes.append(
+            f"each of its {corpus.fixed_sentences} sentences is spoken with every emotion, so that words say nothing "
+            "about the emotion except by their times"
+        )
+    elif not corpus.has_word_times:
+        notes.append(
+            f"{corpus.title} has no word times, so all segments of an utterance have the same length"
+        )
+    config.note = "; ".join(filter(None, notes))
     return config

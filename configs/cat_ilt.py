@@ -3,8 +3,8 @@
     python -m jaxser.main --config=configs/cat_ilt.py                      # demo corpus
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap              # 5 folds x 5 seeds
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.variant=ilt_trainable_plus
-    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.copies=train_and_validation  # as the paper
-    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.recipe=cat_padded  # as the paper: padding counts
+    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.copies=train_and_validation  # as in the paper
+    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.recipe=cat_padded  # as in the paper: no masks
 
 Printed WA / UA, without and with positions: CNN-Transformer 65.76 / 67.17, 66.91 / 67.60; CNN-LSTM-Transformer
 65.60 / 67.36, 66.47 / 67.52; ILT concatenation 66.05 / 66.82, 66.21 / 67.40; plus 67.26 / 68.38, 66.50 / 67.36;
@@ -18,15 +18,15 @@ from ml_collections import ConfigDict
 
 from jaxser.configs import common
 
-PARTS = {  # of both networks
+PARTS = {  # shared by both networks
     "blocks": (
         (32, 2, 2),
         (64, 2, 2),
         (128, 2, 2),
         (128, 2, 1),
-    ),  # (channels, steps and bands pooled); not stated
+    ),  # (channels, steps, bands pooled); not stated
     "kernel_size": 3,  # not stated
-    "hidden_size": 128,  # not stated; of each direction
+    "hidden_size": 128,  # not stated; per direction
     "num_layers": 2,  # not stated
     "num_heads": 8,  # not stated; Vaswani et al. 2017
     "feed_forward_size": 512,  # not stated; twice the width
@@ -34,7 +34,7 @@ PARTS = {  # of both networks
 
 
 def _ilt(*, lstm: str = "parallel", fusion: str = "trainable_plus", positions: bool) -> dict[str, Any]:
-    """A row of Table 1; eq. 13's alpha is not stated."""
+    """Returns a row of Table 1 as a variant; alpha of eq. 13 is not stated."""
     fields = {"lstm": lstm, "fusion": fusion, "alpha": 0.5, "positions": positions}
     return {"model": {"name": "ilt", **PARTS, **fields}}
 
@@ -60,19 +60,23 @@ VARIANTS = {
 
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="he2021_ilt_cat")
-    config.recipe = "cat"  # 40 log-mel, 25 / 10 ms, at most 750 frames: section 3.2; there `cat_padded`
+    config.recipe = (
+        "cat"  # section 3.2: 40 log-mel bands, 25 / 10 ms, at most 750 frames; as padded there: cat_padded
+    )
     config.classes = "four_merged"  # section 3.1
-    config.copies = "train"  # section 3.2: train_and_validation; noise in what selects the epoch has no merit
+    config.copies = (
+        "train"  # ours: no noise in the part that selects the epoch; section 3.2: train_and_validation
+    )
     config.variants = VARIANTS
     config.variant = "cat"
 
     config.epochs = 100  # section 3.2
     config.batch_size = 40  # section 3.2
-    config.selection = "wa"  # section 3.2: tuned for WA; on which part is not stated
+    config.selection = "wa"  # section 3.2: tuned for WA; not stated: on which part
 
     config.model.name = "cat"
     config.model.update(PARTS)
-    config.model.positions = True  # not stated; its baseline in Table 2 has them
+    config.model.positions = True  # not stated; the baseline in Table 2 has them
     config.model.directions = ("cnn_to_lstm", "lstm_to_cnn")  # section 2.3
     config.model.front_channels = 128  # not stated
     config.model.front_kernel_size = 5  # not stated
@@ -80,12 +84,14 @@ def get_config(dataset: str = "demo") -> ConfigDict:
 
     config.hyper.learning_rate = 1e-4  # section 3.2; Adam
     config.hyper.weight_decay = 0.0  # none mentioned
-    config.hyper.conv_dropout_rate = 0.2  # not stated; section 2.2 has one in every block
-    config.hyper.dropout_rate = 0.1  # not stated; Vaswani et al. 2017, in the transformers
+    config.hyper.conv_dropout_rate = 0.2  # not stated; section 2.2: in every block
+    config.hyper.dropout_rate = 0.1  # not stated; Vaswani et al. 2017; in the transformers
     config.optimizer.b1 = 0.9  # section 3.2
     config.optimizer.b2 = 0.99  # section 3.2
 
     config.protocol.name = "random"  # section 3.1: 5 folds
     config.protocol.folds = 5
-    config.protocol.validation_share = 0.3125  # section 3.1: 0.25 of all, of the 0.8 that are not tested
+    config.protocol.validation_share = (
+        0.3125  # section 3.1: 0.25 of all utterances, of which 0.8 are not tested
+    )
     return common.finish(config)

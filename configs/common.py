@@ -1,26 +1,38 @@
-"""What every paper's config shares: the fields that a run has, and what a dataset asks of it."""
+"""The fields shared by the configs of all papers, and the settings that follow from the corpus."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
 
 from ml_collections import ConfigDict
 
-from jaxser.data.folds import EMOBOX_RAVDESS
+from jaxser import corpora
+from jaxser.corpora import Corpus
 
 
 def base_config(dataset: str, paper: str) -> ConfigDict:
-    """The fields of a run, with the values that no paper states."""
+    """Returns the fields of a run, with the values that no paper states.
+
+    Args:
+        dataset: the argument of a config file, "NAME" or "NAME:CORPUS" (see `parse_dataset`).
+        paper: the paper's id in `jaxser/papers/results.yaml`.
+    """
+    name, corpus = parse_dataset(dataset)
     config = ConfigDict()
-    config.dataset = dataset
+    config.dataset = name
+    config.corpus = corpus  # that the dataset was prepared from; "" if unknown
     config.paper = paper
     config.variant = ""
     config.classes = "seven"  # seven | four_merged | four | all
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
-    config.copies = "none"  # noisy ones enter: none | train | train_and_validation
+    config.copies = "none"  # parts that get noisy copies: none | train | train_and_validation
     config.class_weights = "none"  # none | balanced
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua
-    config.patience = 0  # epochs without a better one before a replica stops; 0: all epochs
+    config.patience = 0  # epochs without improvement before a replica stops; 0: train all epochs
     config.precision = "float32"  # of training steps: float32 | bfloat16
-    config.seeds = 5  # how many
-    config.buckets = 8  # groups of similar length; each is compiled
+    config.seeds = 5  # number of seeds
+    config.buckets = 8  # groups of similar length, each compiled separately
     config.note = ""  # printed in the report
     config.model = ConfigDict()
     config.hyper = ConfigDict({"learning_rate": 1e-3, "weight_decay": 0.0})
@@ -31,7 +43,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "clip": "none",  # none | global_norm | tensor_norm | value
             "clip_limit": 1.0,
             "schedule": "constant",  # constant | cosine
-            "plateau_patience": 0,  # epochs without a lower validation loss before the rate shrinks; 0: never
+            "plateau_patience": 0,  # epochs without a lower validation loss before the rate drops; 0: never
             "plateau_factor": 0.1,
         }
     )
@@ -40,20 +52,39 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "name": "random",  # random | session | holdout | speaker | official | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
-            "validation_share": 0.0,  # random: 0: the next fold validates
-            "validation_from": "rest",  # random: that share is of: rest | test
-            "select": "validation",  # what selects the epoch: validation | test
+            "validation_share": 0.0,  # random: fraction used for validation; 0: the next fold validates
+            "validation_from": "rest",  # random: validation_share is a fraction of: rest | test
+            "select": "validation",  # part that selects the epoch: validation | test
             "groups": (),  # speakers that are tested together
-            "group_by": "",  # random: what stays in one part: transcript | speaker | dialogue | audio
+            "group_by": "",  # random: keep together by: transcript | speaker | dialogue | audio
             "file": "",
         }
     )
     return config
 
 
+def parse_dataset(argument: str) -> tuple[str, str]:
+    """Splits the argument of a config file into the names of the dataset and its corpus.
+
+    `jaxser.main` passes "NAME:CORPUS" with the corpus of the dataset's manifest. In "NAME" alone, the name is taken
+    as that of a corpus or of an automatically made demo dataset; otherwise the corpus is "" (unknown).
+    """
+    name, colon, corpus = argument.partition(":")
+    if colon:
+        return name, corpus
+    if name in corpora.DEMO_DATASETS:
+        return name, "demo"
+    return name, name if name in corpora.CORPORA else ""
+
+
+def corpus_of(config: ConfigDict) -> Corpus:
+    """Returns the record of the config's corpus, a generic one if it is unknown."""
+    return corpora.find(config.corpus)
+
+
 def finish(config: ConfigDict) -> ConfigDict:
-    """Fit the config to its dataset, and let every scalar in `hyper` be swept, those of its variants too."""
-    fit_dataset(config)
+    """Fits the config to its corpus and makes every scalar in `hyper` sweepable, including those of its variants."""
+    fit_corpus(config)
     scalars = [
         *config.hyper,
         *(name for variant in config.variants.values() for name in variant.get("hyper", ())),
@@ -62,66 +93,55 @@ def finish(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def fit_dataset(config: ConfigDict) -> None:
-    """What a corpus itself asks for: its label set, its headline protocol, and a scale that its size allows."""
-    dataset = config.dataset
-    if dataset.startswith("iemocap"):
-        return  # the papers' own
-    config.classes = "all"
-    if dataset.startswith("demo"):
-        _fit_demo(config)
-    elif dataset == "meld":
-        config.protocol.name = "official"
-        config.selection = "f1_weighted"
-    elif dataset == "ravdess":
-        _fit_acted_speech(config)
-        config.protocol.groups = tuple(
-            tuple(f"actor{actor:02}" for actor in group) for group in EMOBOX_RAVDESS
-        )
-    elif dataset == "emodb":
-        _fit_acted_speech(config)
-        config.protocol.folds = 5
+def fit_corpus(config: ConfigDict) -> None:
+    """Sets the label set, the metric, the headline protocol and the amount of training that suit the corpus."""
+    corpus = corpus_of(config)
+    config.classes = corpus.classes or config.classes
+    config.selection = corpus.selection or config.selection
+    if corpus.synthetic:
+        _scale_to_demo(config)
+    elif corpus.is_small:
+        _scale_to_small_corpus(config)
+    if corpus.protocol:
+        config.protocol.update({field: value for field, value in asdict(corpus.protocol).items() if value})
 
 
 def quick(config: ConfigDict) -> None:
-    """Proves that a table's row runs, and nothing else: one fold, one seed, few epochs, the demo's learning rate."""
-    config.note = (
-        "quick protocol: one fold, one seed, at most 10 epochs: shows that the row runs, nothing else"
-    )
+    """Shortens a run to one fold, one seed and a few epochs, enough to show that a row of a table runs."""
+    config.note = "quick protocol (one fold, one seed, at most 10 epochs): only shows that the row runs"
     config.seeds = 1
     config.epochs = min(config.epochs, 10)
     config.copies = "none"
     config.buckets = min(config.buckets, 2)
-    if not config.dataset.startswith("demo"):  # whose rate it is
+    if not corpus_of(config).synthetic:  # the demo corpus has its own rate
         config.hyper.learning_rate = 1e-3
-    _reset_protocol(config, "holdout")
+    config.protocol.name = "holdout"
+    _reset_folds(config)
 
 
-def _reset_protocol(config: ConfigDict, name: str) -> None:
+def _reset_folds(config: ConfigDict) -> None:
     config.protocol.update(
-        {"name": name, "folds": 0, "validation_share": 0.0, "validation_from": "rest", "select": "validation"}
+        {"folds": 0, "validation_share": 0.0, "validation_from": "rest", "select": "validation"}
     )
 
 
-def _fit_demo(config: ConfigDict) -> None:
-    """Scaled to a thousand short utterances and two cores; the network is the paper's."""
+def _scale_to_demo(config: ConfigDict) -> None:
+    """Scales training to a thousand short utterances and two cores; the network stays the paper's."""
     config.note = "scaled to the demo corpus: batches of 32, 10 epochs, learning rate 1e-3 with cosine decay"
-    config.classes = "seven"
     config.seeds = 2
     config.epochs = 10
     config.batch_size = 32
     config.buckets = min(config.buckets, 6)
-    config.selection = "ua"
     config.hyper.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     if "train_embeddings" in config.model:
-        config.model.train_embeddings = True  # the vectors begin random: no GloVe file is needed
-    _reset_protocol(config, "session")
+        config.model.train_embeddings = True  # random vectors, so that no GloVe file is needed
+    _reset_folds(config)
     _scale_variants(config)
 
 
-def _fit_acted_speech(config: ConfigDict) -> None:
-    """RAVDESS and EmoDB: small corpora, so small batches; one seed, early stopping, no noisy copies."""
+def _scale_to_small_corpus(config: ConfigDict) -> None:
+    """Sets small batches, one seed, early stopping and no noisy copies for a small corpus of acted speech."""
     config.note = (
         "scaled to a small corpus of acted speech: batches of 32, at most 30 epochs, cosine decay, patience 8"
     )
@@ -133,14 +153,13 @@ def _fit_acted_speech(config: ConfigDict) -> None:
     config.patience = 8
     config.copies = "none"
     config.buckets = min(config.buckets, 4)
-    config.selection = "ua"
     config.optimizer.schedule = "cosine"
-    _reset_protocol(config, "speaker")
+    _reset_folds(config)
     _scale_variants(config)
 
 
 def _scale_variants(config: ConfigDict) -> None:
-    """Compared systems are scaled as the paper's own: what they say of their training's length is left out."""
+    """Removes the training length of the baselines, which are scaled in the same way as the paper's own network."""
     for variant in config.variants.values():
         hyper, optimizer = variant.get("hyper", {}), variant.get("optimizer", {})
         for part, name in (

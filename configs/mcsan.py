@@ -27,7 +27,7 @@ VARIANTS = {
     "mha": baselines.mha("audio", "text"),  # Table 1, cited from its authors
     "amh": {**baselines.amh(), "recipe": "self_cross"},  # Table 1, cited from its authors
     "xu": baselines.lee_xu(),  # Table 1, cited from Lee et al. 2020
-    "xu_delta": baselines.xu(),  # the same as its authors publish it
+    "xu_delta": baselines.xu(),  # ours: the same network with its authors' settings
     "can": baselines.published(can.get_config("iemocap")),  # Table 1, cited
 }
 
@@ -35,13 +35,13 @@ VARIANTS = {
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="sun2021_mcsan")
     config.recipe = "mcsan"  # section 3.2: 40 MFCC, 25 / 10 ms, at most 1000 frames; words of the transcript
-    config.normalise = "train"  # section 3.2: z-normalised; not stated: by coefficient, over training frames
+    config.normalise = "train"  # section 3.2: z-scores; not stated: per coefficient, over training frames
     config.variants = VARIANTS
     config.variant = "mcsan"
 
-    config.epochs = 30  # section 3.2: at most 30 on IEMOCAP; not stated: all are trained, the best is kept
+    config.epochs = 30  # section 3.2: at most 30 on IEMOCAP; not stated: train all, keep the best
     config.batch_size = 256  # section 3.2
-    config.selection = "wa"  # not stated; the first metric of Table 1
+    config.selection = "wa"  # not stated; first metric of Table 1
 
     config.model.name = "mcsan"
     config.model.modalities = ("audio", "text")
@@ -54,7 +54,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config.model.pool_size = 3  # section 3.2
     config.model.relu_after_conv = False  # eq. 1 has none
     config.model.classifier_size = 128  # not stated
-    config.model.train_embeddings = False  # not stated; described as feature extraction
+    config.model.train_embeddings = False  # not stated; embeddings are described as features
 
     config.hyper.learning_rate = 1e-3  # section 3.2, IEMOCAP; Adam
     config.hyper.weight_decay = 0.0  # none mentioned
@@ -65,9 +65,10 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config.protocol.name = "random"  # section 3.1: 10 folds, 8:1:1
     config.protocol.folds = 10
 
-    if dataset == "meld":
+    corpus = common.corpus_of(config)
+    if corpus.name == "meld":
         config.hyper.learning_rate = 5e-4  # section 3.2, MELD
         config.epochs = 20  # section 3.2, MELD
-    elif dataset in ("ravdess", "emodb"):
-        config.variant = "audio_only"  # their few fixed sentences are spoken with every emotion
+    elif corpus.fixed_sentences:
+        config.variant = "audio_only"  # ours: the text says nothing about the emotion
     return common.finish(config)
