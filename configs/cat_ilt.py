@@ -19,12 +19,7 @@ from ml_collections import ConfigDict
 from jaxser.configs import common
 
 PARTS = {  # shared by both networks
-    "blocks": (
-        (32, 2, 2),
-        (64, 2, 2),
-        (128, 2, 2),
-        (128, 2, 1),
-    ),  # (channels, steps, bands pooled); not stated
+    "blocks": ((32, 2, 2), (64, 2, 2), (128, 2, 2), (128, 2, 1)),  # (channels, steps, bands); not stated
     "kernel_size": 3,  # not stated
     "hidden_size": 128,  # not stated; per direction
     "num_layers": 2,  # not stated
@@ -60,13 +55,9 @@ VARIANTS = {
 
 def get_config(dataset: str = "demo") -> ConfigDict:
     config = common.base_config(dataset, paper="he2021_ilt_cat")
-    config.recipe = (
-        "cat"  # section 3.2: 40 log-mel bands, 25 / 10 ms, at most 750 frames; as padded there: cat_padded
-    )
+    config.recipe = "cat"  # section 3.2: 40 log-mel, 25 / 10 ms, at most 750 frames; padded: cat_padded
     config.classes = "four_merged"  # section 3.1
-    config.copies = (
-        "train"  # ours: no noise in the part that selects the epoch; section 3.2: train_and_validation
-    )
+    config.copies = "train"  # ours: no noise where the epoch is selected; section 3.2: train_and_validation
     config.variants = VARIANTS
     config.variant = "cat"
 
@@ -91,7 +82,5 @@ def get_config(dataset: str = "demo") -> ConfigDict:
 
     config.protocol.name = "random"  # section 3.1: 5 folds
     config.protocol.folds = 5
-    config.protocol.validation_share = (
-        0.3125  # section 3.1: 0.25 of all utterances, of which 0.8 are not tested
-    )
+    config.protocol.validation_share = 0.3125  # section 3.1: .25 of all utterances; .8 are not tested
     return common.finish(config)
