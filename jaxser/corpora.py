@@ -192,6 +192,11 @@ CORPORA: Mapping[str, Corpus] = {
 """The known corpora by name. A corpus without a record, such as a user's own recordings, is used with the defaults."""
 
 
-def find(name: str) -> Corpus:
-    """The record of a corpus, by the name in a dataset's manifest; a generic one if the corpus is unknown."""
-    return CORPORA.get(name) or Corpus(name=name, title=name)
+def find(name: str, title: str = "") -> Corpus:
+    """Returns the record of a corpus.
+
+    Args:
+        name: the `corpus` of a dataset's manifest.
+        title: the title of the generic record that an unknown corpus gets; its name by default.
+    """
+    return CORPORA.get(name) or Corpus(name=name, title=title or name)

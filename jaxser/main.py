@@ -112,7 +112,7 @@ def _parse(arguments: list[str]) -> list[str]:
         print(_help(arguments))
         sys.exit(0)
     try:
-        rest = flags.FLAGS([_found(argument) for argument in arguments])
+        rest = flags.FLAGS(_completed(arguments))
         if len(rest) > 1:
             raise UsageError(f"unexpected argument {rest[1]!r}; flags are --name=value")
         if _CONFIG.value is None:
@@ -132,31 +132,51 @@ def _no_field(error: BaseException) -> str:
     return re.sub(r"^'(\w+)'", r"the config has no field '\1'.", said).removesuffix(".")
 
 
-def _found(argument: str) -> str:
-    for prefix in ("--config=", "-config="):
-        if argument.startswith(prefix):
-            file, colon, dataset = argument.removeprefix(prefix).partition(":")
-            return f"{prefix}{_config_file(file)}{colon}{dataset}"
-    return argument
+def _completed(arguments: list[str]) -> list[str]:
+    """Completes the value of --config: the path of the file, and the corpus of a prepared dataset."""
+    data_dir, completed = _data_dir(arguments), list(arguments)
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config") and equals:
+            completed[place] = f"{flag}={_complete_config(value, data_dir)}"
+        elif arguments[place - 1] in ("--config", "-config") and place > 1:
+            completed[place] = _complete_config(argument, data_dir)
+    return completed
+
+
+def _data_dir(arguments: list[str]) -> Path:
+    """Reads --data_dir alone, which is needed before the config file is evaluated."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("data_dir", _DATA_DIR.default, "", flag_values=values)
+    values.set_gnu_getopt()
+    values(arguments, known_only=True)
+    return Path(values.data_dir)
+
+
+def _complete_config(value: str, data_dir: Path) -> str:
+    from jaxser.data.dataset import with_corpus
+
+    file, colon, dataset = value.partition(":")
+    return f"{_config_file(file)}{colon}{with_corpus(dataset, data_dir)}"
 
 
 def _config_file(name: str) -> str:
-    import configs
+    from jaxser import configs
 
     installed = Path(configs.__file__).parent
     for path in (Path(name), installed / Path(name).name, installed / f"{Path(name).name}.py"):
         if path.is_file():
             return str(path)
-    there = sorted(
-        path.name for path in installed.glob("[!_]*.py") if path.stem not in ("common", "compared")
+    names = sorted(
+        path.name for path in installed.glob("[!_]*.py") if path.stem not in ("common", "baselines")
     )
-    raise UsageError(f"--config={name}: no such file; installed are configs/{{{','.join(there)}}}")
+    raise UsageError(f"--config={name}: no such file; installed are configs/{{{','.join(names)}}}")
 
 
 def _help(arguments: list[str]) -> str:
     lines = [__doc__.strip(), "", *(f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in _OWN)]
     named = [argument for argument in arguments if argument.startswith("--config=")]
-    flags.FLAGS([arguments[0], _found(named[0] if named else "--config=configs/mcsan.py")])
+    flags.FLAGS(_completed([arguments[0], named[0] if named else "--config=configs/mcsan.py"]))
     config = _CONFIG.value
     lines += [
         "",

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from jaxser import cli, experiment, papers, report
 from jaxser.cli import CACHE_DIR, exit_status, keep_programs
 from jaxser.configs import common
+from jaxser.data.dataset import with_corpus
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
 from jaxser.papers import Printed
@@ -61,7 +62,7 @@ def reproduce(
     rows = papers.tables().get(table)
     if rows is None:
         raise UsageError(f"--table={table} is not one of {', '.join(papers.tables())}")
-    configs = {row.id: config_of(row, dataset, protocol) for row in rows if row.variant}
+    configs = {row.id: config_of(row, dataset, protocol, data_dir) for row in rows if row.variant}
     datasets = _Datasets(data_dir, say)
     folders = {identity: _folder(runs, config, protocol) for identity, config in configs.items()}
     missing = {
@@ -85,15 +86,15 @@ def reproduce(
     return _write(runs, table, rows, folders, dataset, protocol)
 
 
-def config_of(row: Printed, dataset: str, protocol: str) -> ConfigDict:
-    """The resolved config that trains a row, on its paper's corpus where `dataset` is "paper"."""
+def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> ConfigDict:
+    """The resolved config that trains a row, on its paper's corpus if `dataset` is "paper"."""
     assert row.variant is not None
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if protocol == "quick" and dataset == "demo":
         dataset = "demo_quick"
     module = import_module(f"jaxser.configs.{papers.CONFIGS[row.paper]}")
-    config = module.get_config(row.corpus if dataset == "paper" else dataset)
+    config = module.get_config(with_corpus(row.corpus if dataset == "paper" else dataset, data_dir))
     config.variant = row.variant.name
     config.update(row.variant.changes)
     config = experiment.resolve(config)

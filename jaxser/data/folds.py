@@ -15,16 +15,6 @@ import numpy as np
 from jaxser.data.leaks import KINDS
 from jaxser.types import Dataset, Fold, UsageError
 
-EMOBOX_RAVDESS = (
-    (1, 11, 20, 21),
-    (4, 10, 12, 14),
-    (8, 9, 19, 23),
-    (3, 5, 7, 24),
-    (2, 15, 16, 18),
-    (6, 13, 17, 22),
-)
-"""EmoBox's six folds of RAVDESS's actors (emo-box/EmoBox, data/ravdess)."""
-
 GROUP_BY = {"transcript": "transcript", "speaker": "speaker", "dialogue": "dialogue", "audio": "recording"}
 """What `group_by` keeps in one part, and the kind of leak (`jaxser.leaks.KINDS`) that it avoids."""
 

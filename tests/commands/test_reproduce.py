@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +11,13 @@ from helpers.fake_run import write_fake_run
 from jaxser import experiment, papers, reproduce
 from jaxser.types import UsageError
 
+NO_DATA = Path("no_prepared_datasets")
 ROWS = [row for rows in papers.tables().values() for row in rows if row.variant]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_every_row_has_a_config_under_both_protocols(row):
-    full, quick = (reproduce.config_of(row, "demo", protocol) for protocol in reproduce.PROTOCOLS)
+    full, quick = (reproduce.config_of(row, "demo", protocol, NO_DATA) for protocol in reproduce.PROTOCOLS)
     assert (full.variant, full.dataset) == (row.variant.name, "demo")
     assert (quick.dataset, quick.seeds, quick.copies, quick.protocol.name) == (
         "demo_quick",
@@ -25,7 +27,7 @@ def test_every_row_has_a_config_under_both_protocols(row):
     )
     assert quick.epochs <= 10
     assert quick.hyper.learning_rate == full.hyper.learning_rate
-    own = reproduce.config_of(row, "paper", "paper")
+    own = reproduce.config_of(row, "paper", "paper", NO_DATA)
     assert own.dataset == row.corpus
     assert papers.printed(own.to_dict()).variant == row.variant
 
@@ -33,7 +35,7 @@ def test_every_row_has_a_config_under_both_protocols(row):
 def test_the_projected_time_counts_folds_seeds_epochs_and_copies():
     row = papers.row("he2021_ilt_cat/t2/042")
     data = tiny.everything(60)
-    config = reproduce.config_of(row, "demo", "paper")
+    config = reproduce.config_of(row, "demo", "paper", NO_DATA)
     once = reproduce.seconds(config, data)
     config.seeds *= 2
     assert reproduce.seconds(config, data) - 40 == pytest.approx(2 * (once - 40))
@@ -123,7 +125,7 @@ def test_the_list_names_every_table(capsys):
 
 def test_an_unknown_protocol_is_named():
     with pytest.raises(UsageError, match="--protocol=slow is not one of paper, quick"):
-        reproduce.config_of(ROWS[0], "demo", "slow")
+        reproduce.config_of(ROWS[0], "demo", "slow", NO_DATA)
 
 
 def test_every_variant_that_a_row_names_is_its_configs():

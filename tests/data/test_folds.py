@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import tiny
-from jaxser.data.folds import EMOBOX_RAVDESS, Protocol, fold_ids, make_folds
+from jaxser import corpora
+from jaxser.data.folds import Protocol, fold_ids, make_folds
 from jaxser.types import UsageError
 
 
@@ -121,7 +122,11 @@ def test_named_groups_of_speakers(data):
 
 
 def test_emobox_groups_hold_every_actor_once():
-    assert sorted(actor for group in EMOBOX_RAVDESS for actor in group) == list(range(1, 25))
+    protocol = corpora.find("ravdess").protocol
+    assert protocol is not None
+    assert protocol.groups[0] == ("actor01", "actor11", "actor20", "actor21")
+    actors = sorted(actor for group in protocol.groups for actor in group)
+    assert actors == [f"actor{number:02}" for number in range(1, 25)]
 
 
 def test_official_split(data):
