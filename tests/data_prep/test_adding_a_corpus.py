@@ -19,10 +19,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "adding_a_corpus.md"
 @pytest.fixture
 def cremad(monkeypatch) -> ModuleType:
     [source] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    [entry] = re.findall(r'^    "(\w+)": "(\w+\.\w+)",$', PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    module = ModuleType(entry[1])
+    [entry] = re.findall(r'^    "(\w+)": "(\.\w+\.\w+)",$', PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    module = ModuleType(f"jaxser.data_prep{entry[1]}")
     exec(compile(source, "adding_a_corpus.md", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, entry[1], module)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(preparation.CORPORA, *entry)
     return module
 
@@ -37,7 +37,7 @@ def test_the_example_is_prepared(cremad, tmp_path):
     folder = preparation.prepare(
         "cremad", root.parent, "mcsan", tmp_path, workers=1, max_rejected=0.3, quiet=True
     )
-    data = dataset.load(folder)
+    data = dataset.load_prepared(folder)
     assert data.column("label").tolist() == ["anger", "sadness", "neutral"]
     assert data.column("speaker").tolist() == ["actor1001", "actor1002", "actor1091"]
     assert data.utterances[0].transcript == "Don't forget a jacket."
