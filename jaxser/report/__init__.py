@@ -1,4 +1,4 @@
-"""A run's report: one self-contained HTML page, and its tables as Markdown and CSV."""
+"""Reports: a self-contained HTML page of a run or a comparison, with its tables and figures as files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def write(folder: str | Path) -> Path:
-    """Write `report/` into a finished run's folder; returns the page.
+    """Write `report/` into the folder of a finished run, and return the path of the page.
 
     Raises:
-        InputError: the folder is no run, is not finished, or is damaged.
+        InputError: if the folder is not a run, is not finished, or is damaged.
     """
-    from jaxser.report.page import write  # matplotlib loads here, when training is over
+    from jaxser.report.page import write  # imports matplotlib, which training does not need
 
     return write(Path(folder))

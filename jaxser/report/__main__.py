@@ -1,10 +1,10 @@
-"""Write the report of a finished run again, or compare several; results of other frameworks are let in as CSV.
+"""Write the report of a finished run, or compare several runs, including results of other frameworks.
 
     python -m jaxser.report runs/mcsan-mcsan-demo
     python -m jaxser.report runs/can runs/mcsan --out=runs/comparison
     python -m jaxser.report runs/mcsan --import theirs.csv --utterances speakers.csv
 
-Exit status: 0 done, 1 a folder is no finished run or a file is not as it should be, 2 wrong usage.
+Exit status: 0 on success, 1 if a folder is not a finished run or a file cannot be used, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxser.cli import exit_status
 
 
 def main() -> int:
-    """Reports of what the command line names."""
+    """Run the command line, and return its exit status."""
     parser = _parser()
     arguments = parser.parse_args()
     if not arguments.runs and not arguments.files:
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def _write(arguments: argparse.Namespace) -> Path:
-    from jaxser.evaluation import run_folder  # after the arguments: matplotlib and JAX take seconds to import
+    from jaxser.evaluation import run_folder  # after parsing: importing JAX and matplotlib takes seconds
     from jaxser.report import comparison_page, imports, page
 
     comparison_page.check_metric(arguments.metric)
@@ -56,36 +56,41 @@ def _write(arguments: argparse.Namespace) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("jaxser.report", "python -m jaxser.report", __doc__)
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="the folder of a finished run")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/comparison"), help="the folder of a comparison (%(default)s)"
+    add = parser.add_argument
+    add("runs", type=Path, nargs="*", metavar="RUN", help="folder of a finished run")
+    add("--out", type=Path, default=Path("runs/comparison"), help="folder of the comparison (%(default)s)")
+    add("--metric", default="ua", help="main metric of the comparison: wa, ua or f1_weighted (%(default)s)")
+    add(
+        "--audio",
+        type=Path,
+        metavar="ROOT",
+        help="folder of the corpus; adds players to the most confident mistakes",
     )
-    parser.add_argument("--metric", default="ua", help="what the page is about: wa, ua or f1_weighted")
-    parser.add_argument(
-        "--audio", type=Path, metavar="ROOT", help="a corpus's folder: players for the mistakes"
-    )
-    parser.add_argument(
+    add(
         "--attention",
         type=int,
         default=0,
         metavar="N",
-        help="show N test utterances' attention (needs --audio)",
+        help="show the attention of N test utterances (needs --audio)",
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's event files too")
-    parser.add_argument(
+    add("--tensorboard", action="store_true", help="also write event files for TensorBoard")
+    add(
         "--import",
         dest="files",
         type=Path,
         action="append",
         default=[],
         metavar="FILE.csv",
-        help="predictions of another framework: utterance, fold, seed, true, predicted, and p_CLASS where known",
+        help="predictions of another framework: utterance, fold, seed, true, predicted, and optionally p_CLASS",
     )
-    parser.add_argument(
-        "--utterances", type=Path, metavar="FILE.csv", help="speaker, gender, ... of the imported utterances"
+    add(
+        "--utterances",
+        type=Path,
+        metavar="FILE.csv",
+        help="speaker, gender, ... of the imported utterances",
     )
-    parser.add_argument(
-        "--imported_to", type=Path, default=Path("runs"), help="where imported runs are put (%(default)s)"
+    add(
+        "--imported_to", type=Path, default=Path("runs"), help="where imported runs are written (%(default)s)"
     )
     return parser
 

@@ -1,66 +1,81 @@
-"""Whether a model's confidence is to be believed: reliability, and the mistakes it was surest of."""
+"""Calibration of a model's confidence, and its most confident mistakes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxser.evaluation.comparisons import tested
-from jaxser.evaluation.run_folder import Run
-from jaxser.report.tables import Score, Table
+from jaxser.evaluation.run_folder import Predictions
+from jaxser.types import Utterance
 
 BINS = 15
-MOST_MISTAKES = 10
+MAX_MISTAKES = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Test predictions by the probability of the class that was predicted, in bins of equal width."""
+    """Test predictions in bins of equal width, by the probability of the predicted class.
 
-    error: float  # expected calibration error: of each seed's predictions, averaged over seeds
-    confidence: Float[np.ndarray, " bins"]  # mean of a bin; NaN where it is empty
+    Attributes:
+        error: the expected calibration error, averaged over seeds.
+        confidence: the mean of each bin; NaN if it is empty.
+        accuracy: likewise.
+        count: the number of predictions in each bin.
+    """
+
+    error: float
+    confidence: Float[np.ndarray, " bins"]
     accuracy: Float[np.ndarray, " bins"]
     count: Int[np.ndarray, " bins"]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An utterance that is taken for another class by the mean of its replicas' probabilities."""
+    """An utterance that is misclassified by the mean probabilities of its replicas.
+
+    Attributes:
+        confidence: the mean probability of the predicted class.
+        wrong: the number of replicas, of `replicas`, that misclassify it.
+    """
 
     utterance: str
     true: str
     predicted: str
     confidence: float
-    wrong: int  # of `replicas`
+    wrong: int
     replicas: int
     transcript: str
     speaker: str
 
 
-def calibration(run: Run) -> Calibration | None:
-    """Of every replica's test predictions; None where there are no probabilities (some imported results).
+def calibration(p: Predictions) -> Calibration | None:
+    """Calibration of the test predictions of all replicas; None if probabilities are missing, as in some imports.
 
     The expected calibration error is that of Guo et al. (2017, "On Calibration of Modern Neural Networks").
     """
-    p = tested(run)
     if not len(p.true) or not np.isfinite(p.probabilities).all():
         return None
     confidence = p.probabilities[np.arange(len(p.true)), p.predicted]
-    right = p.true == p.predicted
-    count, sure, accurate = _bins(confidence, right)
+    correct = p.true == p.predicted
+    count, mean_confidence, accuracy = _bins(confidence, correct)
     errors = []
     for seed in np.unique(p.seed):
         own = p.seed == seed
-        number, *means = _bins(confidence[own], right[own])
+        number, *means = _bins(confidence[own], correct[own])
         errors.append(float(np.nansum(number * np.abs(means[0] - means[1])) / number.sum()))
-    return Calibration(float(np.mean(errors)), sure, accurate, count)
+    return Calibration(float(np.mean(errors)), mean_confidence, accuracy, count)
 
 
-def mistakes(run: Run, most: int = MOST_MISTAKES) -> tuple[Mistake, ...]:
-    """The wrong predictions with the highest probability, the surest first; none without probabilities."""
-    p = tested(run)
+def mistakes(
+    p: Predictions, utterances: Mapping[str, Utterance], limit: int = MAX_MISTAKES
+) -> tuple[Mistake, ...]:
+    """The misclassified utterances with the highest mean probability, in descending order.
+
+    The result is empty if probabilities are missing.
+    """
     if not np.isfinite(p.probabilities).all():
         return ()
     ids, first, row, count = np.unique(
@@ -70,43 +85,30 @@ def mistakes(run: Run, most: int = MOST_MISTAKES) -> tuple[Mistake, ...]:
     np.add.at(total, row, p.probabilities)
     mean, true = total / count[:, None], p.true[first]
     wrong = np.bincount(row, p.true != p.predicted, len(ids)).astype(int)
-    taken = mean.argmax(axis=1)
-    sure = np.where(taken == true, -1.0, mean.max(axis=1))
-    order = [n for n in np.argsort(-sure, kind="stable")[:most] if sure[n] >= 0]
+    predicted = mean.argmax(axis=1)
+    confidence = np.where(predicted == true, -1.0, mean.max(axis=1))
+    order = [n for n in np.argsort(-confidence, kind="stable")[:limit] if confidence[n] >= 0]
     return tuple(
         Mistake(
             utterance=str(ids[n]),
             true=p.classes[true[n]],
-            predicted=p.classes[taken[n]],
-            confidence=float(sure[n]),
+            predicted=p.classes[predicted[n]],
+            confidence=float(confidence[n]),
             wrong=int(wrong[n]),
             replicas=int(count[n]),
-            transcript=run.utterances[str(ids[n])]["transcript"],
-            speaker=run.utterances[str(ids[n])]["speaker"],
+            transcript=utterances[str(ids[n])].transcript,
+            speaker=utterances[str(ids[n])].speaker,
         )
         for n in order
     )
 
 
-def mistakes_table(found: tuple[Mistake, ...]) -> Table | None:
-    """The mistakes, or None where there are none."""
-    rows = tuple(
-        (m.utterance, m.true, m.predicted, Score(m.confidence), f"{m.wrong} of {m.replicas}", m.transcript)
-        for m in found
-    )
-    header = ("utterance", "true", "taken for", "mean probability", "wrong in", "transcript")
-    caption = (
-        "The most confident mistakes (probabilities in %, averaged over the replicas that test the utterance)"
-    )
-    return Table("mistakes", caption, header, rows) if rows else None
-
-
 def _bins(
-    confidence: Float[np.ndarray, " N"], right: np.ndarray
+    confidence: Float[np.ndarray, " N"], correct: np.ndarray
 ) -> tuple[Int[np.ndarray, " bins"], Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
-    """Number, mean confidence and accuracy of each bin; a bin has its upper edge."""
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    count = np.bincount(place, minlength=BINS)
-    sums = [np.bincount(place, values, BINS) for values in (confidence, right)]
-    sure, accurate = (np.divide(s, count, out=np.full(BINS, np.nan), where=count > 0) for s in sums)
-    return count, sure, accurate
+    """Number, mean confidence and accuracy of each bin; a bin includes its upper edge."""
+    index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    count = np.bincount(index, minlength=BINS)
+    sums = [np.bincount(index, values, BINS) for values in (confidence, correct)]
+    means = [np.divide(s, count, out=np.full(BINS, np.nan), where=count > 0) for s in sums]
+    return count, means[0], means[1]

@@ -1,6 +1,6 @@
-"""The model card of a run: what it was trained on, what it reaches, and what it must not be used for.
+"""The model card of a run: its training data, its scores, and what it must not be used for.
 
-Sections after Mitchell et al. (2019, "Model Cards for Model Reporting").
+The sections follow Mitchell et al. (2019, "Model Cards for Model Reporting").
 """
 
 from __future__ import annotations
@@ -8,63 +8,64 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from jaxser.evaluation.run_folder import Run
-from jaxser.report import checks, groups, tables
-from jaxser.report.calibration import calibration
+from jaxser.papers.names import model_name
+from jaxser.report import checks, run_tables, tables
+from jaxser.report.analysis import Analysis
 from jaxser.report.tables import Table, escape_markdown
 
 SPEECH = {
-    "iemocap": "Ten actors in Los Angeles, scripted and improvised dialogues in US English (IEMOCAP).",
-    "meld": "Professional actors in scenes of the television series Friends, US English (MELD).",
-    "ravdess": "24 professional actors who speak two fixed sentences in North American English (RAVDESS).",
-    "emodb": "Ten actors who speak ten fixed sentences in German (EmoDB).",
+    "acted": "The corpus is acted speech. Portrayed emotions are stronger and more uniform than spontaneous ones, so "
+    "the scores do not carry over to everyday speech, to telephone lines or to people in distress.",
+    "spontaneous": "The corpus is spontaneous speech from particular situations, and the scores do not carry over to "
+    "others.",
+    "": "Whether the corpus is acted or spontaneous speech is unknown. Acted emotions are stronger and more uniform "
+    "than spontaneous ones, so scores on them do not carry over to everyday speech, to telephone lines or to people in "
+    "distress.",
 }
+"""What the kind of speech means for a reader, by `Corpus.speech`."""
 
-ACTED = (
-    "The corpus is acted speech: portrayed emotions are stronger and more alike than spontaneous ones, and scores on "
-    "them do not carry over to everyday speech, to telephone lines or to people in distress."
-)
-UNSAID = (
-    "Whether the corpus is acted or spontaneous speech is not known here. Acted emotions are stronger and more alike "
-    "than spontaneous ones, and scores on them do not carry over to everyday speech, to telephone lines or to people "
-    "in distress."
-)
 AGREEMENT = (
-    "Labels are what annotators or instructions to actors say, not what somebody felt. Annotators agree only in part, "
-    "and utterances on which they did not agree are usually left out of a corpus: real speech is harder than what was "
-    "tested here."
+    "Labels are the judgements of annotators, or the instructions that actors were given, not what anybody felt. "
+    "Annotators agree only partly, and corpora usually leave out the utterances on which they disagree, so real speech "
+    "is harder than the test utterances."
 )
 LANGUAGE = (
-    "Nothing is known of other languages, dialects, ages or cultures than the corpus's, nor of recordings that "
-    "differ from its own (rooms, microphones, noise, compression)."
+    "Nothing is known about languages, dialects, ages or cultures that are not in the corpus, or about other recording "
+    "conditions (rooms, microphones, noise, compression)."
 )
 SYNTHETIC = (
     "The demo corpus is synthetic: a speech synthesiser speaks it, with planted cues. The model has never heard a "
-    "person, and its numbers say nothing about human emotion."
+    "person, and its scores say nothing about human emotion."
 )
 USE = (
-    "Research on speech emotion recognition: comparing models under one protocol, studying what they attend to.",
-    "Not for decisions about people - hiring, schooling, policing, credit, health - nor for watching them at work or "
-    "in public. In the EU the AI Act (Regulation (EU) 2024/1689) forbids inferring emotions of people at work and in "
-    "education, but for medical or safety reasons (article 5(1)(f)), and counts emotion recognition elsewhere as "
-    "high-risk (annex III).",
+    "Research on speech emotion recognition: comparing models under one protocol, and studying what they attend to.",
+    "Not for decisions about people (hiring, schooling, policing, credit, health), and not for monitoring people at "
+    "work or in public. In the EU, the AI Act (Regulation (EU) 2024/1689) prohibits inferring the emotions of people "
+    "at work and in education except for medical or safety reasons (Article 5(1)(f)), and classifies other uses of "
+    "emotion recognition as high-risk (Annex III).",
+)
+SCORES = (
+    "WA is the accuracy over all utterances, UA the mean of the per-class recalls; ± is a standard deviation."
+)
+INTERVALS = (
+    "The intervals account for other utterances or speakers of the same corpus, not for other corpora."
 )
 
 
-def card(run: Run, title: str, protocol: Sequence[str]) -> str:
-    """The card as Markdown; `protocol` is said in sentences."""
+def card(analysis: Analysis, title: str, protocol: Sequence[str]) -> str:
+    """The card in Markdown; `protocol` describes the protocol, one sentence per item."""
     return "\n".join(
         [
             f"# Model card: {escape_markdown(title)}\n",
-            *_section("Model", _model(run)),
-            *_command(run),
+            *_section("Model", _model(analysis)),
+            *_command(analysis),
             *_section("Intended use", USE),
-            *_section("Data", _data(run)),
+            *_section("Data", _data(analysis)),
             *_section("Protocol", protocol),
-            *_section("Results", _results(run)),
-            *map(tables.markdown, _tables(run)),
-            *_section("Leak checks", _warnings(run)),
-            *_section("Limits", _limits(run)),
+            *_section("Results", _results(analysis)),
+            *map(tables.markdown, _tables(analysis)),
+            *_section("Leak checks", _leak_checks(analysis)),
+            *_section("Limitations", _limitations(analysis)),
         ]
     )
 
@@ -73,66 +74,65 @@ def _section(title: str, sentences: Sequence[str]) -> list[str]:
     return [f"## {title}\n", *(f"- {escape_markdown(sentence)}" for sentence in sentences), ""]
 
 
-def _model(run: Run) -> list[str]:
-    found = run.results
-    reads = ", ".join(found.get("reads", ())) or "not said"
-    versions = (f"{name} {found['environment'].get(name)}" for name in ("jaxser", "jax", "flax"))
+def _model(analysis: Analysis) -> list[str]:
+    results = analysis.results
+    variant = f", variant {results.variant}" if results.variant else ""
+    inputs = [f"Inputs: {', '.join(results.reads)}."] if results.reads else []
+    versions = ", ".join(
+        f"{name} {results.environment[name]}"
+        for name in ("jaxser", "jax", "flax")
+        if name in results.environment
+    )
     return [
-        f"Network: {found['model']}, variant {found['variant'] or 'none'}; it reads {reads}.",
-        f"Classes: {', '.join(found['classes'])}.",
-        *([f"Trained by {', '.join(versions)}."] if found["environment"] else []),
+        f"Network: {model_name(results.model)}{variant}.",
+        *inputs,
+        f"Classes: {', '.join(results.classes)}.",
+        *([f"Trained with {versions}."] if versions else []),
     ]
 
 
-def _command(run: Run) -> list[str]:
-    """The command as it can be copied."""
-    told = run.config.get("command")
-    return ["The command:\n", f"    {told}\n"] if told else []
+def _command(analysis: Analysis) -> list[str]:
+    """The command in a code block, so that it can be copied."""
+    return ["The command:\n", f"    {analysis.run.config.command}\n"] if analysis.run.config.command else []
 
 
-def _data(run: Run) -> list[str]:
-    rows = list(run.utterances.values())
-    labels = Counter(row["label"] for row in rows)
-    genders = Counter(row["gender"] or "not given" for row in rows)
-    hours = sum(row["duration"] or 0.0 for row in rows) / 3600
-    speakers = len({row["speaker"] for row in rows} - {""})
+def _data(analysis: Analysis) -> list[str]:
+    rows = list(analysis.run.utterances.values())
+    labels = Counter(row.label for row in rows)
+    genders = Counter(row.gender or "unknown" for row in rows)
+    hours = sum(row.duration or 0.0 for row in rows) / 3600
+    speakers = len({row.speaker for row in rows} - {""})
+    description = SYNTHETIC if analysis.results.synthetic else analysis.corpus.description
     return [
-        f"Dataset: {run.results['dataset']}. "
-        + (SYNTHETIC if run.results["synthetic"] else SPEECH.get(run.results["dataset"], "")),
+        f"Dataset: {analysis.results.dataset}. {description}".strip(),
         f"{len(rows):,} utterances"
         + (f", {hours:.1f} hours" if hours else "")
-        + f", {speakers or 'no named'} speakers.",
+        + f", {f'{speakers} speakers' if speakers else 'speakers unknown'}.",
         f"By class: {', '.join(f'{name} {number}' for name, number in labels.most_common())}.",
         f"By gender: {', '.join(f'{name} {number}' for name, number in genders.most_common())}.",
     ]
 
 
-def _results(run: Run) -> list[str]:
-    measured = calibration(run)
-    error = f"Expected calibration error: {tables.percent(measured.error)} %." if measured else ""
-    return [
-        "WA is the share of correct utterances, UA the mean of the per-class recalls; ± is a standard deviation.",
-        *groups.lowest(run),
-        *filter(None, [error]),
-    ]
+def _results(analysis: Analysis) -> list[str]:
+    measured = analysis.calibration
+    error = [f"Expected calibration error: {tables.percent(measured.error)} %."] if measured else []
+    return [SCORES, *map(str, analysis.worst), *error]
 
 
-def _tables(run: Run) -> list[Table]:
-    found = (tables.headline(run), groups.intervals(run), groups.classes(run), groups.genders(run))
-    return [table for table in found if table is not None]
+def _tables(analysis: Analysis) -> list[Table]:
+    chosen = (
+        run_tables.headline(analysis.run),
+        run_tables.intervals(analysis),
+        run_tables.recalls(analysis),
+        run_tables.genders(analysis),
+    )
+    return [table for table in chosen if table is not None]
 
 
-def _warnings(run: Run) -> list[str]:
-    return [*run.results["warnings"], *checks.exchanged(run)] or [
-        "Nothing that was checked is shared by training, validation and test parts."
-    ]
+def _leak_checks(analysis: Analysis) -> list[str]:
+    return [checks.leak_verdict(analysis.leaks, analysis.run.utterances), *analysis.warnings]
 
 
-def _limits(run: Run) -> list[str]:
-    real = ACTED if run.results["dataset"] in SPEECH else UNSAID
-    return [
-        SYNTHETIC if run.results["synthetic"] else real,
-        AGREEMENT,
-        LANGUAGE,
-        "Intervals count other utterances or speakers of the same corpus, not other corpora.",
-    ]
+def _limitations(analysis: Analysis) -> list[str]:
+    speech = SYNTHETIC if analysis.results.synthetic else SPEECH[analysis.corpus.speech]
+    return [speech, AGREEMENT, LANGUAGE, INTERVALS]

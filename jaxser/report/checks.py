@@ -1,20 +1,20 @@
-"""What makes scores doubtful: what the parts of a fold share, and classes that look exchanged."""
+"""Reasons to doubt scores: utterances or speakers shared by the parts of a fold, and exchanged labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.optimize
 from jaxtyping import Int
 
-from jaxser.data.leaks import KINDS, PAIRS, SPOKEN, FoldIds, Leak, leaks
+from jaxser.data.leaks import KINDS, PAIRS, PART_NAMES, FoldIds, Leak, leaks
 from jaxser.evaluation import metrics
-from jaxser.evaluation.comparisons import tested
-from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_folder import Predictions, Run
 from jaxser.report.tables import Table
+from jaxser.types import Utterance
 
 NAMES = {
     "utterance": "utterances",
@@ -23,21 +23,32 @@ NAMES = {
     "dialogue": "dialogues",
     "transcript": "transcripts",
 }
+"""The kinds of leaks in the plural."""
 
-MOST_LISTED = 200
+MAX_LISTED = 200
 
 
 @dataclass(frozen=True)
-class Listed:
-    """The values of a kind that two parts share somewhere, each with the utterances of the second part."""
+class LeakList:
+    """The values of one kind (speakers, for example) that two parts of a fold share.
+
+    Attributes:
+        values: each value with the utterances of the second part that have it.
+        left_out: the number of values that are not listed.
+    """
 
     title: str
     values: tuple[tuple[str, tuple[str, ...]], ...]
     left_out: int
 
 
+def find_leaks(run: Run) -> tuple[Leak, ...]:
+    """Everything that two parts of a fold share; see `assumed_folds` for folds of unknown training data."""
+    return tuple(leaks(assumed_folds(run.folds), run.utterances))
+
+
 def assumed_folds(folds: Sequence[FoldIds]) -> tuple[FoldIds, ...]:
-    """The folds; one that does not say what it is trained on is trained on all that it does not test."""
+    """The folds, assuming that a fold of unknown training data is trained on everything that it does not test."""
     everything = tuple(dict.fromkeys(i for fold in folds for i in fold.test))
     return tuple(
         fold if fold.train else replace(fold, train=tuple(i for i in everything if i not in set(fold.test)))
@@ -45,26 +56,43 @@ def assumed_folds(folds: Sequence[FoldIds]) -> tuple[FoldIds, ...]:
     )
 
 
-def leak_table(run: Run) -> Table:
-    """A line for every kind of leak and pair of parts: nothing shared is said as well."""
-    folds = assumed_folds(run.folds)
-    found = leaks(folds, run.utterances)
+def known_kinds(utterances: Mapping[str, Utterance]) -> tuple[str, ...]:
+    """The kinds of leaks that can be checked, because some utterance has a value."""
+    return tuple(kind for kind, value in KINDS.items() if any(value(row) for row in utterances.values()))
+
+
+def shares_speakers(found: Sequence[Leak]) -> bool:
+    """Whether a test part has a speaker who is heard in training or validation."""
+    return any(leak.kind == "speaker" and leak.parts[1] == "test" for leak in found)
+
+
+def leak_verdict(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> str:
+    """One sentence on what was checked and found."""
+    known = known_kinds(utterances)
+    unknown = [NAMES[kind] for kind in KINDS if kind not in known]
+    limit = f" The corpus has no {_listed(unknown, 'or')} to check." if unknown else ""
+    shared = [NAMES[kind] for kind in KINDS if any(leak.kind == kind for leak in found)]
+    if shared:
+        return f"The training, validation and test parts share {_listed(shared, 'and')}.{limit}"
+    names = _listed([NAMES[kind] for kind in known], "or")
+    return f"No {names} are shared by the training, validation and test parts of a fold.{limit}"
+
+
+def leak_table(found: Sequence[Leak], run: Run) -> Table:
+    """The number of shared values, for every kind of leak and pair of parts."""
+    known = known_kinds(run.utterances)
     rows = []
     for kind in KINDS:
-        known = any(KINDS[kind](row) for row in run.utterances.values())
         for parts in PAIRS:
             own = [leak for leak in found if (leak.kind, leak.parts) == (kind, parts)]
-            between = " and ".join(SPOKEN[part] for part in parts)
-            rows.append(
-                (NAMES[kind], between, *(_counts(own, len(folds)) if known else ("not known", "", "")))
-            )
+            counts = _counts(own, len(run.folds)) if kind in known else ("unknown", "", "")
+            rows.append((NAMES[kind], _between(parts), *counts))
     header = ("shared", "between", "values", "utterances of the second part", "folds")
-    return Table("leaks", "What the parts of a fold share", header, tuple(rows))
+    return Table("leaks", "Values shared by the parts of a fold", header, tuple(rows))
 
 
-def listed(run: Run) -> list[Listed]:
-    """Every shared value by kind and pair of parts, in which utterances of the second part."""
-    found = leaks(assumed_folds(run.folds), run.utterances)
+def leak_lists(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> list[LeakList]:
+    """The shared values, for every kind of leak and pair of parts that has any."""
     lists = []
     for kind in KINDS:
         for parts in PAIRS:
@@ -72,18 +100,16 @@ def listed(run: Run) -> list[Listed]:
             for leak in found:
                 if (leak.kind, leak.parts) == (kind, parts):
                     for i in leak.utterances:
-                        where.setdefault(KINDS[kind](run.utterances[i]), {})[i] = None
+                        where.setdefault(KINDS[kind](utterances[i]), {})[i] = None
             if where:
-                between = " and ".join(SPOKEN[part] for part in parts)
-                values = tuple((value, tuple(ids)) for value, ids in list(where.items())[:MOST_LISTED])
-                title = f"{NAMES[kind].capitalize()} in {between} ({len(where)})"
-                lists.append(Listed(title, values, len(where) - len(values)))
+                values = tuple((value, tuple(ids)) for value, ids in list(where.items())[:MAX_LISTED])
+                title = f"{NAMES[kind].capitalize()} in both {_between(parts)} ({len(where)})"
+                lists.append(LeakList(title, values, len(where) - len(values)))
     return lists
 
 
-def exchanged(run: Run) -> list[str]:
-    """A sentence where other names for the predicted classes would score much better: exchanged labels."""
-    p = tested(run)
+def exchanged(p: Predictions) -> list[str]:
+    """A sentence if permuting the names of the predicted classes would raise UA by much: labels may be exchanged."""
     if not len(p.true):
         return []
     counts = np.asarray(metrics.confusion(p.true, p.predicted, np.ones(len(p.true)), len(p.classes)))
@@ -91,17 +117,17 @@ def exchanged(run: Run) -> list[str]:
     moved = [row for row in range(len(order)) if order[row] != row]
     gain = _ua(counts[:, order]) - _ua(counts)
     utterances = len(set(p.utterance.tolist()))
-    if not moved or gain < 3 / math.sqrt(4 * utterances):  # three standard errors of a share, at most
+    if not moved or gain < 3 / math.sqrt(4 * utterances):  # three standard errors of a proportion, at most
         return []
-    names = ", ".join(f"{p.classes[row]} is taken for {p.classes[order[row]]}" for row in moved)
+    names = ", ".join(f"{p.classes[row]} is predicted as {p.classes[order[row]]}" for row in moved)
     return [
-        f"Labels look exchanged: {names}; with these names put right UA would be {100 * gain:.0f} points higher. "
-        "Check the order of the classes in what made the predictions."
+        f"Labels may be exchanged: {names}. Renaming them would raise UA by {100 * gain:.0f} points. "
+        "Check the order of the classes in the program that made the predictions."
     ]
 
 
 def _best_names(counts: np.ndarray) -> Int[np.ndarray, " C"]:
-    """The predicted class that is most often meant by each true one, each used once."""
+    """The predicted class that best matches each true one, each used once."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return scipy.optimize.linear_sum_assignment(share, maximize=True)[1]
 
@@ -114,3 +140,13 @@ def _counts(found: Sequence[Leak], folds: int) -> tuple[int, int, str]:
     values = {value for leak in found for value in leak.values}
     utterances = {i for leak in found for i in leak.utterances}
     return len(values), len(utterances), f"{len({leak.fold for leak in found})} of {folds}"
+
+
+def _between(parts: tuple[str, str]) -> str:
+    return " and ".join(PART_NAMES[part] for part in parts)
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    """A list in words: "a, b or c"."""
+    *first, final = names
+    return f"{', '.join(first)} {last} {final}" if first else final

@@ -1,4 +1,4 @@
-"""The folder of a comparison: a page, tables and figures of several runs."""
+"""The folder of a comparison: one page with the tables and figures of several runs."""
 
 from __future__ import annotations
 
@@ -6,136 +6,124 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxser.evaluation.comparisons import NAMES, name_of
 from jaxser.evaluation.run_folder import Run
-from jaxser.report import calibration, checks, comparison, comparison_plots, media, tables
+from jaxser.papers.names import run_name
+from jaxser.report import checks, comparison, comparison_plots, comparison_tables, media, tables
+from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import METRICS, Comparable
-from jaxser.report.page import PAGE, Options, inline, publish, render, warnings_of
+from jaxser.report.page import DEMO, PAGE, Options, inline, publish, render
 from jaxser.report.tables import Table
 from jaxser.types import UsageError
 
+MAX_MISTAKES = 5
+
 
 def check_metric(metric: str) -> None:
-    """Raises UsageError where a metric is not one that is compared."""
+    """Check that `metric` is compared.
+
+    Raises:
+        UsageError: if it is not.
+    """
     if metric not in METRICS:
         raise UsageError(f"--metric={metric} is not one of {', '.join(METRICS)}")
 
 
 def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") -> Path:
-    """Write the page, the tables and the figures of a comparison; returns the page.
+    """Write the page, the tables and the figures of a comparison, and return the path of the page.
 
     Raises:
-        UsageError: a run has no score, or the metric is not one that is compared.
+        UsageError: if a run has no scores, or the metric is unknown.
     """
     check_metric(metric)
-    for run in runs:
-        if run.results["summary"]["mean"]["ua"] is None:
-            raise UsageError(f"{name_of(run)} has no replica with a score: leave it out, or train it again")
-    sets, refused = comparison.comparable_sets(runs, metric)
-    by_set = [_tables(found) for found in sets]
-    figures = [comparison_plots.figures(found, metric) for found in sets]
-    printed = comparison.printed(runs)
-    every = [table for of in by_set for table in of.values() if table is not None]
+    analyses = [Analysis(run) for run in runs]
+    for one in analyses:
+        if one.results.summary.mean["ua"] is None:
+            raise UsageError(f"{one.name} has no replica with a score: leave it out, or train it again")
+    sets, refused = comparison.comparable_sets(analyses, metric)
+    by_set = [comparison_tables.all_tables(found) for found in sets]
+    printed = comparison_tables.printed(analyses)
+    figures = {name: one for found in sets for name, one in comparison_plots.figures(found, metric).items()}
+    published = [table for of in (*by_set, {"printed": printed}) for table in of.values() if table]
     out.mkdir(parents=True, exist_ok=True)
-    everything = {name: figure for of in figures for name, figure in of.items()}
-    publish(out, [*every, *([printed] if printed else [])], everything, _heading(runs, refused))
-    sections = [
-        {
-            "set": found,
-            "names": [name_of(run) for run in found.runs],
-            "tables": of,
-            "suffix": f"-{found.name.lower()}" if found.name else "",
-        }
-        for found, of in zip(sets, by_set, strict=True)
-    ]
+    publish(out, published, figures, _heading(analyses, refused))
     values = {
         "title": f"{len(runs)} runs compared",
-        "sections": sections,
+        "sections": [_section(found, of) for found, of in zip(sets, by_set, strict=True)],
         "refused": refused,
         "printed": printed,
         "metric": metric,
-        "figures": inline(everything),
-        "runs": [_of(run, options) for run in runs],
-        "warned": _warned(runs),
-        "synthetic": any(run.results["synthetic"] for run in runs),
-        "summary": _summary(sets, metric),
+        "figures": inline(figures),
+        "runs": [_describe(one, options) for one in analyses],
+        "doubtful": _doubtful(analyses),
+        "sound": _sound(analyses),
+        "synthetic": _is_synthetic(analyses),
+        "summary": [sentence for found in sets if (sentence := comparison.summary(found, metric))],
     }
     (out / PAGE).write_text(render("comparison.html", values), encoding="utf-8")
     return out / PAGE
 
 
-def _tables(found: Comparable) -> Mapping[str, Table | None]:
+def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str, Any]:
+    """The part of the page about one set."""
     return {
-        "scores": comparison.scores(found),
-        "comparisons": comparison.comparisons(found),
-        "recalls": comparison.recalls(found),
-        "worst": comparison.worst(found),
-        "genders": comparison.genders(found),
-        "speakers": comparison.speakers(found),
+        "set": found,
+        "names": [run.name for run in found.runs],
+        "tables": chosen,
+        "suffix": found.suffix,
+        "title": f" (set {found.name})" if found.name else "",
     }
 
 
-def _of(run: Run, options: Options) -> dict[str, Any]:
-    """What the page says of one run by itself."""
-    mistakes = calibration.mistakes(run, most=5)
-    found = run.results
+def _describe(analysis: Analysis, options: Options) -> dict[str, Any]:
+    """What the page says about one run by itself."""
+    results, mistakes = analysis.results, analysis.mistakes[:MAX_MISTAKES]
     return {
-        "name": name_of(run),
-        "model": " / ".join(dict.fromkeys(filter(None, (found["model"], found["variant"])))),
-        "dataset": found["dataset"],
+        "name": analysis.name,
+        "model": run_name(results.model, results.variant),
+        "dataset": results.dataset,
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
-        "command": run.config.get("command", ""),
-        "setting": found["summary"]["setting"],
+        "command": analysis.run.config.command,
+        "setting": results.setting,
     }
 
 
-def _warned(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Warnings and shared values, once for all runs that have the same."""
-    found: list[dict[str, Any]] = []
-    for run in runs:
-        own = {"warnings": warnings_of(run), "leaks": checks.listed(run)}
-        same = next((entry for entry in found if own.items() <= entry.items()), None)
-        if same is None:
-            found.append({"names": [name_of(run)], **own})
-        else:
-            same["names"].append(name_of(run))
-    return found
-
-
-def _summary(sets: Sequence[Comparable], metric: str) -> list[str]:
-    """What can be claimed, in sentences."""
-    sentences = []
-    for found in sets:
-        name = name_of(found.runs[0])
-        if len(found.runs) < 2:
+def _doubtful(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+    """Warnings and shared values, listed once for all runs that have the same ones."""
+    entries: list[dict[str, Any]] = []
+    for one in analyses:
+        lists = checks.leak_lists(one.leaks, one.run.utterances)
+        if not one.warnings and not lists:
             continue
-        pairs = [found.pair(name, name_of(run), metric) for run in found.runs[1:]]
-        beaten = [_other(pair.a, pair.b, name) for pair in pairs if pair and pair.significant]
-        level = [_other(pair.a, pair.b, name) for pair in pairs if pair and not pair.significant]
-        told = f"{name} has the highest mean {NAMES[metric]}"
-        if beaten:
-            told += f"; it differs significantly from {', '.join(beaten)}"
-        if level:
-            least = max(pair.detectable or 0 for pair in pairs if pair and not pair.significant)
-            told += (
-                f"; it does not differ significantly from {', '.join(level)}, where true differences of up to "
-                f"{100 * least:.1f} points would be missed in a fifth of cases or more"
-            )
-        sentences.append(f"{told}.")
-    return sentences
+        own = {"warnings": one.warnings, "leaks": lists}
+        same = next((entry for entry in entries if own.items() <= entry.items()), None)
+        if same is None:
+            entries.append({"names": [one.name], **own})
+        else:
+            same["names"].append(one.name)
+    return entries
 
 
-def _other(a: str, b: str, name: str) -> str:
-    return b if a == name else a
-
-
-def _heading(runs: Sequence[Run], refused: Sequence[str]) -> str:
-    marks = ["Demo numbers: synthetic speech."] if any(run.results["synthetic"] for run in runs) else []
+def _sound(analyses: Sequence[Analysis]) -> dict[str, list[str]]:
+    """The names of the runs without warnings or leaks, by the verdict of their leak checks."""
     names: dict[str, list[str]] = {}
-    for run in runs:
-        for sentence in warnings_of(run):
-            names.setdefault(sentence, []).append(name_of(run))
-    warned = [f"{', '.join(own)}: {sentence}" for sentence, own in names.items()]
-    lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *refused, *warned)]
-    return "\n".join([f"# {len(runs)} runs compared\n", *lines, ""])
+    for one in analyses:
+        if not one.warnings and not one.leaks:
+            names.setdefault(checks.leak_verdict((), one.run.utterances), []).append(one.name)
+    return names
+
+
+def _is_synthetic(analyses: Sequence[Analysis]) -> bool:
+    return any(one.results.synthetic for one in analyses)
+
+
+def _heading(analyses: Sequence[Analysis], refused: Sequence[str]) -> str:
+    """The beginning of tables.md."""
+    names: dict[str, list[str]] = {}
+    for one in analyses:
+        for sentence in one.warnings:
+            names.setdefault(sentence, []).append(one.name)
+    warnings = [f"{', '.join(own)}: {sentence}" for sentence, own in names.items()]
+    marks = [DEMO] if _is_synthetic(analyses) else []
+    lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *refused, *warnings)]
+    return "\n".join([f"# {len(analyses)} runs compared\n", *lines, ""])

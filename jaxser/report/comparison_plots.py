@@ -1,7 +1,8 @@
-"""Figures of several runs: their scores, who is told apart, and their curves in one picture."""
+"""The figures of a comparison: scores, ranks, learning curves, calibration and confusion matrices."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 
 import matplotlib
@@ -9,93 +10,104 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxser.evaluation.comparisons import NAMES, Ranking, name_of, replica_scores
-from jaxser.evaluation.run_folder import Run
-from jaxser.report import groups, plots
-from jaxser.report.calibration import calibration
+from jaxser.evaluation.comparisons import NAMES, Interval, Ranking, replica_scores
+from jaxser.report import plots
+from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import Comparable
-from jaxser.report.style import INK, MUTED, SERIES, STYLE, WIDTH, named_rows, new_figure, percent_axis
+from jaxser.report.style import (
+    INK,
+    MUTED,
+    SERIES,
+    STYLE,
+    WIDTH,
+    Drawing,
+    named_rows,
+    new_figure,
+    percent_axis,
+)
 
 
-def figures(found: Comparable, metric: str) -> dict[str, tuple[str, Figure]]:
-    """Every figure of a set of runs by name, with a description of it."""
-    runs, made = {name_of(run): run for run in found.runs}, {}
+def figures(found: Comparable, metric: str) -> dict[str, Drawing]:
+    """Every figure of a set of runs by name."""
+    made = {}
     with matplotlib.rc_context(STYLE):
-        made["scores"] = (f"{NAMES[metric]} of every run", scores(runs, metric))
+        made["scores"] = Drawing(f"{NAMES[metric]} of every run", scores(found.runs, metric))
         if metric in found.rankings:
-            made["ranks"] = ("Critical-difference diagram", critical_difference(found.rankings[metric]))
-        trained = {name: run for name, run in runs.items() if run.epochs}
-        if trained:
-            loss = plots.learning_curve(trained, "Training loss", ("train_loss",))
-            ua = plots.learning_curve(trained, "Validation UA (%)", ("validation", "ua"), share=True)
-            made |= {"loss": ("Training loss by epoch", loss), "ua": ("Validation UA by epoch", ua)}
-        measured = {name: one for name, run in runs.items() if (one := calibration(run))}
-        if measured:
-            made["calibration"] = ("Reliability diagrams", plots.reliability(measured))
-        for place, run in enumerate(found.runs, start=1):
-            made[f"confusion-{place}"] = (
-                f"Confusion matrix of {name_of(run)}",
-                plots.confusion_matrix(plots.tested_confusion(run), run.results["classes"]),
-            )
-    suffix = f"-{found.name.lower()}" if found.name else ""
-    return {f"{name}{suffix}": figure for name, figure in made.items()}
+            ranks = critical_difference(found.rankings[metric])
+            made["ranks"] = Drawing("Critical-difference diagram", ranks)
+        if trained := {one.name: one.run for one in found.runs if one.run.epochs}:
+            loss = plots.learning_curve(trained, "Training loss", plots.train_loss)
+            ua = plots.learning_curve(trained, "Validation UA (%)", plots.validation_ua, share=True)
+            made["loss"] = Drawing("Training loss by epoch", loss)
+            made["ua"] = Drawing("Validation UA by epoch", ua)
+        if measured := {one.name: one.calibration for one in found.runs if one.calibration}:
+            made["calibration"] = Drawing("Reliability diagrams", plots.reliability(measured))
+        for number, one in enumerate(found.runs, start=1):
+            matrix = plots.confusion_matrix(one.confusion, one.results.classes)
+            made[f"confusion-{number}"] = Drawing(f"Confusion matrix of {one.name}", matrix)
+    return {f"{name}{found.suffix}": drawing for name, drawing in made.items()}
 
 
-def scores(runs: dict[str, Run], metric: str) -> Figure:
-    """The pooled score of each run with its interval over speakers (or utterances), and a dot for every replica."""
+def scores(runs: Sequence[Analysis], metric: str) -> Figure:
+    """The pooled score of each run with its interval over speakers (or utterances), and one dot per replica."""
     figure, axes = new_figure(height=0.9 + 0.36 * len(runs))
-    shown = []
-    for row, (colour, run) in enumerate(zip(cycle(SERIES), runs.values(), strict=False)):
-        replicas = replica_scores(run, metric).ravel()
-        axes.plot(
-            replicas, np.full(len(replicas), row + 0.22), "o", color=MUTED, alpha=0.35, markersize=3.5, mew=0
-        )
-        shown += [*replicas[np.isfinite(replicas)], *_draw_interval(axes, row, run, metric, colour)]
+    shown: list[float] = []
+    for row, (colour, one) in enumerate(zip(cycle(SERIES), runs, strict=False)):
+        replicas = replica_scores(one.run, metric).ravel()
+        height = np.full(len(replicas), row + 0.22)
+        axes.plot(replicas, height, "o", color=MUTED, alpha=0.35, markersize=3.5, mew=0)
+        shown += replicas[np.isfinite(replicas)].tolist()
+        if interval := one.clustered_interval(metric):
+            _draw_interval(axes, row, interval, colour)
+            shown += [interval.low, interval.value, interval.high]
     percent_axis(axes, f"{NAMES[metric]} (%)")
     low, high = min(shown), max(shown)
     axes.set_xlim(max(-0.02, low - 0.1 * (high - low) - 0.02), min(1.02, high + 0.1 * (high - low) + 0.02))
     axes.set_xticks(axes.get_xticks()) if high - low > 0.4 else _fine_ticks(axes, low, high)
-    named_rows(axes, list(runs))
+    named_rows(axes, [one.name for one in runs])
     return figure
 
 
-_POINTS = 5.3  # a letter's width in the diagram of ranks
-_SHORTEST = 120  # points of its axis
+_POINTS = 5.3  # width of a letter in the diagram of ranks
+_SHORTEST = 120  # length of its axis in points
 
 
 def critical_difference(ranking: Ranking) -> Figure:
-    """Demšar's (2006) diagram: runs on an axis of their average ranks; a bar joins those not told apart."""
+    """The diagram of Demšar (2006): runs on an axis of average ranks, with bars joining those that do not differ."""
     number = len(ranking.runs)
     half = (number + 1) // 2
     label = _POINTS * (max(map(len, ranking.runs)) + len(" (10.0)"))
     width = max(WIDTH, (2 * label + _SHORTEST) / 72)
     figure, axes = new_figure(height=1.3 + 0.27 * half + 0.16 * len(ranking.groups), width=width)
     below = 0.35 * len(ranking.groups)
-    axes.hlines(0, 1, number, color=INK, linewidth=1.2)
-    for tick in range(1, number + 1):
-        axes.vlines(tick, 0, 0.22, color=INK, linewidth=1)
-        axes.text(tick, 0.38, str(tick), ha="center", va="bottom", color=MUTED, fontsize=9)
+    _draw_axis(axes, number)
     _draw_length(axes, ranking.critical_difference, number)
-    for place, group in enumerate(ranking.groups):
+    for row, group in enumerate(ranking.groups):
         ends = ranking.ranks[group[0]] - 0.03, ranking.ranks[group[-1]] + 0.03
-        axes.hlines(-0.35 * (place + 1), *ends, color=INK, linewidth=4)
-    for place, (name, rank) in enumerate(zip(ranking.runs, ranking.ranks, strict=True)):
-        left = place < half
-        y = -below - 0.6 * (1 + (place if left else number - 1 - place))
-        edge = 0.85 if left else number + 0.15
+        axes.hlines(-0.35 * (row + 1), *ends, color=INK, linewidth=4)
+    for index, (name, rank) in enumerate(zip(ranking.runs, ranking.ranks, strict=True)):
+        is_left = index < half
+        y = -below - 0.6 * (1 + (index if is_left else number - 1 - index))
+        edge = 0.85 if is_left else number + 0.15
         axes.plot([rank, rank, edge], [0, y, y], color=MUTED, linewidth=0.9)
-        side = "right" if left else "left"
-        axes.text(
-            edge + (-0.06 if left else 0.06), y, f"{name} ({rank:.1f})", ha=side, va="center", fontsize=9
-        )
+        side, gap = ("right", -0.06) if is_left else ("left", 0.06)
+        axes.text(edge + gap, y, f"{name} ({rank:.1f})", ha=side, va="center", fontsize=9)
     room = (number - 0.7) * label / (72 * width - 2 * label)
     axes.set(xlim=(0.85 - room, number + 0.15 + room), ylim=(-below - 0.6 * (half + 0.6), 2.1))
     axes.set_axis_off()
     return figure
 
 
+def _draw_axis(axes: Axes, number: int) -> None:
+    """The axis of ranks from 1 to `number`."""
+    axes.hlines(0, 1, number, color=INK, linewidth=1.2)
+    for tick in range(1, number + 1):
+        axes.vlines(tick, 0, 0.22, color=INK, linewidth=1)
+        axes.text(tick, 0.38, str(tick), ha="center", va="bottom", color=MUTED, fontsize=9)
+
+
 def _draw_length(axes: Axes, length: float, number: int) -> None:
-    """The critical difference as a length on the axis, cut at its end where it is longer."""
+    """The critical difference as a length above the axis, cut off if it is longer than the axis."""
     end = min(1 + length, number + 0.4)
     axes.plot([1, end], [1.45, 1.45], color=INK, linewidth=1.2)
     axes.vlines([1, end] if end == 1 + length else [1], 1.33, 1.57, color=INK, linewidth=1.2)
@@ -103,14 +115,9 @@ def _draw_length(axes: Axes, length: float, number: int) -> None:
     axes.text((1 + end) / 2, 1.6, text, ha="center", va="bottom", color=MUTED, fontsize=9)
 
 
-def _draw_interval(axes: Axes, row: int, run: Run, metric: str, colour: str) -> list[float]:
-    """Draws it, and says what the axis must hold."""
-    found = groups.clustered(run, metric)
-    if found is None:
-        return []
-    axes.hlines(row, found.low, found.high, color=colour, linewidth=2.4)
-    axes.plot([found.value], [row], "o", color=colour, markersize=8)
-    return [found.low, found.value, found.high]
+def _draw_interval(axes: Axes, row: int, interval: Interval, colour: str) -> None:
+    axes.hlines(row, interval.low, interval.high, color=colour, linewidth=2.4)
+    axes.plot([interval.value], [row], "o", color=colour, markersize=8)
 
 
 def _fine_ticks(axes: Axes, low: float, high: float) -> None:

@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs, for a paper."""
+"""Tables in LaTeX, with booktabs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _SPECIAL = {
 }
 
 WIDE = 7
-"""From so many columns on, a table is scaled to the width of the text."""
+"""Tables with at least this many columns are scaled to the width of the text."""
 
 
 def document(tables: Sequence[Table]) -> str:
-    """All tables one after the other, to be put into a document by \\input."""
+    """All tables, one after the other, for use with \\input."""
     return "% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}\n\n" + "\n".join(map(table, tables))
 
 
 def table(made: Table) -> str:
-    """A `table` environment with its caption and a label; columns of numbers are right-aligned."""
-    columns = "".join(_alignment([row[place] for row in made.rows]) for place in range(len(made.header)))
+    """A `table` environment with a caption and a label; columns of numbers are right-aligned."""
+    columns = "".join(_alignment([row[n] for row in made.rows]) for n in range(len(made.header)))
     wide = len(made.header) >= WIDE
     lines = [
         r"\begin{table}",
@@ -60,7 +60,7 @@ def table(made: Table) -> str:
 
 
 def escape(value: str) -> str:
-    """Text of a line, with all that LaTeX would take for a command escaped."""
+    """Text on one line, with the special characters of LaTeX escaped."""
     return "".join(_SPECIAL.get(mark, mark) for mark in " ".join(value.split()))
 
 
@@ -73,7 +73,7 @@ def _alignment(cells: Sequence[Cell]) -> str:
 
 
 def _numbers(escaped: str) -> str:
-    """Minus signs and powers of ten as they are set."""
+    """Typeset minus signs and powers of ten."""
     powers = re.sub(r"(\d+(?:\.\d+)?)e([+-]\d+)", lambda m: rf"${m[1]}\cdot10^{{{int(m[2])}}}$", escaped)
     return re.sub(r"(?<![\w.{$-])-(?=\d)", "$-$", powers)
 

@@ -1,4 +1,4 @@
-"""Recordings and pictures of attention for a report's page, embedded as data URLs."""
+"""Recordings and attention plots that are embedded in a page as data URLs."""
 
 from __future__ import annotations
 
@@ -19,37 +19,41 @@ from jaxser.types import InputError, UsageError
 if TYPE_CHECKING:
     import jaxser
 
-KINDS = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au"}
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au"}
 
 
-def find(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
-    """The file of each utterance below a corpus's folder: the one whose path there, or whose name, is its id.
+def find_recordings(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
+    """The recording of each utterance: the file whose path in the folder, or whose name, is the utterance's id.
 
     Raises:
-        InputError: there is no such folder, or nothing of what is wanted in it.
+        InputError: if the folder does not exist, or has none of the recordings.
     """
     wanted = set(utterances)
     if not root.is_dir():
-        raise InputError(f"{root} is no folder: give the corpus's own folder, where its recordings are")
-    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in KINDS]
+        raise InputError(f"{root} is not a folder: give the folder of the corpus's recordings")
+    paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES]
     files = {path.stem: path for path in paths}
     files |= {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
     found = {name: files[name] for name in sorted(wanted & files.keys())}
     if wanted and not found:
-        raise InputError(f"{root} has no recording named by an utterance ({min(wanted)}.wav, say)")
+        raise InputError(
+            f"{root} has no recording that is named after an utterance, such as {min(wanted)}.wav"
+        )
     return found
 
 
 def players(root: Path | None, utterances: Iterable[str]) -> dict[str, Markup]:
-    """The recording of each utterance as a data address; none without a folder."""
-    return {} if root is None else {name: player(path) for name, path in find(root, utterances).items()}
+    """The recordings of utterances as data URLs; empty without a folder."""
+    if root is None:
+        return {}
+    return {name: recording_url(path) for name, path in find_recordings(root, utterances).items()}
 
 
-def player(path: Path) -> Markup:
-    """A recording as FLAC of one channel, which every browser plays.
+def recording_url(path: Path) -> Markup:
+    """A recording as a data URL of mono FLAC, which every browser plays.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: if the file cannot be read.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -60,51 +64,55 @@ def player(path: Path) -> Markup:
     return Markup("data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode())
 
 
-DOTS = 110  # an inch
+DPI = 110
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture of an utterance's attention; addresses are data."""
+class AttentionPlot:
+    """The attention of one utterance; the picture and the recording are data URLs."""
 
     utterance: str
     true: str
     predicted: str
     transcript: str
     picture: Markup
-    player: Markup
+    recording: Markup
 
 
-def attention(run: Run, root: Path | None, number: int) -> list[Shown]:
-    """`number` utterances, evenly over those that the first fold tests, as its replicas (the mean) see them.
+def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
+    """The mean attention of the first fold's replicas for `number` of its test utterances, evenly spaced.
 
     Raises:
-        UsageError: there is no folder of recordings to look at.
-        InputError: the run's model is not there, or a recording cannot be used.
+        UsageError: if no folder of recordings is given.
+        InputError: if the run's model is missing, or a recording cannot be used.
     """
     if not number:
         return []
     if root is None:
-        raise UsageError("--attention needs --audio=ROOT: the recordings of the corpus")
-    import jaxser  # JAX's compiled programs, only where a model is asked
+        raise UsageError("--attention needs the recordings of the corpus: add --audio=ROOT")
+    import jaxser  # compiles programs, which a report without attention does not need
 
     fold = run.folds[0]
     chosen = [fold.test[row] for row in np.linspace(0, len(fold.test) - 1, number).round().astype(int)]
     ensemble = jaxser.load(run.folder, fold=fold.name)
-    return [
-        Shown(
-            utterance=name,
-            true=run.utterances[name]["label"],
-            predicted=ensemble.predict(path, text=run.utterances[name]["transcript"])[0].label,
-            transcript=run.utterances[name]["transcript"],
-            picture=_picture(ensemble.attention(path, text=run.utterances[name]["transcript"])[0]),
-            player=player(path),
+    plots = []
+    for name, path in find_recordings(root, dict.fromkeys(chosen)).items():
+        row = run.utterances[name]
+        text = row.transcript
+        plots.append(
+            AttentionPlot(
+                utterance=name,
+                true=row.label,
+                predicted=ensemble.predict(path, text=text)[0].label,
+                transcript=text,
+                picture=_picture(ensemble.attention(path, text=text)[0]),
+                recording=recording_url(path),
+            )
         )
-        for name, path in find(root, dict.fromkeys(chosen)).items()
-    ]
+    return plots
 
 
 def _picture(found: jaxser.Attention) -> Markup:
     file = io.BytesIO()
-    found.figure().savefig(file, format="png", dpi=DOTS)
+    found.figure().savefig(file, format="png", dpi=DPI)
     return Markup("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())

@@ -1,10 +1,9 @@
-"""A run's figures."""
+"""The figures of one run."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -14,9 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from jaxser.evaluation.records import EpochRecord
+from jaxser.evaluation.results import ReplicaResult, RunResults
 from jaxser.evaluation.run_folder import Run
-from jaxser.report import groups, tables
-from jaxser.report.calibration import Calibration, calibration
+from jaxser.report import run_tables
+from jaxser.report.analysis import Analysis
+from jaxser.report.calibration import Calibration
+from jaxser.report.groups import Group
 from jaxser.report.style import (
     ACCENT,
     CELL,
@@ -26,49 +29,57 @@ from jaxser.report.style import (
     SECOND,
     STYLE,
     WIDTH,
+    Drawing,
     named_below,
     named_rows,
     new_figure,
     percent_axis,
     strokes,
 )
-from jaxser.report.tables import Range, Score, Table
+
+Curve = Callable[[EpochRecord], float | None]
+"""A value of one epoch of one replica."""
 
 
-def figures(run: Run) -> dict[str, tuple[str, Figure]]:
-    """Every figure of a run by name, with a description of it."""
-    found = run.results
-    chosen = tables.summarised(run)
+def figures(analysis: Analysis) -> dict[str, Drawing]:
+    """Every figure of a run by name."""
+    run, results = analysis.run, analysis.results
     made = {}
     with matplotlib.rc_context(STYLE):
-        if any(r["test"] for r in chosen):
-            recall = recall_by_class(chosen, found["summary"], found["classes"])
-            made["confusion"] = (
-                "Confusion matrix",
-                confusion_matrix(tested_confusion(run), found["classes"]),
+        if any(replica.test for replica in results.reported):
+            made["confusion"] = Drawing(
+                "Confusion matrix", confusion_matrix(analysis.confusion, results.classes)
             )
-            made["recall"] = ("Recall by class", recall)
+            made["recall"] = Drawing("Recall by class", recall_by_class(results))
         if run.epochs:
-            made["loss"] = (
-                "Training loss by epoch",
-                learning_curve({"": run}, "Training loss", ("train_loss",)),
+            made["loss"] = Drawing(
+                "Training loss by epoch", learning_curve({"": run}, "Training loss", train_loss)
             )
-            ua = learning_curve({"": run}, "Validation UA (%)", ("validation", "ua"), share=True)
-            made["ua"] = ("UA on the validation part by epoch", ua)
-        if table := groups.speakers(run):
-            made["speakers"] = ("UA by speaker", speakers(table, 1 / len(found["classes"])))
-        if measured := calibration(run):
-            made["calibration"] = ("Reliability diagram", reliability({"": measured}))
+            made["ua"] = Drawing(
+                "Validation UA by epoch", learning_curve({"": run}, "Validation UA (%)", validation_ua, True)
+            )
+        if analysis.by_speaker:
+            genders = run_tables.speaker_genders(run)
+            made["speakers"] = Drawing(
+                "UA by speaker", speakers(analysis.by_speaker, genders, 1 / len(results.classes))
+            )
+        if measured := analysis.calibration:
+            made["calibration"] = Drawing("Reliability diagram", reliability({"": measured}))
     return made
 
 
-def tested_confusion(run: Run) -> Int[np.ndarray, "C C"]:
-    """Test predictions of all replicas of the summarised setting."""
-    return np.sum([r["test"]["confusion"] for r in tables.summarised(run) if r["test"]], axis=0)
+def train_loss(record: EpochRecord) -> float | None:
+    """The training loss of an epoch."""
+    return record.train_loss
+
+
+def validation_ua(record: EpochRecord) -> float | None:
+    """The UA on the validation part after an epoch."""
+    return record.validation.get("ua")
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> Figure:
-    """Shares of each true class in percent, over the counts."""
+    """The predictions of each true class in percent, above their counts."""
     size = len(classes)
     rows = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(rows, 1)
@@ -86,20 +97,14 @@ def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) 
     return figure
 
 
-def recall_by_class(
-    replicas: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], classes: Sequence[str]
-) -> Figure:
-    """Mean recall of each class with its standard deviation over folds, and a dot for every replica."""
+def recall_by_class(results: RunResults) -> Figure:
+    """Mean recall of each class with its standard deviation over folds, and one dot per replica."""
+    classes, found = results.classes, results.summary
     figure, axes = new_figure(height=0.9 + 0.36 * len(classes))
-    mean, std = summary["recall"]["mean"], summary["recall"]["std_over_folds"]
     for row, name in enumerate(classes):
-        values = [
-            r["test"]["recall"][name] for r in replicas if r["test"] and r["test"]["recall"][name] is not None
-        ]
-        axes.plot(
-            values, np.full(len(values), row), "o", color=MUTED, alpha=0.35, markersize=4, markeredgewidth=0
-        )
-        _mean_and_spread(axes, row, mean.get(name), std.get(name))
+        recalls = _recalls(results.reported, name)
+        axes.plot(recalls, np.full(len(recalls), row), "o", color=MUTED, alpha=0.35, markersize=4, mew=0)
+        _mean_and_spread(axes, row, found.recall_mean.get(name), found.recall_std_over_folds.get(name))
     axes.axvline(1 / len(classes), color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     axes.text(1 / len(classes), -0.75, " chance", color=MUTED, fontsize=8, va="center")
     percent_axis(axes, "recall (%)")
@@ -107,15 +112,18 @@ def recall_by_class(
     return figure
 
 
-def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], share: bool = False) -> Figure:
-    """A value of every replica by epoch, and the median of the replicas while at least half of them train.
+def learning_curve(runs: Mapping[str, Run], title: str, value: Curve, share: bool = False) -> Figure:
+    """A value of every replica by epoch, and their median while at least half of them are training.
 
-    One run is drawn in the page's own colour, several by name in colours of their own.
+    Args:
+        runs: runs by name; "" for a single run, which is drawn in the accent colour.
+        value: the value of an epoch.
+        share: whether it is a fraction, which is shown in percent.
     """
     figure, axes = new_figure(height=2.7)
     last = 0
     for stroke, (name, run) in zip(strokes(len(runs)), runs.items(), strict=False):
-        table = _by_epoch(_curves(run, keys))
+        table = _by_epoch(_curves(run, value))
         epochs = np.arange(1, table.shape[1] + 1)
         marker = "o" if len(epochs) == 1 else None
         thin = MUTED if len(runs) == 1 else stroke["color"]
@@ -137,30 +145,27 @@ def learning_curve(runs: Mapping[str, Run], title: str, keys: tuple[str, ...], s
     return figure
 
 
-def speakers(table: Table, chance: float) -> Figure:
-    """UA of each row of the speakers' table, by gender."""
-    places = {name: place for place, name in enumerate(table.header)}
-    names = [str(row[places["speaker"]]) for row in table.rows]
-    genders = [str(row[places["gender"]]) for row in table.rows]
-    figure, axes = new_figure(height=0.95 + 0.26 * len(names))
+def speakers(groups: Sequence[Group], genders: Mapping[str, str], chance: float) -> Figure:
+    """UA of each speaker with its interval, by gender."""
+    figure, axes = new_figure(height=0.95 + 0.26 * len(groups))
     for gender, colour, mark in (("F", ACCENT, "o"), ("M", SECOND, "s"), ("", MUTED, "D")):
-        rows = [row for row, own in enumerate(genders) if own == gender]
-        values = [_mean(table.rows[row][places["UA"]]) for row in rows]
-        for row in rows:
-            ends = table.rows[row][places["95 % interval of UA"]]
-            if isinstance(ends, Range) and ends.low is not None and ends.high is not None:
-                axes.hlines(row, ends.low, ends.high, color=colour, linewidth=2, alpha=0.5)
-        if rows:
+        own = [(row, group.ua) for row, group in enumerate(groups) if genders[group.name] == gender]
+        for row, ua in own:
+            if ua and ua.low != ua.high:
+                axes.hlines(row, ua.low, ua.high, color=colour, linewidth=2, alpha=0.5)
+        if own:
+            values = [ua.value if ua else np.nan for _, ua in own]
+            rows = [row for row, _ in own]
             axes.plot(values, rows, mark, color=colour, markersize=6, label=_GENDERS[gender])
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     percent_axis(axes, "UA (%)")
-    named_rows(axes, names)
+    named_rows(axes, [group.name for group in groups])
     axes.legend(loc="lower right", ncols=3, bbox_to_anchor=(1, 1), borderaxespad=0)
     return figure
 
 
 def reliability(measured: Mapping[str, Calibration]) -> Figure:
-    """Accuracy by confidence of one model, or of several by name."""
+    """Accuracy by confidence of one model, or of several models by name."""
     figure, axes = new_figure(height=WIDTH * 0.8)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     for stroke, (name, one) in zip(strokes(len(measured)), measured.items(), strict=False):
@@ -179,7 +184,7 @@ def reliability(measured: Mapping[str, Calibration]) -> Figure:
     return figure
 
 
-_GENDERS = {"F": "female", "M": "male", "": "gender not given"}
+_GENDERS = {"F": "female", "M": "male", "": "gender unknown"}
 
 
 def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empty: bool) -> None:
@@ -189,44 +194,35 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
     colour = ON_CELL if share > 0.66 else INK if count else MUTED
     shown = f"{100 * share:.0f}"
     axes.text(column + 0.48, row + 0.4, shown, ha="center", va="center", color=colour, fontsize=10)
-    axes.text(
-        column + 0.48,
-        row + 0.76,
-        f"{count}",
-        ha="center",
-        va="center",
-        color=colour,
-        fontsize=7,
-    )
+    axes.text(column + 0.48, row + 0.76, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+
+
+def _recalls(replicas: Sequence[ReplicaResult], name: str) -> list[float]:
+    """The recall of a class in every replica that has one."""
+    found = [replica.test.recall[name] for replica in replicas if replica.test]
+    return [recall for recall in found if recall is not None]
 
 
 def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None) -> None:
     if mean is None:
-        axes.text(0.01, row, "no utterance", color=MUTED, va="center", fontsize=9)
+        axes.text(0.01, row, "no utterances", color=MUTED, va="center", fontsize=9)
         return
     if std is not None:
         axes.hlines(row, mean - std, mean + std, color=ACCENT, linewidth=2.2)
     axes.plot([mean], [row], "o", color=ACCENT, markersize=8, clip_on=False)
 
 
-def _mean(cell: Any) -> float:
-    return cell.mean if isinstance(cell, Score) and cell.mean is not None else float("nan")
-
-
-def _curves(run: Run, keys: tuple[str, ...]) -> list[dict[int, float | None]]:
-    """The value at `keys` by epoch (from 1), of every replica of the summarised setting."""
+def _curves(run: Run, value: Curve) -> list[dict[int, float | None]]:
+    """The value by epoch (from 1), of every replica of the reported setting."""
     curves: dict[tuple[str, int], dict[int, float | None]] = defaultdict(dict)
-    for line in run.epochs:
-        if line["setting"] == run.results["summary"]["setting"]:
-            value: Any = line
-            for key in keys:
-                value = value and value.get(key)
-            curves[line["fold"], line["seed"]][line["epoch"] + 1] = value
+    for record in run.epochs:
+        if record.setting == run.results.setting:
+            curves[record.fold, record.seed][record.epoch + 1] = value(record)
     return list(curves.values())
 
 
 def _by_epoch(curves: Sequence[Mapping[int, float | None]]) -> Float[np.ndarray, "n epochs"]:
-    """One row a curve, NaN where it has no value."""
+    """One row per curve; NaN for missing values."""
     last = max((max(curve) for curve in curves), default=0)
     table = np.full((len(curves), last), np.nan)
     for row, curve in enumerate(curves):
@@ -237,7 +233,7 @@ def _by_epoch(curves: Sequence[Mapping[int, float | None]]) -> Float[np.ndarray,
 
 
 def _median(table: Float[np.ndarray, "n epochs"]) -> Float[np.ndarray, " epochs"]:
-    """Of the values of an epoch; NaN where fewer than half the curves have one."""
+    """The median of each epoch; NaN if fewer than half of the curves have a value."""
     enough = 2 * np.isfinite(table).sum(axis=0) >= max(1, len(table))
     median = np.full(table.shape[1], np.nan)
     median[enough] = np.nanmedian(table[:, enough], axis=0) if enough.any() else np.nan

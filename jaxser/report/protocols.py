@@ -1,18 +1,38 @@
-"""How a run's protocol differs from that of the paper's row beside it."""
+"""A run's protocol in sentences, and how it differs from that of a paper."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxser.data.leaks import leaks
+from jaxser.evaluation.comparisons import NAMES
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
+from jaxser.report.analysis import Analysis
+from jaxser.report.checks import shares_speakers
+
+PROTOCOLS = {
+    "random": "Utterances are assigned to the folds at random, stratified by class.",
+    "session": "Fold k is tested on session k, validated on the next session and trained on all others.",
+    "holdout": "There is one fold: the last session (or the last speaker, if there are no sessions) is the test part, "
+    "the one before it the validation part, and all others the training part.",
+    "speaker": "Fold k is tested on one group of speakers, validated on the next group and trained on all others.",
+    "official": "The training, validation and test parts are the official ones of the corpus.",
+    "yoon": "The folds are those published by Yoon et al.",
+    "file": "The folds were read from a file of utterance ids.",
+    "imported": "The predictions were imported; only their test folds are known.",
+}
+"""One sentence for each protocol of `jaxser.data.folds`, and for runs that came from elsewhere."""
 
 
 @dataclass(frozen=True)
 class Aspect:
-    """A line of the comparison of two protocols; `differs` is None where a program cannot tell."""
+    """One row of the comparison of two protocols.
+
+    Attributes:
+        differs: None if the program cannot tell.
+    """
 
     name: str
     paper: str
@@ -20,40 +40,91 @@ class Aspect:
     differs: bool | None
 
 
-def compare_protocols(row: Printed, run: Run) -> list[Aspect]:
-    """What the paper says of its protocol beside what was done here."""
-    paper, ours = row.protocol, run.results
-    same_corpus = row.corpus == ours["dataset"].lower()
-    count = paper.get("n_utterances")
-    corpus = "synthetic demo speech" if ours["synthetic"] else corpus_name(ours["dataset"])
-    shared = any(
-        leak.kind == "speaker" and leak.parts[1] == "test" for leak in leaks(run.folds, run.utterances)
-    )
-    known = any(utterance["speaker"] for utterance in run.utterances.values())
-    folds, seeds = len(run.folds), len({replica["seed"] for replica in ours["replicas"]})
-    here_independent = ("no" if shared else "yes") if known else "not known"
+def describe(run: Run) -> list[str]:
+    """The protocol of a run in sentences."""
+    protocol = run.results.protocol
+    name = str(protocol.get("name", ""))
+    sentences = [
+        PROTOCOLS.get(name, f"The protocol is called {name}." if name else "The protocol is unknown.")
+    ]
+    sentences += _training(run)
+    if protocol.get("group_by"):
+        sentences.append(f"Utterances with the same {protocol['group_by']} are kept in the same part.")
+    sentences += [_selection(protocol), _sizes(run)]
+    if protocol.get("note"):
+        sentences.append(f"Note in the config: {protocol['note']}.")
+    return sentences
+
+
+def compare_protocols(row: Printed, analysis: Analysis) -> list[Aspect]:
+    """The protocol of a paper's row next to that of a run."""
+    paper, run, results = row.protocol, analysis.run, analysis.results
+    classes, utterances = len(results.classes), len(run.utterances)
+    folds, seeds = len(run.folds), len({replica.seed for replica in results.replicas})
+    same_corpus = row.corpus == analysis.corpus.name
     return [
-        Aspect("Corpus", paper["dataset"], corpus, not same_corpus),
+        Aspect("Corpus", paper["dataset"], corpus_title(analysis), not same_corpus),
+        Aspect("Classes", str(paper["classes"]), str(classes), paper["classes"] != classes),
+        Aspect("Utterances", *_numbers(paper.get("n_utterances"), utterances)),
         Aspect(
-            "Classes",
-            str(paper["classes"]),
-            str(len(ours["classes"])),
-            paper["classes"] != len(ours["classes"]),
+            "Folds", f"{paper['folds']} ({paper['split_ratio']})", str(folds), _unequal(paper["folds"], folds)
         ),
-        Aspect("Utterances", str(count), str(len(run.utterances)), _unequal(count, len(run.utterances))),
-        Aspect(
-            "Folds", f"{paper['folds']} ({paper['split_ratio']})", f"{folds}", _unequal(paper["folds"], folds)
-        ),
-        Aspect("Seeds", str(paper["seeds"]), str(seeds), _unequal(paper["seeds"], seeds)),
-        Aspect("Speakers apart", _yes_no(paper["speaker_independent"]), here_independent, None),
-        Aspect("Epoch selected on", str(paper["selection_set"]), _selection(run), None),
+        Aspect("Seeds", *_numbers(paper["seeds"], seeds)),
+        Aspect("Speaker-independent", _yes_no(paper["speaker_independent"]), _independent(analysis), None),
+        Aspect("Epoch selected on", str(paper["selection_set"]), _selection_part(run), None),
     ]
 
 
-def corpus_name(dataset: str) -> str:
-    """A dataset's name as papers write it."""
-    names = {"iemocap": "IEMOCAP", "meld": "MELD", "ravdess": "RAVDESS", "emodb": "EmoDB"}
-    return names.get(dataset, dataset)
+def corpus_title(analysis: Analysis) -> str:
+    """The corpus's name as papers write it, or what synthetic speech is called beside a paper."""
+    return "synthetic demo speech" if analysis.results.synthetic else analysis.corpus.title
+
+
+def _training(run: Run) -> list[str]:
+    """How many replicas were trained, and what their seeds change."""
+    results, found = run.results, run.results.summary
+    if not results.epochs:  # imported
+        return [f"There are {_count(len(results.replicas), 'set')} of predictions, one per fold and seed."]
+    settings = f" × {len(results.summaries)} settings" if results.is_sweep else ""
+    factors = f"{_count(found.folds, 'fold')} × {_count(found.seeds, 'seed')}{settings}"
+    return [
+        f"{factors} = {_count(len(results.replicas), 'replica')}, each trained for at most "
+        f"{_count(results.epochs, 'epoch')}. All replicas use the same split (split seed {run.split_seed}); the seed "
+        "of a replica only changes its initialisation, batch order and dropout."
+    ]
+
+
+def _selection(protocol: Mapping[str, Any]) -> str:
+    metric = str(protocol.get("metric", "score"))
+    metric = {**NAMES, "wa_plus_ua": "WA + UA"}.get(metric, metric)
+    select = protocol.get("select")
+    if select == "test":
+        return f"As in the paper, the epoch is selected by its {metric} on the test part, so the scores are optimistic."
+    if select == "validation":
+        return f"The epoch with the best {metric} on the validation part is tested once; the test part selects nothing."
+    return "How the epoch was selected is unknown."
+
+
+def _sizes(run: Run) -> str:
+    """The number of utterances in the parts of a fold, as ranges over the folds."""
+    parts = ("training", "validation", "test")
+    columns = zip(*((f.train, f.validation, f.test) for f in run.folds), strict=True)
+    sizes = [_range([len(part) for part in column]) for column in columns]
+    listed = ", ".join(f"{size} {part}" for size, part in zip(sizes, parts, strict=True) if size != "0")
+    return f"Utterances per fold: {listed}."
+
+
+def _independent(analysis: Analysis) -> str:
+    known = any(row.speaker for row in analysis.run.utterances.values())
+    return "unknown" if not known else "no" if shares_speakers(analysis.leaks) else "yes"
+
+
+def _selection_part(run: Run) -> str:
+    return str(run.results.protocol.get("select", "unknown"))
+
+
+def _numbers(paper: Any, here: int) -> tuple[str, str, bool | None]:
+    return str(paper), str(here), _unequal(paper, here)
 
 
 def _unequal(paper: Any, here: int) -> bool | None:
@@ -61,8 +132,13 @@ def _unequal(paper: Any, here: int) -> bool | None:
 
 
 def _yes_no(value: Any) -> str:
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _selection(run: Run) -> str:
-    return str(run.results["protocol"].get("select", "not said"))
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

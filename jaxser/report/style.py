@@ -1,8 +1,8 @@
-"""How figures are drawn: their colours and style, and how they become SVG inside the page, or files.
+"""How figures are drawn, and how they are saved or embedded in a page.
 
-Figures are drawn in the page's light colours. In the page each becomes its CSS variable (`inline_svg`), so that one
-drawing is right in light and dark; files (`save`) keep the light ones. Widths are chosen for a phone; a laptop
-shows two side by side.
+Figures are drawn in the light colours of the page. In the page, each colour becomes its CSS variable (`inline_svg`), so
+that one drawing suits the light and the dark theme; saved files (`save`) keep the light colours. Widths suit a phone;
+a laptop shows two figures side by side.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -38,7 +40,7 @@ COLOURS = {
     "series-7": "#3d5bb8",
     "series-8": "#2f7d6d",
 }
-"""The page's colours in light by the names of its CSS variables; no two are the same."""
+"""The light colours by the names of their CSS variables; no two are the same."""
 
 INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL, *SERIES = COLOURS.values()
 
@@ -72,10 +74,26 @@ STYLE: Any = {
 }
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """SVG to be put into HTML: the page's colours and font, ids of its own, nothing fetched."""
-    svg = svg_text(figure)
-    svg = svg[svg.index("<svg") :]
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure and its description, which screen readers read out."""
+
+    description: str
+    figure: Figure
+
+    @cached_property
+    def svg(self) -> str:
+        """The contents of an SVG file. The layout is computed once and kept."""
+        file = io.StringIO()
+        with matplotlib.rc_context(STYLE):
+            FigureCanvasSVG(self.figure).print_svg(file, metadata={"Date": None})
+        self.figure.set_layout_engine("none")
+        return file.getvalue()
+
+
+def inline_svg(drawing: Drawing, name: str) -> Markup:
+    """SVG to embed in HTML: it uses the page's colours and font, and ids that begin with `name`."""
+    svg = drawing.svg[drawing.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.S)
@@ -87,29 +105,21 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
         svg = svg.replace(colour, f"var(--{variable})")
     view = re.search(r'viewBox="[^"]*"', svg)
     begin = svg.index(">") + 1
-    return f'<svg role="img" aria-label="{description}" {view[0] if view else ""}>{svg[begin:]}'
+    label = escape(drawing.description)
+    return Markup(f'<svg role="img" aria-label="{label}" {view[0] if view else ""}>{svg[begin:]}')
 
 
-@lru_cache(maxsize=64)
-def svg_text(figure: Figure) -> str:
-    """A figure as an SVG file; from then on its layout is kept."""
-    file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
-    figure.set_layout_engine("none")
-    return file.getvalue()
-
-
-def save(figures: Mapping[str, tuple[str, Figure]], folder: Path) -> None:
-    """Write each figure as PNG and SVG, named as it is."""
+def save(drawings: Mapping[str, Drawing], folder: Path) -> None:
+    """Write each drawing as PNG and SVG under its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (_, figure) in figures.items():
-        (folder / f"{name}.svg").write_text(svg_text(figure), encoding="utf-8")
+    for name, drawing in drawings.items():
+        (folder / f"{name}.svg").write_text(drawing.svg, encoding="utf-8")
         with matplotlib.rc_context(STYLE):
-            FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata={"Software": None})
+            FigureCanvasAgg(drawing.figure).print_png(folder / f"{name}.png", metadata={"Software": None})
 
 
 def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A transparent figure with one pair of axes; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_visible(False)
     axes = figure.add_subplot()
@@ -118,14 +128,14 @@ def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
 
 
 def strokes(number: int) -> Iterator[dict[str, Any]]:
-    """Colour and dashes of each of so many curves: one has the page's own colour, more than eight have dashes."""
+    """Colour and line style of each of `number` curves; the ninth and later ones are dashed."""
     dashes = ("solid", (0, (4, 1.5)), (0, (1, 1.5)))
     drawn = [{"color": colour, "linestyle": style} for style in dashes for colour in SERIES]
     return cycle(drawn if number > 1 else [{"color": ACCENT, "linestyle": "solid"}])
 
 
 def named_below(figure: Figure, axes: Axes) -> None:
-    """The names of several curves below the axes, where they hide none; the figure grows by them."""
+    """Put the legend of several curves below the axes, and make the figure taller by its height."""
     lines, names = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, names)) <= 26 else 1
     figure.set_figheight(figure.get_figheight() + 0.15 + 0.19 * -(-len(names) // columns))
@@ -133,6 +143,7 @@ def named_below(figure: Figure, axes: Axes) -> None:
 
 
 def percent_axis(axes: Axes, label: str) -> None:
+    """Make the x axis run from 0 to 100 %."""
     axes.set(xlim=(-0.02, 1.02), xlabel=label)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "20", "40", "60", "80", "100"])
     axes.grid(axis="x")
@@ -140,6 +151,7 @@ def percent_axis(axes: Axes, label: str) -> None:
 
 
 def named_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of the y axis from top to bottom."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6 if len(names) > 1 else -1)
     axes.tick_params(axis="y", length=0, labelcolor=INK)

@@ -1,0 +1,170 @@
+"""The tables of a comparison of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jaxser.evaluation.comparisons import NAMES, Spread
+from jaxser.report import groups
+from jaxser.report.analysis import Analysis
+from jaxser.report.comparison import METRICS, Comparable, deciding_test
+from jaxser.report.protocols import corpus_title
+from jaxser.report.run_tables import best_possible_score, interval_cells
+from jaxser.report.tables import Cell, Number, Range, Score, Table
+
+DEFINITIONS = (
+    "WA is the accuracy over all utterances, UA the mean of the per-class recalls, and weighted F1 the mean of the "
+    "per-class F1 weighted by the number of utterances."
+)
+
+_OTHERS = {"p Wilcoxon": "wilcoxon", "p McNemar": "mcnemar", "p unpaired t": "unpaired"}
+
+
+def all_tables(found: Comparable) -> dict[str, Table | None]:
+    """Every table of a set by the name that the page's template uses; None if it does not apply."""
+    return {
+        "scores": scores(found),
+        "comparisons": comparisons(found),
+        "recalls": recalls(found),
+        "worst": worst(found),
+        "genders": genders(found),
+        "speakers": speakers(found),
+    }
+
+
+def scores(found: Comparable) -> Table:
+    """Means and standard deviations; the best are bold, and scores that differ from them are marked."""
+    runs = found.runs
+    spreads = {metric: {run.name: run.spread(metric) for run in runs} for metric in METRICS}
+    best = {metric: max(of, key=lambda name: of[name].mean) for metric, of in spreads.items()}
+    known = ("wa", "ua") if any(run.results.best_possible for run in runs) else ()
+    over = "folds" if len(runs[0].run.folds) > 1 else "seeds"
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        cells = (_score(found, spreads[m][run.name], run.name, best[m], over) for m in METRICS)
+        ceilings = (best_possible_score(run.run, m) for m in known)
+        rows.append((run.name, run.results.summary.seeds, *cells, *ceilings))
+    header = ("run", "seeds", *(NAMES[m] for m in METRICS), *(f"{NAMES[m]}, best possible" for m in known))
+    return Table(f"scores{found.suffix}", _scores_caption(found, over), header, tuple(rows))
+
+
+def comparisons(found: Comparable) -> Table | None:
+    """Every pair and metric, with the other tests for reference."""
+    rows: list[tuple[Cell, ...]] = []
+    for metric in METRICS:
+        for pair in found.pairs[metric]:
+            others = [getattr(pair.details, name, None) for name in _OTHERS.values()]
+            rows.append(
+                (
+                    NAMES[metric],
+                    pair.a,
+                    pair.b,
+                    Score(pair.difference),
+                    Range(pair.low, pair.high),
+                    Number(pair.p),
+                    Score(pair.detectable),
+                    *("–" if test is None else Number(test.p) for test in others),
+                )
+            )
+    header = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable", *_OTHERS)
+    caption = (
+        f"Differences in points. {deciding_test(found)} decides; “detectable” is the smallest true difference that it "
+        "finds with 80 % power. Intervals are for each pair by itself; the other p values are uncorrected and for "
+        "reference only."
+    )
+    return Table(f"comparisons{found.suffix}", caption, header, tuple(rows)) if rows else None
+
+
+def recalls(found: Comparable) -> Table:
+    """Recall of every class by run."""
+    classes = found.runs[0].results.classes
+    rows: list[tuple[Cell, ...]] = []
+    for run in found.runs:
+        own = run.results.summary
+        recall = (Score(own.recall_mean.get(c), own.recall_std_over_folds.get(c)) for c in classes)
+        rows.append((run.name, *recall))
+    caption = "Recall by class (%), mean ± standard deviation over folds"
+    return Table(f"recalls{found.suffix}", caption, ("run", *classes), tuple(rows))
+
+
+def worst(found: Comparable) -> Table | None:
+    """The class, gender and speaker with the lowest score of each run."""
+    rows: list[tuple[Cell, ...]] = []
+    for kind in ("class", "gender", "speaker"):
+        for run in found.runs:
+            for one in run.worst:
+                if one.kind == kind:
+                    cells = interval_cells(one.score)
+                    rows.append((run.name, kind, one.group.name, one.group.utterances, one.metric, *cells))
+    header = ("run", "group", "lowest", "utterances", "score", "pooled", "95 % interval")
+    caption = f"The lowest class, gender and speaker of each run (%); intervals {groups.CLUSTERED}"
+    return Table(f"worst{found.suffix}", caption, header, tuple(rows)) if rows else None
+
+
+def genders(found: Comparable) -> Table | None:
+    """UA by gender and run; None unless two genders are known."""
+    rows: list[tuple[Cell, ...]] = []
+    for run in found.runs:
+        for group in run.by_gender:
+            rows.append((run.name, group.name, group.utterances, *interval_cells(group.ua)))
+    caption = f"UA by gender (%); intervals {groups.CLUSTERED}"
+    header = ("run", "gender", "utterances", "UA", "95 % interval")
+    return Table(f"genders{found.suffix}", caption, header, tuple(rows)) if rows else None
+
+
+def speakers(found: Comparable) -> Table | None:
+    """UA of every speaker by run; None if no speakers are known."""
+    by_run = [{group.name: group.ua for group in run.by_speaker} for run in found.runs]
+    rows: list[tuple[Cell, ...]] = []
+    for group in found.runs[0].by_speaker:
+        own = [of.get(group.name) for of in by_run]
+        rows.append((group.name, group.utterances, *(Score(ua.value if ua else None) for ua in own)))
+    header = ("speaker", "utterances", *(run.name for run in found.runs))
+    caption = "UA by speaker (%), averaged over seeds; the report of each run has the intervals"
+    return Table(f"speakers{found.suffix}", caption, header, tuple(rows)) if rows else None
+
+
+def printed(runs: Sequence[Analysis]) -> Table | None:
+    """The scores in the papers, each above those of the run; None if no run reproduces a paper's row."""
+    rows: list[tuple[Cell, ...]] = []
+    for run in runs:
+        if row := run.printed:
+            kind = f"over {row.std_over}" if row.std_over else "not given"
+            source = f"{row.model} ({row.paper.split('_')[0]}, table {row.table})"
+            theirs = (Score(*row.scores[m]) if m in row.scores else "–" for m in METRICS)
+            rows.append((source, row.protocol["dataset"], kind, *theirs))
+            own = run.results.summary
+            stds: Mapping[str, float | None] = {
+                "folds": own.std_over_folds,
+                "runs": own.std_over_runs,
+            }.get(row.std_over, {})
+            rows.append(
+                (run.name, corpus_title(run), kind, *(Score(own.mean[m], stds.get(m)) for m in METRICS))
+            )
+    header = ("", "corpus", "±", *(NAMES[metric] for metric in METRICS))
+    caption = (
+        "The papers’ scores (%), each above the run of the same variant. Scores on different corpora or under "
+        "different protocols cannot be compared. WA and UA are as defined above, even if a paper "
+        "exchanges the names."
+    )
+    return Table("printed", caption, header, tuple(rows)) if rows else None
+
+
+def _score(found: Comparable, spread: Spread, name: str, best: str, over: str) -> Score:
+    """A score of a run; `best` is the name of the best run."""
+    pair = found.pair(name, best, spread.metric)
+    std = spread.over_folds if over == "folds" else spread.over_seeds
+    mark = " †" if pair and pair.significant else ""
+    return Score(spread.mean, std, name == best and len(found.runs) > 1, mark)
+
+
+def _scores_caption(found: Comparable, over: str) -> str:
+    first = found.runs[0]
+    folds = len(first.run.folds)
+    caption = (
+        f"Test scores (%) on {first.corpus.title}, {len(first.results.classes)} classes, "
+        f"{folds} fold{'s' if folds != 1 else ''}: mean ± standard deviation over {over}. {DEFINITIONS}"
+    )
+    if len(found.runs) < 2:
+        return caption
+    return f"{caption} Bold: the best. †: differs significantly from the best. {deciding_test(found)}."

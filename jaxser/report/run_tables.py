@@ -1,0 +1,226 @@
+"""The tables of one run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from jaxser.evaluation import metrics
+from jaxser.evaluation.comparisons import NAMES, Interval
+from jaxser.evaluation.run_folder import Run
+from jaxser.papers import Printed
+from jaxser.report import checks
+from jaxser.report.analysis import Analysis
+from jaxser.report.groups import CLUSTERED, Group, tested_ids
+from jaxser.report.tables import Cell, Range, Score, Table, csv_text
+
+OBSERVERS = {
+    "prior": "most frequent class",
+    "text": "words only",
+    "audio": "voice only",
+    "late_fusion": "words and voice, scores added",
+    "joint": "words and voice together",
+}
+"""The models whose best possible accuracy on the demo corpus is known."""
+
+_COLUMNS = ("WA", "95 % interval of WA", "UA", "95 % interval of UA")
+
+
+def all_tables(analysis: Analysis) -> dict[str, Table | None]:
+    """Every table of a run by the name that the page's template uses; None if it does not apply."""
+    run, row = analysis.run, analysis.printed
+    return {
+        "headline": headline(run),
+        "intervals": intervals(analysis),
+        "settings": settings(run),
+        "paper": paper(run, row) if row else None,
+        "best_possible": best_possible(run),
+        "recalls": recalls(analysis),
+        "speakers": speakers(analysis),
+        "genders": genders(analysis),
+        "leaks": checks.leak_table(analysis.leaks, run),
+        "mistakes": mistakes(analysis),
+        "folds": folds(run),
+        "replicas": replicas(run),
+    }
+
+
+def results_csv(run: Run) -> str:
+    """One line per replica with its test scores as fractions; the scores are empty if it has none."""
+    results = run.results
+    header = ["model", "variant", "dataset", "fold", "seed", "setting", "status", "best_epoch"]
+    header += [*metrics.SCORES, *(f"recall_{name}" for name in results.classes)]
+    rows = []
+    for one in results.replicas:
+        scores = [one.test[name] if one.test else None for name in metrics.SCORES]
+        recalls = [one.test.recall.get(name) if one.test else None for name in results.classes]
+        identity = [results.model, results.variant, results.dataset, one.fold, one.seed, one.setting]
+        rows.append([*identity, one.status, one.best_epoch, *scores, *recalls])
+    return csv_text(header, rows)
+
+
+def headline(run: Run) -> Table:
+    """The four scores: their mean, three standard deviations, and the pooled score."""
+    found = run.results.summary
+    columns = (found.mean, found.std_over_folds, found.std_over_seeds, found.std_over_runs, found.pooled)
+    rows: list[tuple[Cell, ...]] = [
+        (NAMES[name], *(Score((column or {}).get(name)) for column in columns)) for name in metrics.SCORES
+    ]
+    header = ("", "mean", "± over folds", "± over seeds", "± over runs", "pooled")
+    return Table("scores", "Test scores (%)", header, tuple(rows))
+
+
+def intervals(analysis: Analysis) -> Table:
+    """The pooled scores with their intervals over utterances and over speakers."""
+    pooled = analysis.results.summary.pooled or {}
+    rows: list[tuple[Cell, ...]] = []
+    for metric in metrics.SCORES:
+        ranges = [interval_cells(analysis.interval(metric, by))[1] for by in ("utterance", "speaker")]
+        rows.append((NAMES[metric], Score(pooled.get(metric)), *ranges))
+    header = ("", "pooled", "95 % interval over utterances", "95 % interval over speakers")
+    return Table("intervals", "Pooled test scores (%) with bootstrap intervals", header, tuple(rows))
+
+
+def recalls(analysis: Analysis) -> Table:
+    """The recall of each class: the mean over folds, and the pooled recall with its interval."""
+    found = analysis.results.summary
+    rows: list[tuple[Cell, ...]] = []
+    for group in analysis.by_class:
+        mean = Score(found.recall_mean.get(group.name), found.recall_std_over_folds.get(group.name))
+        rows.append((group.name, group.utterances, mean, *interval_cells(group.wa)))
+    header = ("class", "test utterances", "recall, ± over folds", "pooled", "95 % interval")
+    return Table("recall", f"Recall by class (%); intervals {CLUSTERED}", header, tuple(rows))
+
+
+def genders(analysis: Analysis) -> Table | None:
+    """WA and UA by gender; None unless two are known."""
+    rows = [(group.name, group.utterances, *_group_cells(group)) for group in analysis.by_gender]
+    caption = f"Test scores by gender (%), averaged over seeds; intervals {CLUSTERED}"
+    return Table("genders", caption, ("gender", "utterances", *_COLUMNS), tuple(rows)) if rows else None
+
+
+def speakers(analysis: Analysis) -> Table | None:
+    """WA and UA by test speaker; None if no speakers are known."""
+    gender = speaker_genders(analysis.run)
+    rows = [
+        (group.name, gender[group.name], group.utterances, *_group_cells(group))
+        for group in analysis.by_speaker
+    ]
+    caption = "Test scores by speaker (%), averaged over seeds; intervals resample the speaker’s utterances"
+    known = len(gender.keys() - {""})
+    if len(rows) < known:
+        caption += f"; the {len(rows)} of {known} speakers with the most utterances"
+    header = ("speaker", "gender", "utterances", *_COLUMNS)
+    return Table("speakers", caption, header, tuple(rows)) if rows else None
+
+
+def speaker_genders(run: Run) -> dict[str, str]:
+    """The gender of each test speaker, "" if it is unknown."""
+    tested = (run.utterances[i] for i in tested_ids(run))
+    return {row.speaker: row.gender for row in tested}
+
+
+def mistakes(analysis: Analysis) -> Table | None:
+    """The most confident mistakes; None if there are none."""
+    rows = tuple(
+        (m.utterance, m.true, m.predicted, Score(m.confidence), f"{m.wrong} of {m.replicas}", m.transcript)
+        for m in analysis.mistakes
+    )
+    header = ("utterance", "true", "predicted", "mean probability", "replicas that are wrong", "transcript")
+    caption = "The most confident mistakes, with probabilities (%) averaged over the replicas that test the utterance"
+    return Table("mistakes", caption, header, rows) if rows else None
+
+
+def folds(run: Run) -> Table:
+    """The number of utterances in each part of each fold, and the test speakers."""
+    rows = []
+    for fold in run.folds:
+        names = sorted({run.utterances[i].speaker for i in fold.test} - {""})
+        shown = ", ".join(names) if len(names) <= 6 else f"{len(names)} speakers"
+        rows.append((fold.name, len(fold.train), len(fold.validation), len(fold.test), shown or "unknown"))
+    header = ("fold", "training", "validation", "test", "test speakers")
+    return Table("folds", "Utterances in each part of each fold", header, tuple(rows))
+
+
+def replicas(run: Run) -> Table:
+    """Status, epochs and scores of every replica."""
+    is_sweep = run.results.is_sweep
+    trained: dict[tuple[str, int, str], int] = defaultdict(int)
+    for record in run.epochs:
+        trained[record.replica] = max(trained[record.replica], record.epoch + 1)
+    rows = []
+    for one in run.results.replicas:
+        best = "–" if one.best_epoch is None else one.best_epoch + 1
+        identity = (one.fold, one.seed, one.setting) if is_sweep else (one.fold, one.seed)
+        scores = (Score(one.test[name] if one.test else None) for name in metrics.SCORES)
+        validation = Score(one.validation["ua"] if one.validation else None)
+        epochs = trained[one.fold, one.seed, one.setting]
+        rows.append((*identity, one.status, epochs, best, validation, *scores))
+    header = ("fold", "seed", *(("setting",) if is_sweep else ()), "status", "epochs", "best epoch")
+    return Table("replicas", "All replicas (%)", (*header, "validation UA", *NAMES.values()), tuple(rows))
+
+
+def settings(run: Run) -> Table | None:
+    """The settings of a sweep; None if nothing was swept."""
+    results = run.results
+    if not results.is_sweep:
+        return None
+    metric = results.chosen_by.removeprefix("validation ")
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            Score(found.validation_score(metric)),
+            *(Score(found.mean[m], found.std[m]) for m in ("wa", "ua", "f1_weighted")),
+        )
+        for name, found in results.summaries.items()
+    ]
+    score = f"validation {' + '.join(NAMES.get(name, name) for name in metric.split('_plus_'))}"
+    caption = f"Settings (%); “{results.setting}” has the best {score} and is reported"
+    return Table("settings", caption, ("setting", score, "WA", "UA", "weighted F1"), tuple(rows))
+
+
+def paper(run: Run, row: Printed) -> Table:
+    """The paper's scores above those of the run, with the same kind of standard deviation."""
+    found = run.results.summary
+    std = {"folds": found.std_over_folds, "runs": found.std_over_runs}.get(row.std_over, {})
+    names = [name for name in NAMES if name in row.scores]
+    theirs = [Score(*row.scores[name]) for name in names]
+    ours = [Score(found.mean[name], std.get(name)) for name in names]
+    caption = f"Scores in the paper and of this run (%{f', ± over {row.std_over}' if row.std_over else ''})"
+    rows: tuple[tuple[Cell, ...], ...] = ((f"{row.model} (table {row.table})", *theirs), ("this run", *ours))
+    return Table("paper", caption, ("", *(NAMES[name] for name in names)), rows)
+
+
+def best_possible(run: Run) -> Table | None:
+    """The best possible accuracies on the demo corpus above those of the run; None for other corpora."""
+    best = run.results.best_possible or {}
+    known = {name: best[name] for name in OBSERVERS if name in best}
+    if not known:
+        return None
+    found = run.results.summary
+    rows: list[tuple[Cell, ...]] = [
+        (OBSERVERS[name], Score(value["wa"]), Score(value["ua"])) for name, value in known.items()
+    ]
+    rows.append(("this run", *(Score(found.mean[name], found.std[name]) for name in ("wa", "ua"))))
+    caption = f"Best possible accuracy (%) by what a model uses, and this run (± over {found.std_over})"
+    return Table("best_possible", caption, ("", "WA", "UA"), tuple(rows))
+
+
+def best_possible_score(run: Run, metric: str) -> Score:
+    """The best possible score of a model that reads what the run's model reads; a dash if it is unknown."""
+    best = (run.results.best_possible or {}).get(run.results.observer, {})
+    return Score(best.get(metric))
+
+
+def interval_cells(interval: Interval | None) -> tuple[Score, Range]:
+    """A pooled score and its interval, or dashes.
+
+    If all resamples agree (a recall of 0 or 1), they say nothing about the spread, and the interval is a dash.
+    """
+    if interval is None:
+        return Score(None), Range(None, None)
+    agree = interval.low == interval.high
+    return Score(interval.value), Range(None, None) if agree else Range(interval.low, interval.high)
+
+
+def _group_cells(group: Group) -> tuple[Cell, ...]:
+    return (*interval_cells(group.wa), *interval_cells(group.ua))
