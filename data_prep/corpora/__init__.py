@@ -1,0 +1,1 @@
+"""Corpus readers: one module per corpus, each with `read(root) -> Reading`."""

@@ -1,7 +1,7 @@
 """EmoDB (Burkhardt et al. 2005): German, ten speakers, ten sentences, seven emotions; 535 utterances.
 
-Everything is in a file's name: `wav/03a01Fa.wav` is speaker 03, sentence a01, emotion F, version a. Beside it,
-`silb/03a01Fa.silb` has where each syllable begins; words are joined from these. The sentences are fixed, so the text
+A file's name holds all annotations: `wav/03a01Fa.wav` is speaker 03, sentence a01, emotion F, version a. The start
+times of its syllables are in `silb/03a01Fa.silb`; words are assembled from them. The sentences are fixed, so the text
 carries no emotion.
 """
 
@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-import soundfile
-
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
+
+from .parsing import audio_duration, find_audio, is_apple_double, printable
 
 EMOTIONS = {
     "W": "anger",
@@ -36,6 +36,8 @@ EXPECTED = {
     "sadness": 62,
     "neutral": 79,
 }
+"""Utterances per label in the release."""
+
 GENDERS = {
     **dict.fromkeys(("03", "10", "11", "12", "15"), "M"),
     **dict.fromkeys(("08", "09", "13", "14", "16"), "F"),
@@ -52,29 +54,31 @@ SENTENCES = {
     "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }
-MISFIT = 1 / 3
-"""Share of a sentence's letters that its syllable labels may have otherwise: they are written as spoken (`aknis`)."""
+MAX_MISMATCH = 1 / 3
+"""Fraction of a sentence's letters that may differ in its syllable labels, which are spelled as spoken (`aknis`)."""
 
 _NAME = re.compile(r"(03|08|09|1[0-6])(a0[12457]|b0[1239]|b10)([WLEAFTN])([a-z])", re.ASCII)
-_ROW = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,12})?)(?:\s+(\S*))?\s*", re.ASCII)
-_HEARD = re.compile(r"[0-9]+\s+(\w+)\.wav\s+([0-9]+,[0-9]+)\s+([0-9]+,[0-9]+)\s*")
-_SHORTEST = 0.03  # s of a word that must lie within its sound
+_SYLLABLE = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,12})?)(?:\s+(\S*))?\s*", re.ASCII)
+_RATING = re.compile(r"[0-9]+\s+(\w+)\.wav\s+([0-9]+,[0-9]+)\s+([0-9]+,[0-9]+)\s*")
+_MAX_SYLLABLES = 6  # per word
+_MIN_WORD_SECONDS = 0.03  # of a word before the end of the recording
 
 
 def read(root: Path) -> Reading:
-    """The utterances of a release; raises `InputError` if `root` holds none.
+    """Read a release.
 
-    Attributes, where `erkennung.txt` is there, are the shares of listeners who recognised the emotion and who found it
-    natural. Flags: `no_alignment` (no `.silb`), `bad_alignment` (syllables that do not make up the sentence: words are
-    None), `cut_alignment` (words after the end of the sound were dropped).
+    If `erkennung.txt` is present, the attributes are the fractions of listeners who recognised the emotion and who
+    found it natural. Flags: `no_alignment` (no `.silb` file), `bad_alignment` (the syllables do not match the sentence;
+    words are None), `cut_alignment` (words after the end of the recording were dropped).
+
+    Raises:
+        InputError: if `root` holds no recordings of EmoDB.
     """
-    root = Path(root)
-    release = _Release(root)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".wav", ".flac"))
-    utterances = [release.utterance(path) for path in paths if not path.name.startswith("._")]
+    release = _Release(Path(root))
+    utterances = [release.utterance(path) for path in find_audio(release.root)]
     found = tuple(utterance for utterance in utterances if utterance is not None)
     if not found:
-        raise InputError(f"{root}: no recordings of EmoDB there (wav/03a01Fa.wav, ...)")
+        raise InputError(f"{root}: no recordings of EmoDB found (wav/03a01Fa.wav, ...)")
     return Reading(found, tuple(release.rejected), EXPECTED)
 
 
@@ -83,17 +87,17 @@ class _Release:
     root: Path
     rejected: list[Rejection] = field(default_factory=list)
     syllables: dict[str, Path] = field(init=False)
-    heard: dict[str, dict[str, float]] = field(init=False)
+    ratings: dict[str, dict[str, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        paths = sorted(self.root.rglob("*.silb"), reverse=True)  # of several the first in order remains
-        self.syllables = {path.stem: path for path in paths if not path.name.startswith("._")}
-        self.heard = _heard(self.root / "erkennung.txt")
+        paths = sorted(self.root.rglob("*.silb"), reverse=True)  # the first of several copies wins
+        self.syllables = {path.stem: path for path in paths if not is_apple_double(path)}
+        self.ratings = _read_ratings(self.root / "erkennung.txt")
 
     def utterance(self, path: Path) -> Utterance | None:
         parts = _NAME.fullmatch(path.stem)
         if parts is None:
-            self._reject(path, "the name is not speaker, sentence, emotion and version as in 03a01Fa")
+            self._reject(path, "the file name is not speaker, sentence, emotion and version, as in 03a01Fa")
             return None
         speaker, sentence, emotion, _ = parts.groups()
         words, flags = self._words(path, sentence)
@@ -105,33 +109,33 @@ class _Release:
             words=words,
             speaker=f"speaker{speaker}",
             gender=GENDERS[speaker],
-            attributes=self.heard.get(path.stem, {}),
+            attributes=self.ratings.get(path.stem, {}),
             flags=flags,
         )
 
     def _words(self, wav: Path, sentence: str) -> tuple[tuple[Word, ...] | None, tuple[str, ...]]:
-        place = self.syllables.get(wav.stem)
-        if place is None:
+        path = self.syllables.get(wav.stem)
+        if path is None:
             return None, ("no_alignment",)
         try:
-            words = join_syllables(read_syllables(place.read_bytes()), SENTENCES[sentence])
+            words = join_syllables(read_syllables(path.read_bytes()), SENTENCES[sentence])
         except OSError as error:
-            self._reject(place, f"alignment not used: cannot be read ({error.strerror})")
+            self._reject(path, f"alignment not used: cannot be read ({error.strerror})")
             return None, ("bad_alignment",)
         except ValueError as error:
-            self._reject(place, f"alignment not used: {error}")
+            self._reject(path, f"alignment not used: {error}")
             return None, ("bad_alignment",)
-        heard = _within(words, _duration(wav))
-        return heard, (() if heard == words else ("cut_alignment",))
+        kept = _before_end(words, audio_duration(wav))
+        return kept, (() if kept == words else ("cut_alignment",))
 
     def _reject(self, path: Path, reason: str) -> None:
-        where = path.relative_to(self.root).as_posix().encode("utf-8", "backslashreplace").decode()
+        where = printable(path.relative_to(self.root).as_posix())
         self.rejected.append(Rejection(Path(where).stem, where, reason))
 
 
 @dataclass(frozen=True)
 class Syllable:
-    """A label and its time in seconds; pauses have none."""
+    """A syllable's label, and its start and end in seconds."""
 
     label: str
     start: float
@@ -139,22 +143,25 @@ class Syllable:
 
 
 def read_syllables(content: bytes) -> list[Syllable]:
-    """The rows `start label` of a `.silb` file; the last, `.`, is the end of speech, `(` and nothing are pauses.
+    """Parse a `.silb` file: a start time and a label per row.
 
-    Raises `ValueError` where a row is something else or time runs backwards.
+    The label of the last row is `.`, the end of speech. Pauses, labelled `(` or not at all, are dropped.
+
+    Raises:
+        ValueError: if a row is malformed, the last row is missing, or times decrease.
     """
     rows = []
     for number, line in enumerate(content.decode("latin-1").split("\n"), start=1):
         if not line.strip():
             continue
-        parts = _ROW.fullmatch(line)
+        parts = _SYLLABLE.fullmatch(line)
         if parts is None:
             raise ValueError(f"line {number} is not a time and a syllable")
         rows.append((float(parts[1]), (parts[2] or "").lower()))
     if not rows:
         raise ValueError("the file is empty")
     if rows[-1][1] != ".":
-        raise ValueError("no last row '.' with the end of speech")
+        raise ValueError("the last row is not '.', the end of speech")
     for (start, _), (end, _) in pairwise(rows):
         if end < start:
             raise ValueError(f"{end:g} s follows {start:g} s")
@@ -166,29 +173,31 @@ def read_syllables(content: bytes) -> list[Syllable]:
 
 
 def join_syllables(syllables: Sequence[Syllable], sentence: str) -> tuple[Word, ...]:
-    """The words of the sentence with their times.
+    """Align the syllables with the words of the sentence, and return the words with their times.
 
-    Labels follow what was said, and their writers' habits (`haben bm`, `ge gera de`, `ak nis`), so words and runs of
-    labels are matched by the least number of letters that differ over the whole sentence; what fits neither of two
-    words ends the first. Raises `ValueError` where more than `MISFIT` of the letters differ, or a word is left without
-    a syllable.
+    Labels are spelled as spoken and in several conventions (`haben bm`, `ge gera de`, `ak nis`). Every word is
+    therefore assigned a run of one to six labels such that the total edit distance over the sentence is minimal (by
+    dynamic programming). A label that fits neither of two words is appended to the first.
+
+    Raises:
+        ValueError: if more than `MAX_MISMATCH` of the letters differ, or a word is left without a syllable.
     """
     words = [re.sub(r"\W", "", word).lower() for word in sentence.split()]
-    labels = _without_repeats(syllables)
-    best: dict[int, tuple[int, tuple[int, ...]]] = {
-        0: (0, ())
-    }  # by labels used: misfit, ends of words, negated
+    labels = _without_repetitions(syllables)
+    # By number of labels used: the distance so far, and the negated ends of the words (so that ties favour long words).
+    best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
     for word in words:
-        nexts: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for begin, (misfit, ends) in best.items():
-            for end in range(begin + 1, min(begin + _MOST_SYLLABLES, len(labels)) + 1):
-                spoken = "".join(one.label for one in labels[begin:end])
-                found = (misfit + _distance(spoken, word), (*ends, -end))
-                nexts[end] = min(found, nexts.get(end, found))
-        best = nexts
-    misfit, ends = best.get(len(labels), (len(sentence), ()))
-    if misfit > MISFIT * sum(map(len, words)):
-        raise ValueError(f"the syllables {' '.join(one.label for one in labels)[:90]!r} are not the sentence")
+        extended: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for begin, (distance, ends) in best.items():
+            for end in range(begin + 1, min(begin + _MAX_SYLLABLES, len(labels)) + 1):
+                spoken = "".join(syllable.label for syllable in labels[begin:end])
+                candidate = (distance + _edit_distance(spoken, word), (*ends, -end))
+                extended[end] = min(candidate, extended.get(end, candidate))
+        best = extended
+    distance, ends = best.get(len(labels), (len(sentence), ()))
+    if distance > MAX_MISMATCH * sum(map(len, words)):
+        spoken = " ".join(syllable.label for syllable in labels)
+        raise ValueError(f"the syllables {spoken[:90]!r} do not match the sentence")
     bounds = [0, *(-end for end in ends)]
     return tuple(
         Word(word, labels[begin].start, labels[end - 1].end)
@@ -196,22 +205,19 @@ def join_syllables(syllables: Sequence[Syllable], sentence: str) -> tuple[Word, 
     )
 
 
-def _without_repeats(syllables: Sequence[Syllable]) -> list[Syllable]:
-    """`ge gera` is one label, written twice."""
-    found: list[Syllable] = []
-    for one in syllables:
-        if found and one.label.startswith(found[-1].label):
-            one = Syllable(one.label, found.pop().start, one.end)
-        found.append(one)
-    return found
-
-
-_MOST_SYLLABLES = 6  # of a word
+def _without_repetitions(syllables: Sequence[Syllable]) -> list[Syllable]:
+    """Merge a label that begins with the one before it: `ge gera` is one syllable, labelled twice."""
+    merged: list[Syllable] = []
+    for syllable in syllables:
+        if merged and syllable.label.startswith(merged[-1].label):
+            syllable = Syllable(syllable.label, merged.pop().start, syllable.end)
+        merged.append(syllable)
+    return merged
 
 
 @lru_cache(4096)
-def _distance(first: str, second: str) -> int:
-    """Letters to change, to put in or to leave out (Levenshtein)."""
+def _edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance."""
     row = list(range(len(second) + 1))
     for i, letter in enumerate(first, start=1):
         above, row[0] = row[0], i
@@ -220,21 +226,21 @@ def _distance(first: str, second: str) -> int:
     return row[-1]
 
 
-def _within(words: tuple[Word, ...], duration: float | None) -> tuple[Word, ...]:
-    """What of the words lies before the end of the sound."""
+def _before_end(words: tuple[Word, ...], duration: float | None) -> tuple[Word, ...]:
+    """Drop the words after the end of the recording, and cut the one that contains it."""
     if duration is None:
         return words
-    kept = [word for word in words if word.start + _SHORTEST <= duration]
+    kept = [word for word in words if word.start + _MIN_WORD_SECONDS <= duration]
     return tuple(Word(word.text, word.start, min(word.end, duration)) for word in kept)
 
 
-def _heard(path: Path) -> dict[str, dict[str, float]]:
-    """Shares of 20 listeners by utterance, where the table is there."""
+def _read_ratings(path: Path) -> dict[str, dict[str, float]]:
+    """Read the fractions of the 20 listeners by utterance; empty if the table is missing."""
     try:
         lines = path.read_bytes().decode("latin-1").splitlines()
     except OSError:
         return {}
-    rows = [parts for line in lines if (parts := _HEARD.match(line))]
+    rows = [parts for line in lines if (parts := _RATING.match(line))]
     return {
         row[1]: {
             "recognised": float(row[2].replace(",", ".")) / 100,
@@ -242,11 +248,3 @@ def _heard(path: Path) -> dict[str, dict[str, float]]:
         }
         for row in rows
     }
-
-
-def _duration(wav: Path) -> float | None:
-    """Seconds; None where the file is no readable sound, which preparation will say."""
-    try:
-        return float(soundfile.info(str(wav)).duration)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, UnicodeError, ZeroDivisionError):
-        return None

@@ -1,7 +1,7 @@
 """IEMOCAP (`IEMOCAP_full_release/`): utterances, word alignments, labels, raters' votes and transcripts.
 
-Everything that the release has is kept, labels outside the usual seven included (`xxx`, `oth`, ...); what
-cannot be used gets a line that says why. No input raises anything but `InputError`.
+All utterances are kept, including labels outside the usual seven (`xxx`, `oth`, ...). Unusable items are rejected with
+a reason. Malformed releases raise nothing but `InputError`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import soundfile
-
 from jaxser.features.video import Clip
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
+from .parsing import audio_duration, decode, is_apple_double, parse_wdseg, printable
+
 EXPECTED = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
-FRAMES = 100  # a second, of the alignments
-TOLERANCE = 0.05  # s, by which an alignment may exceed its wav
+"""Utterances per label in the release, for the usual seven labels."""
+
 CATEGORIES = {
     "anger": "ang",
     "happiness": "hap",
@@ -32,23 +32,25 @@ CATEGORIES = {
     "disgust": "dis",
     "other": "oth",
 }
+"""Labels by the raters' categories in lower case."""
+
 UTTERANCE = re.compile(r"(?P<dialogue>(?P<session>Ses[0-9]{2})[FM]_\w+)_(?P<gender>[FM])[0-9]+", re.ASCII)
-ANONYMOUS = re.compile(r"Ses[0-9]{2}[FM]_\w*XX\w*", re.ASCII)  # someone beside the two actors: never labelled
+ANONYMOUS = re.compile(r"Ses[0-9]{2}[FM]_\w*XX\w*", re.ASCII)  # neither of the two actors; never labelled
 NUMBER = r"\s*([+-]?[0-9]{1,6}(?:\.[0-9]{0,12})?)\s*"
 LABEL = re.compile(rf"\[{NUMBER}-{NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]\s*", re.ASCII)
 VOTE = re.compile(r"C-E[0-9]+:\s*([^\t(]*)", re.ASCII)
 TRANSCRIPT = re.compile(r"(Ses\S+)\s+\[[^\]]*\]:(.*)", re.ASCII)
-FRAME_NUMBER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
-VARIANT = re.compile(r"\([0-9]+\)$", re.ASCII)
-NOT_A_WORD = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]")
 
 
 def read(root: Path) -> Reading:
-    """Read a release; raises `InputError` if `root` holds none.
+    """Read a release.
 
-    Times are in seconds of the utterance's own wav; words are lower-cased, without silences and noises.
-    `flags`: `no_alignment` (no `.wdseg`), `bad_alignment` (rows that overlap, are missing or exceed the wav:
-    words are None), `no_transcript`. `votes` are every category that a rater named, in order.
+    Words are lower-cased, without silences and noises; their times are relative to the utterance's own recording.
+    `votes` are all categories that the raters named, in order. Flags: `no_alignment` (no `.wdseg` file),
+    `bad_alignment` (rows overlap, are missing or exceed the recording; words are None), `no_transcript`.
+
+    Raises:
+        InputError: if `root` is not an IEMOCAP release.
     """
     root = Path(root)
     sessions = _sessions(root)
@@ -58,16 +60,17 @@ def read(root: Path) -> Reading:
     utterances = release.utterances()
     if not utterances and not release.rejected:
         raise InputError(
-            f"{root}: its Session folders hold no utterances; expected "
+            f"{root}: the Session folders contain no utterances; expected "
             f"Session1/sentences/wav/DIALOGUE/UTTERANCE.wav and Session1/dialog/EmoEvaluation/DIALOGUE.txt"
         )
     return Reading(tuple(utterances), tuple(release.rejected), EXPECTED)
 
 
 def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
-    """Where the utterances are seen: their time in their dialogue's avi, and their speaker's half of it.
+    """Return the video clip of each utterance: its dialogue's avi, its times, and its speaker's half of the image.
 
-    The wearer of the markers, whose letter ends the dialogue's session name (`Ses01F`), sits on the left.
+    The actor who wears the motion-capture markers, whose letter ends the dialogue's session name (`Ses01F`), sits on
+    the left.
     """
     root = Path(root)
     times: dict[str, tuple[float, float]] = {}
@@ -87,14 +90,14 @@ def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
 def _sessions(root: Path) -> list[Path]:
     try:
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; expected that of the release, IEMOCAP_full_release")
+            raise InputError(f"{root}: no such folder; expected the release, IEMOCAP_full_release")
         found = sorted(p for p in root.iterdir() if re.fullmatch(r"Session[0-9]+", p.name) and p.is_dir())
         inner = [p for p in sorted(root.iterdir()) if (p / "Session1").is_dir()]
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror or error})") from error
     if not found:
         hint = f"; did you mean {inner[0]}?" if inner else ""
-        raise InputError(f"{root}: no IEMOCAP release, for it has no folders Session1 ... Session5{hint}")
+        raise InputError(f"{root}: not an IEMOCAP release: it has no folders Session1 ... Session5{hint}")
     return found
 
 
@@ -107,14 +110,14 @@ class _Label:
 
 @dataclass
 class _Release:
-    """What has been found so far, by utterance id."""
+    """Files and annotations read so far, by utterance id; `label_lines` and `transcript_lines` are `file:line`."""
 
     root: Path
     wavs: dict[str, Path] = field(default_factory=dict)
     labels: dict[str, _Label] = field(default_factory=dict)
-    label_places: dict[str, str] = field(default_factory=dict)
+    label_lines: dict[str, str] = field(default_factory=dict)
     transcripts: dict[str, str] = field(default_factory=dict)
-    transcript_places: dict[str, str] = field(default_factory=dict)
+    transcript_lines: dict[str, str] = field(default_factory=dict)
     alignments: dict[str, Path] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
 
@@ -129,19 +132,18 @@ class _Release:
             self._read_transcripts(path)
 
     def utterances(self) -> list[Utterance]:
-        """Every utterance that has sound and a label, by id; the others are rejected."""
+        """Return all utterances with a recording and a label, sorted by id; the others are rejected."""
+        known = self.labels.keys() | self.wavs.keys()
         for identity in sorted(self.wavs.keys() - self.labels.keys()):
-            self._reject(identity, self._place(self.wavs[identity]), "no label in dialog/EmoEvaluation")
+            self._reject(identity, self._relative(self.wavs[identity]), "no label in dialog/EmoEvaluation")
         for identity in sorted(self.labels.keys() - self.wavs.keys()):
-            self._reject(identity, self.label_places[identity], "a label, but no wav in sentences/wav")
-        for identity in sorted(self.transcripts.keys() - self.labels.keys() - self.wavs.keys()):
-            self._reject(
-                identity, self.transcript_places[identity], "a transcript, but neither wav nor label"
-            )
-        for identity in sorted(self.alignments.keys() - self.labels.keys() - self.wavs.keys()):
-            self._reject(
-                identity, self._place(self.alignments[identity]), "an alignment, but neither wav nor label"
-            )
+            self._reject(identity, self.label_lines[identity], "a label, but no wav in sentences/wav")
+        for identity in sorted(self.transcripts.keys() - known):
+            where = self.transcript_lines[identity]
+            self._reject(identity, where, "a transcript, but neither wav nor label")
+        for identity in sorted(self.alignments.keys() - known):
+            where = self._relative(self.alignments[identity])
+            self._reject(identity, where, "an alignment, but neither wav nor label")
         return [self._utterance(identity) for identity in sorted(self.labels.keys() & self.wavs.keys())]
 
     def _utterance(self, identity: str) -> Utterance:
@@ -173,20 +175,19 @@ class _Release:
         if lines is None:
             return None, ("bad_alignment",)
         try:
-            return parse_alignment(lines, _duration(self.wavs[identity])), ()
+            return parse_wdseg(lines, audio_duration(self.wavs[identity])), ()
         except ValueError as error:
-            self._reject(identity, self._place(path), f"alignment not used: {error}")
+            self._reject(identity, self._relative(path), f"alignment not used: {error}")
             return None, ("bad_alignment",)
 
     def _add_file(self, path: Path, found: dict[str, Path]) -> None:
         identity = path.stem
         if not UTTERANCE.fullmatch(identity):
             if not ANONYMOUS.fullmatch(identity):
-                self._reject(
-                    identity, self._place(path), "its name is no utterance id such as Ses01F_impro01_M003"
-                )
+                reason = "the file name is not an utterance id such as Ses01F_impro01_M003"
+                self._reject(identity, self._relative(path), reason)
         elif identity in found:
-            self._reject(identity, self._place(path), f"the same id as {self._place(found[identity])}")
+            self._reject(identity, self._relative(path), f"the same id as {self._relative(found[identity])}")
         else:
             found[identity] = path
 
@@ -194,7 +195,7 @@ class _Release:
         current: _Label | None = None
         for number, line in enumerate(self._lines(path) or (), start=1):
             if line.startswith("["):
-                current = self._read_label(line, f"{self._place(path)}:{number}")
+                current = self._read_label(line, f"{self._relative(path)}:{number}")
             elif current is not None and (vote := VOTE.match(line)):
                 named = [name.strip().lower() for name in vote[1].split(";")]
                 current.votes += [CATEGORIES.get(name, name) for name in named if name]
@@ -202,112 +203,63 @@ class _Release:
     def _read_label(self, line: str, where: str) -> _Label | None:
         match = LABEL.fullmatch(line)
         if match is None:
-            self._reject("", where, "no label line such as [0.0 - 1.0]\\tID\\tneu\\t[2.5, 2.5, 2.5]")
+            self._reject("", where, "not a label line such as [0.0 - 1.0]\\tID\\tneu\\t[2.5, 2.5, 2.5]")
             return None
         identity, label = match[3], match[4].lower()
         if not UTTERANCE.fullmatch(identity):
             if not ANONYMOUS.fullmatch(identity):
-                self._reject(_printable(identity), where, "no utterance id such as Ses01F_impro01_M003")
+                self._reject(identity, where, "not an utterance id such as Ses01F_impro01_M003")
             return None
         if identity in self.labels:
-            self._reject(identity, where, f"labelled before in {self.label_places[identity]}")
+            self._reject(identity, where, f"already labelled in {self.label_lines[identity]}")
             return None
         names = ("valence", "activation", "dominance")
         self.labels[identity] = _Label(label, dict(zip(names, map(float, match.groups()[4:]), strict=True)))
-        self.label_places[identity] = where
+        self.label_lines[identity] = where
         return self.labels[identity]
 
     def _read_transcripts(self, path: Path) -> None:
         for number, line in enumerate(self._lines(path) or (), start=1):
-            where = f"{self._place(path)}:{number}"
+            where = f"{self._relative(path)}:{number}"
             if not line.lstrip().startswith("Ses"):
-                continue  # someone else's words: `M: sorry`
+                continue  # a line without an id: `M: sorry`
             match = TRANSCRIPT.fullmatch(line.lstrip())
             identity = line.split()[0]
             if ANONYMOUS.fullmatch(identity):
                 continue
             if match is None or not UTTERANCE.fullmatch(identity):
-                self._reject(_printable(identity), where, "no transcript line such as ID [0.0-1.0]: Hello.")
+                self._reject(identity, where, "not a transcript line such as ID [0.0-1.0]: Hello.")
             elif identity in self.transcripts:
-                self._reject(identity, where, f"transcribed before in {self.transcript_places[identity]}")
+                self._reject(identity, where, f"already transcribed in {self.transcript_lines[identity]}")
             else:
                 self.transcripts[identity] = match[2].strip()
-                self.transcript_places[identity] = where
+                self.transcript_lines[identity] = where
 
     def _lines(self, path: Path) -> list[str] | None:
-        """The lines of a text, UTF-8 if it is that and latin-1 if not; None if it cannot be read."""
+        """Read the lines of a text file; None if it cannot be read, which is reported."""
         try:
             content = path.read_bytes()
         except OSError as error:
-            self._reject(path.stem, self._place(path), f"cannot be read ({error.strerror or error})")
+            self._reject(path.stem, self._relative(path), f"cannot be read ({error.strerror or error})")
             return None
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("latin-1")
-        return re.split(r"\r\n|\r|\n", text)
+        return re.split(r"\r\n|\r|\n", decode(content))
 
     def _files(self, folder: Path, pattern: str, suffix: str) -> Iterator[Path]:
         try:
             found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() == suffix)
         except OSError as error:
-            self._reject("", self._place(folder), f"cannot be read ({error.strerror or error})")
+            self._reject("", self._relative(folder), f"cannot be read ({error.strerror or error})")
             return
         for path in found:
-            if path.name.startswith("._"):
-                continue  # AppleDouble: in every folder of the release
+            if is_apple_double(path):
+                continue
             if path.is_file():
                 yield path
             else:
-                self._reject(path.stem, self._place(path), "no file")
+                self._reject(path.stem, self._relative(path), "not a file")
 
-    def _place(self, path: Path) -> str:
-        return _printable(path.relative_to(self.root).as_posix())
+    def _relative(self, path: Path) -> str:
+        return printable(path.relative_to(self.root).as_posix())
 
     def _reject(self, identity: str, where: str, reason: str) -> None:
-        self.rejected.append(Rejection(_printable(identity), where, reason))
-
-
-def parse_alignment(lines: list[str], duration: float | None = None) -> tuple[Word, ...]:
-    """The words of a `.wdseg` and their times; raises `ValueError` where the rows contradict each other.
-
-    `duration` of the wav in s, where it is known: no row may end later.
-    """
-    words, at, rows, strange = [], 0, 0, ""
-    for line in lines:
-        cells = line.split()
-        if len(cells) != 4 or not FRAME_NUMBER.fullmatch(cells[0]) or not FRAME_NUMBER.fullmatch(cells[1]):
-            if cells and cells[0] != "SFrm" and cells[:2] != ["Total", "score:"]:
-                strange = strange or line.strip()
-            continue
-        first, last, rows = int(cells[0]), int(cells[1]), rows + 1
-        if first < at or last < first:
-            raise ValueError(f"frames {first} to {last} do not follow frame {at - 1}")
-        if first > at and strange:
-            raise ValueError(
-                f"frames {at} to {first - 1} are missing, beside a malformed row {strange[:60]!r}"
-            )
-        at = last + 1
-        text = VARIANT.sub("", cells[3]).lower()
-        if text and not NOT_A_WORD.fullmatch(text):
-            words.append(Word(text, first / FRAMES, at / FRAMES))
-    if strange and duration is not None and at / FRAMES < duration - TOLERANCE:
-        raise ValueError(f"it ends at {at / FRAMES:.2f} s, beside a malformed row {strange[:60]!r}")
-    if not rows:
-        raise ValueError("no rows of first frame, last frame, score and word")
-    if duration is not None and at / FRAMES > duration + TOLERANCE:
-        raise ValueError(f"it ends at {at / FRAMES:.2f} s, the wav at {duration:.2f} s")
-    return tuple(words)
-
-
-def _duration(wav: Path) -> float | None:
-    """Seconds; None where the file is no readable wav, which preparation will say."""
-    try:
-        return float(soundfile.info(str(wav)).duration)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, UnicodeError, ZeroDivisionError):
-        return None
-
-
-def _printable(text: str) -> str:
-    """Text that can be written as UTF-8, whatever bytes a file name has."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        self.rejected.append(Rejection(printable(identity), where, reason))

@@ -1,4 +1,4 @@
-"""EmoDB: names, words joined from syllables, and the real release where it is present."""
+"""The EmoDB reader: file names, words assembled from syllables, and the real release if it is available."""
 
 from collections import Counter
 from pathlib import Path
@@ -30,7 +30,7 @@ def spans(words):
     return [(word.text, word.start, word.end) for word in words]
 
 
-def test_an_utterance_is_read_whole(tmp_path):
+def test_reads_all_fields_of_an_utterance(tmp_path):
     root = write_release(tmp_path)
     (root / "erkennung.txt").write_bytes(
         b"Nr.\tSatz\terkannt\tnatuerlich\n3\xa0\t03a01Fa.wav\t90,00\xa0\t75,00\xa0\n"
@@ -48,13 +48,13 @@ def test_an_utterance_is_read_whole(tmp_path):
 
 
 def syllables(labels: str):
-    """A tenth of a second each."""
-    rows = [f"{place / 10:.1f}\t{label}" for place, label in enumerate([*labels.split(), "."])]
+    """Syllables of 0.1 s each."""
+    rows = [f"{index / 10:.1f}\t{label}" for index, label in enumerate([*labels.split(), "."])]
     return read_syllables("\n".join(rows).encode("latin-1"))
 
 
 @pytest.mark.parametrize(
-    ("sentence", "labels", "begins"),
+    ("sentence", "labels", "starts"),
     [
         ("a02", "das will sie ( am mitt woch ab ge ben", [0, 1, 2, 4, 5, 7]),
         ("a04", "heute te abend bend könnte t ich s ihm sa gen", [0, 2, 4, 6, 7, 8, 9]),
@@ -68,12 +68,12 @@ def syllables(labels: str):
          [0, 1, 2, 3, 5, 9, 10, 11, 12, 13, 14, 16]),
     ],
 )  # fmt: skip
-def test_syllables_as_they_are_really_labelled(sentence, labels, begins):
+def test_words_from_real_syllable_labels(sentence, labels, starts):
     words = join_syllables(syllables(labels), emodb.SENTENCES[sentence])
-    assert [round(10 * word.start) for word in words] == begins
+    assert [round(10 * word.start) for word in words] == starts
 
 
-def test_pauses_belong_to_no_word():
+def test_pauses_are_not_part_of_words():
     [first, second, *_] = join_syllables(
         syllables("die wird ( auf dem platz sein wo wir sie im mer hin le gen"), emodb.SENTENCES["b10"]
     )
@@ -86,16 +86,16 @@ def test_pauses_belong_to_no_word():
         (b"", "the file is empty"),
         (SILB.replace(b"0.4", b"0.1"), "0.1 s follows 0.2 s"),
         (SILB.replace(b"0.4\tpen", b"pen"), "line 3 is not a time and a syllable"),
-        (SILB.replace(b"1.8\t.", b""), "no last row '.'"),
-        (b"0.1\tder\n0.2\tla\n1.8\t.\n", "are not the sentence"),
+        (SILB.replace(b"1.8\t.", b""), "the last row is not '.'"),
+        (b"0.1\tder\n0.2\tla\n1.8\t.\n", "do not match the sentence"),
         (
             SILB.replace(b"der\n0.2\tla", b"was\n0.2\tkuchen").replace(b"auf", b"unter"),
-            "are not the sentence",
+            "do not match the sentence",
         ),
         (b"\xff\xfe0\x00", "line 1 is not a time"),
     ],
 )
-def test_syllables_that_do_not_fit_are_reported(tmp_path, silb, reason):
+def test_unusable_syllables_are_reported(tmp_path, silb, reason):
     reading = emodb.read(write_release(tmp_path, silb=silb))
     [utterance], [rejection] = reading.utterances, reading.rejected
     assert (utterance.words, utterance.flags) == (None, ("bad_alignment",))
@@ -103,7 +103,7 @@ def test_syllables_that_do_not_fit_are_reported(tmp_path, silb, reason):
     assert reason in rejection.reason
 
 
-def test_words_after_the_end_of_the_sound_are_cut(tmp_path):
+def test_words_after_the_end_of_the_recording_are_dropped(tmp_path):
     [utterance] = emodb.read(write_release(tmp_path, seconds=0.92)).utterances
     assert spans(utterance.words)[-1] == ("auf", 0.8, 0.9)
     assert utterance.flags == ("cut_alignment",)
@@ -117,7 +117,7 @@ def test_missing_syllables_are_flagged(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["01a01Fa", "03a03Fa", "03a01Xa", "03a01F", "._03a01Fa", "notes"])
-def test_other_names_are_rejected_with_a_line(tmp_path, name):
+def test_other_file_names_are_rejected(tmp_path, name):
     write_release(tmp_path)
     reading = emodb.read(write_release(tmp_path, name=name, silb=None))
     assert len(reading.utterances) == 1
@@ -126,7 +126,7 @@ def test_other_names_are_rejected_with_a_line(tmp_path, name):
     )
 
 
-def test_folder_without_recordings_is_an_error(tmp_path):
+def test_rejects_a_folder_without_recordings(tmp_path):
     with pytest.raises(InputError, match="no recordings of EmoDB"):
         emodb.read(tmp_path)
 
@@ -140,7 +140,7 @@ def test_folder_without_recordings_is_an_error(tmp_path):
         ),
     )
 )
-def test_no_syllables_make_a_traceback(tmp_path_factory, content):
+def test_arbitrary_syllable_files_never_crash_the_reader(tmp_path_factory, content):
     root = tmp_path_factory.mktemp("emodb")
     reading = emodb.read(write_release(root, silb=content, seconds=0.1))
     [utterance] = reading.utterances
@@ -162,12 +162,14 @@ def test_real_release(release):
     }
     assert sum(utterance.words is not None for utterance in utterances) == 534
     assert [rejection.where for rejection in release.rejected] == ["silb/13a01Wb.silb"]  # an empty file
-    assert min(utterance.attributes["recognised"] for utterance in utterances) >= 0.8  # how they were chosen
+    assert (
+        min(utterance.attributes["recognised"] for utterance in utterances) >= 0.8
+    )  # a criterion of the release
 
 
 @pytest.mark.real
-def test_real_words_lie_where_the_voice_is(real_data, release):
-    """Speech is louder within the words than before, between and after them; ten utterances of each speaker."""
+def test_words_of_the_real_release_match_the_recordings(real_data, release):
+    """The signal is louder inside words than outside them, on every sixth utterance."""
     differences = []
     for utterance in release.utterances[::6]:
         if not utterance.words:

@@ -1,4 +1,4 @@
-"""One's own corpus: tables in the ways that people write them, alignments, and what is wrong with them."""
+"""The reader of user-supplied corpora: tables as spreadsheets write them, alignments, and malformed input."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def lines(*rows: dict) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def test_a_row_with_everything(tmp_path):
+def test_reads_all_columns_of_a_row(tmp_path):
     row = {
         "path": "clips/a.wav", "label": "angry", "id": "one", "text": "Give it!", "speaker": "anna", "gender": "Female",
         "session": "1", "dialogue": "d2", "split": "dev", "start": 1.5, "end": 3, "alignment": "a.csv", "mood": "dark",
@@ -92,7 +92,7 @@ def test_a_row_with_everything(tmp_path):
         TABLE.replace("Give it back!", '"Give it back!"'),
     ],
 )
-def test_tables_as_spreadsheets_write_them(tmp_path, table):
+def test_table_formats_of_spreadsheets(tmp_path, table):
     reading = folder.read(write(tmp_path, table))
     assert [(u.id, u.wav, u.label, u.transcript) for u in reading.utterances] == [
         ("clips/a", "clips/a.wav", "angry", "Give it back!"),
@@ -102,14 +102,14 @@ def test_tables_as_spreadsheets_write_them(tmp_path, table):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
-def test_encodings(tmp_path, encoding):
+def test_text_encodings(tmp_path, encoding):
     [utterance] = folder.read(
         write(tmp_path, "path,label,text\na.wav,fröhlich,Ein café?\n".encode(encoding))
     ).utterances
     assert (utterance.label, utterance.transcript) == ("fröhlich", "Ein café?")
 
 
-def test_markup_stays_text(tmp_path):
+def test_markup_in_text_is_kept(tmp_path):
     [utterance] = folder.read(
         write(tmp_path, "path,label,text\na.wav,angry,<script>alert(1)</script>\n")
     ).utterances
@@ -123,14 +123,14 @@ def test_markup_stays_text(tmp_path):
         ({"label": " "}, "no label"),
         ({"gender": "x"}, "gender 'x': must be one of F, M"),
         ({"split": "holdout"}, "split 'holdout': must be one of test, train, validation"),
-        ({"start": "soon"}, "start 'soon', end '': not seconds"),
-        ({"start": 2, "end": 1}, "start 2, end 1: must be 0 or more, and end after start"),
-        ({"start": 1, "end": 1}, "start 1, end 1: must be 0 or more, and end after start"),
+        ({"start": "soon"}, "start 'soon', end '': not numbers of seconds"),
+        ({"start": 2, "end": 1}, "start 2, end 1: start must be 0 or more, and end after start"),
+        ({"start": 1, "end": 1}, "start 1, end 1: start must be 0 or more, and end after start"),
         ({"start": -1}, "must be 0 or more"),
         ({"end": "nan"}, "must be 0 or more"),
     ],
 )
-def test_rows_that_cannot_be_used_have_a_line(tmp_path, row, reason):
+def test_unusable_rows_are_rejected_with_their_line(tmp_path, row, reason):
     reading = folder.read(write(tmp_path, lines({**ROW, "id": "x"}, {**ROW, **row}), "metadata.jsonl"))
     [rejection] = reading.rejected
     assert rejection.where == "metadata.jsonl:2"
@@ -138,7 +138,7 @@ def test_rows_that_cannot_be_used_have_a_line(tmp_path, row, reason):
     assert [utterance.id for utterance in reading.utterances] == ["x"]
 
 
-def test_second_row_of_an_id_has_a_line(tmp_path):
+def test_second_row_with_an_id_is_rejected(tmp_path):
     reading = folder.read(write(tmp_path, "path,label\na.wav,calm\na.flac,angry\n"))
     [rejection] = reading.rejected
     assert (rejection.id, rejection.where) == ("a", "metadata.csv:3")
@@ -149,27 +149,27 @@ def test_second_row_of_an_id_has_a_line(tmp_path):
     ("table", "name", "message"),
     [
         ("", "metadata.csv", "no column path and no column label; found none"),
-        ("file,label\na.wav,x\n", "metadata.csv", "no column path; found file, label; known are path, label, id"),
-        ("path,label,path\n", "metadata.csv", "two columns path"),
-        ("path,label\n", "metadata.csv", "no rows"),
+        ("file,label\na.wav,x\n", "metadata.csv", "no column path; found file, label; known columns are path, label"),
+        ("path,label,path\n", "metadata.csv", "two columns are called path"),
+        ("path,label\n", "metadata.csv", "the table has no rows"),
         ('{"path": "a.wav"}\n', "metadata.jsonl", "no column label; found path"),
-        (f"path,label\na.wav,{'x' * 200_000}\n", "metadata.csv", "line 2 is no CSV"),
-        (TABLE, "table.csv", r"neither metadata\.csv nor metadata\.jsonl in it"),
+        (f"path,label\na.wav,{'x' * 200_000}\n", "metadata.csv", "line 2 is not valid CSV"),
+        (TABLE, "table.csv", r"contains neither metadata\.csv nor metadata\.jsonl"),
     ],
 )  # fmt: skip
-def test_tables_that_cannot_be_used(tmp_path, table, name, message):
+def test_unusable_tables_are_errors(tmp_path, table, name, message):
     with pytest.raises(InputError, match=message) as caught:
         folder.read(write(tmp_path, table, name))
     assert "\n" not in str(caught.value)
 
 
-def test_which_table(tmp_path):
+def test_table_is_chosen_by_name_or_option(tmp_path):
     write(tmp_path)
     write(tmp_path, lines(ROW), "metadata.jsonl")
     with pytest.raises(InputError, match=r"both metadata\.csv and metadata\.jsonl"):
         folder.read(tmp_path)
     assert len(folder.read(tmp_path, metadata=tmp_path / "metadata.jsonl").utterances) == 1
-    with pytest.raises(UsageError, match="there is no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         folder.read(tmp_path, metadata=tmp_path / "other.csv")
 
 
@@ -182,7 +182,7 @@ def test_which_table(tmp_path):
         ("a.wdseg", ALIGNMENT, (Word("i", 0.52, 0.76), Word("like", 0.76, 0.89), Word("that's", 1.2, 1.4))),
     ],
 )
-def test_alignments(tmp_path, name, content, words):
+def test_reads_alignments(tmp_path, name, content, words):
     root = write(tmp_path, lines({**ROW, "alignment": name}), "metadata.jsonl")
     (root / name).write_text(content)
     [utterance] = folder.read(root).utterances
@@ -197,13 +197,13 @@ def test_alignments(tmp_path, name, content, words):
         ("a.csv", "-0.1,0.4,Give\n", "-0.1 to 0.4 s does not follow 0 s"),
         ("a.csv", "0.4,0.1,Give\n", "0.4 to 0.1 s does not follow"),
         ("a.csv", "0.1,inf,Give\n", "0.1 to inf s does not follow"),
-        ("a.csv", "0.1,soon,Give\n", "'0.1' to 'soon' are no seconds"),
+        ("a.csv", "0.1,soon,Give\n", "'0.1' to 'soon' are not numbers of seconds"),
         ("a.csv", "0.1,0.4,Give,it\n", "row 1 is not start, end and word"),
         ("a.TextGrid", TEXTGRID.replace('"words"', '"syllables"'), "no tier of words among"),
         ("a.wdseg", "", "no rows of first frame"),
     ],
 )
-def test_alignments_that_cannot_be_used(tmp_path, name, content, reason):
+def test_unusable_alignments_are_flagged_and_reported(tmp_path, name, content, reason):
     root = write(tmp_path, lines({**ROW, "alignment": name}), "metadata.jsonl")
     if content is not None:
         (root / name).write_text(content)
@@ -214,8 +214,8 @@ def test_alignments_that_cannot_be_used(tmp_path, name, content, reason):
     assert reason in rejection.reason
 
 
-def test_from_the_table_to_the_folds(tmp_path):
-    """One long recording, cut by the table, and a file that is missing."""
+def test_folds_of_a_prepared_table(tmp_path):
+    """One long recording that the table cuts into utterances, and one missing file."""
     root = write(tmp_path / "mine", "")
     soundfile.write(root / "long.wav", noise(4), RATE)
     rows = [
@@ -227,7 +227,7 @@ def test_from_the_table_to_the_folds(tmp_path):
     table.write_text(lines(*rows, {"path": "absent.wav", "label": "a"}))
     arguments = ["--corpus=folder", f"--metadata={table}", f"--out={tmp_path}", "--name=mine", "--workers=1"]
     assert preparation.run([*arguments, "--max_rejected=0.2"]) == 0
-    data = dataset.load(tmp_path / "mine")
+    data = dataset.load_prepared(tmp_path / "mine")
     assert data.arrays["audio"].length.tolist() == [31] * 9
     assert len({utterance.sha256 for utterance in data.utterances}) == 9
     [rejected] = (tmp_path / "mine/mcsan/1.0.0/rejected.jsonl").read_text().splitlines()
@@ -237,21 +237,21 @@ def test_from_the_table_to_the_folds(tmp_path):
     assert len(make_folds(data, Protocol("speaker"))) == 4
 
 
-def test_changed_recording_is_noticed_behind_its_parts(tmp_path):
+def test_changes_to_a_recording_that_is_used_in_parts_are_detected(tmp_path):
     root = write(tmp_path / "mine", lines({**ROW, "start": 0, "end": 0.5}), "metadata.jsonl")
     digests = set()
     for seconds in (1.0, 1.1):
         soundfile.write(root / "a.wav", noise(seconds), RATE)
         prepared = preparation.prepare("folder", root, "mcsan", tmp_path, workers=1, quiet=True)
-        digests.add(dataset.load(prepared).utterances[0].sha256)
+        digests.add(dataset.load_prepared(prepared).utterances[0].sha256)
     assert len(digests) == 2
 
 
-def test_flags_of_other_corpora_are_wrong_usage(tmp_path, capsys):
+def test_flags_of_other_corpora_are_usage_errors(tmp_path, capsys):
     for arguments, message in (
         (["--corpus=ravdess", "--metadata=x.csv"], "--metadata: only for --corpus=folder"),
         (["--corpus=folder", "--meld_twins=final"], "--meld_twins: only for --corpus=meld"),
-        (["--corpus=folder", f"--metadata={tmp_path}/x.csv"], "x.csv: there is no such file"),
+        (["--corpus=folder", f"--metadata={tmp_path}/x.csv"], "x.csv: no such file"),
     ):
         assert preparation.run([*arguments, f"--out={tmp_path}"]) == 2
         error = capsys.readouterr().err
@@ -275,7 +275,7 @@ CELLS = st.one_of(
     ),
     name=st.sampled_from(folder.TABLES),
 )
-def test_no_table_makes_a_traceback(tmp_path_factory, content, name):
+def test_arbitrary_tables_never_crash_the_reader(tmp_path_factory, content, name):
     root = write(tmp_path_factory.mktemp("folder"), content, name)
     try:
         reading = folder.read(root)
@@ -299,7 +299,7 @@ def test_no_table_makes_a_traceback(tmp_path_factory, content, name):
     ),
     name=st.sampled_from(["a.csv", "a.TextGrid", "a.wdseg"]),
 )
-def test_no_alignment_makes_a_traceback(tmp_path_factory, content, name):
+def test_arbitrary_alignments_never_crash_the_reader(tmp_path_factory, content, name):
     root = write(tmp_path_factory.mktemp("folder"), lines({**ROW, "alignment": name}), "metadata.jsonl")
     (root / name).write_bytes(content)
     reading = folder.read(root)

@@ -1,4 +1,4 @@
-"""The IEMOCAP reader against a release written by hand, and against whatever else a folder may hold."""
+"""The IEMOCAP reader, on a hand-written release and on malformed files."""
 
 import random
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from helpers.corpora import (
     WDSEG,
     write_iemocap,
 )
-from jaxser.data_prep.corpora.iemocap import parse_alignment, read
+from jaxser.data_prep.corpora.iemocap import read
+from jaxser.data_prep.corpora.parsing import parse_wdseg
 from jaxser.types import InputError, Utterance, Word
 
 
@@ -29,7 +30,7 @@ def reasons(root: Path) -> dict[str, str]:
     return {rejection.where: rejection.reason for rejection in read(root).rejected}
 
 
-def test_an_utterance_is_read_whole(tmp_path: Path) -> None:
+def test_reads_all_fields_of_an_utterance(tmp_path: Path) -> None:
     reading = read(write_iemocap(tmp_path))
     assert reading.utterances[0] == Utterance(
         id="Ses01F_impro01_F000",
@@ -41,7 +42,7 @@ def test_an_utterance_is_read_whole(tmp_path: Path) -> None:
         gender="F",
         session="Ses01",
         dialogue="Ses01F_impro01",
-        votes=("neu", "fru", "ang"),  # the actor's own opinion is left out
+        votes=("neu", "fru", "ang"),  # without the actor's self-evaluation
         attributes={"valence": 2.5, "activation": 2.0, "dominance": 3.5},
     )
     assert reading.rejected == ()
@@ -49,19 +50,19 @@ def test_an_utterance_is_read_whole(tmp_path: Path) -> None:
     assert sum(reading.expected.values()) == 7487
 
 
-def test_the_speaker_is_who_speaks_not_who_wears_the_markers(tmp_path: Path) -> None:
+def test_speaker_is_independent_of_who_wears_the_markers(tmp_path: Path) -> None:
     other = read(write_iemocap(tmp_path)).utterances[1]
     assert (other.id, other.speaker, other.gender) == ("Ses01F_impro01_M000", "Ses01M", "M")
     assert (other.label, other.votes, other.transcript) == ("xxx", ("sur",), "Note: it's 5 o'clock.")
 
 
-def test_alignments_that_are_missing_or_without_words(tmp_path: Path) -> None:
+def test_missing_alignments_and_alignments_without_words(tmp_path: Path) -> None:
     aligned, missing, silent = read(write_iemocap(tmp_path)).utterances
     assert (aligned.flags, missing.flags, silent.flags) == ((), ("no_alignment",), ())
     assert (missing.words, silent.words) == (None, ())
 
 
-def test_dialogues_are_not_matched_by_prefix(tmp_path: Path) -> None:
+def test_dialogue_names_are_not_matched_by_prefix(tmp_path: Path) -> None:
     files: dict[str, str | bytes | None] = {}
     wav = (write_iemocap(tmp_path) / WAV.format(IDS[0])).read_bytes()
     for dialogue, label, text in (
@@ -88,13 +89,13 @@ def rows(*frames: tuple[int, int, str]) -> list[str]:
     [
         (ALIGNMENT.split("\n"), ["i", "like", "that's"]),
         (rows((0, 9, "A"), (20, 29, "B")), ["a", "b"]),  # a gap is silence
-        ([*rows((0, 9, "A")), "something else", *rows((10, 19, "B"))], ["a", "b"]),  # nothing is missing
+        ([*rows((0, 9, "A")), "something else", *rows((10, 19, "B"))], ["a", "b"]),  # no frame is missing
         (rows((0, 9, "++GARBAGE++(2)"), (10, 19, "<breath>"), (20, 29, "[noise]")), []),
         (rows((0, 9, "O'CLOCK(12)"), (10, 19, "(LAUGHS)")), ["o'clock", "(laughs)"]),
     ],
 )
-def test_words_of_an_alignment(lines: list[str], words: list[str]) -> None:
-    assert [word.text for word in parse_alignment(lines)] == words
+def test_parses_the_words_of_an_alignment(lines: list[str], words: list[str]) -> None:
+    assert [word.text for word in parse_wdseg(lines)] == words
 
 
 @pytest.mark.parametrize(
@@ -103,19 +104,19 @@ def test_words_of_an_alignment(lines: list[str], words: list[str]) -> None:
         (rows((0, 9, "A"), (9, 19, "B")), "frames 9 to 19 do not follow frame 9"),
         (rows((0, 9, "A"), (15, 12, "B")), "frames 15 to 12 do not follow"),
         (rows((-5, 9, "A")), "frames -5 to 9 do not follow"),
-        (rows((0, 9, "A"), (10, 200, "B")), "ends at 2.01 s, the wav at 1.00 s"),
+        (rows((0, 9, "A"), (10, 200, "B")), "ends at 2.01 s, but the recording at 1.00 s"),
         ([*rows((0, 9, "A")), "\t10 x9 -1 B", *rows((20, 29, "C"))], "frames 10 to 19 are missing"),
-        ([*rows((0, 9, "A")), "\t10 99 B"], "ends at 0.10 s, beside a malformed row '10 99 B'"),
+        ([*rows((0, 9, "A")), "\t10 99 B"], "ends at 0.10 s, and row '10 99 B' is malformed"),
         ([], "no rows"),
         ([HEADER], "no rows"),
     ],
 )
-def test_alignments_that_contradict_themselves(lines: list[str], reason: str) -> None:
+def test_contradictory_alignments_raise(lines: list[str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        parse_alignment(lines, duration=1.0)
+        parse_wdseg(lines, duration=1.0)
 
 
-def test_a_contradictory_alignment_is_flagged_and_reported(tmp_path: Path) -> None:
+def test_contradictory_alignments_are_flagged_and_reported(tmp_path: Path) -> None:
     write_iemocap(tmp_path, {WDSEG.format(IDS[0]): ALIGNMENT.replace("   76    88", "   70    88")})
     utterance = read(tmp_path).utterances[0]
     assert (utterance.words, utterance.flags) == (None, ("bad_alignment",))
@@ -131,36 +132,40 @@ def test_a_contradictory_alignment_is_flagged_and_reported(tmp_path: Path) -> No
             WAV.format(IDS[2]),
             "no label",
         ),
-        ({EVALUATION: LABELS.replace("\tang\t[1.5", "\tang\t[one")}, f"{EVALUATION}:12", "no label line"),
-        ({EVALUATION: LABELS.replace("_M001\tang", "_F000\tang")}, f"{EVALUATION}:12", "labelled before"),
-        ({EVALUATION: LABELS.replace("Ses01F_impro01_M001", "Ses1")}, f"{EVALUATION}:12", "no utterance id"),
-        ({TRANSCRIPT: TRANSCRIPTS.replace("]: No!", " No!")}, f"{TRANSCRIPT}:5", "no transcript line"),
-        ({TRANSCRIPT: TRANSCRIPTS + TRANSCRIPTS}, f"{TRANSCRIPT}:6", "transcribed before"),
+        ({EVALUATION: LABELS.replace("\tang\t[1.5", "\tang\t[one")}, f"{EVALUATION}:12", "not a label line"),
+        ({EVALUATION: LABELS.replace("_M001\tang", "_F000\tang")}, f"{EVALUATION}:12", "already labelled"),
+        (
+            {EVALUATION: LABELS.replace("Ses01F_impro01_M001", "Ses1")},
+            f"{EVALUATION}:12",
+            "not an utterance id",
+        ),
+        ({TRANSCRIPT: TRANSCRIPTS.replace("]: No!", " No!")}, f"{TRANSCRIPT}:5", "not a transcript line"),
+        ({TRANSCRIPT: TRANSCRIPTS + TRANSCRIPTS}, f"{TRANSCRIPT}:6", "already transcribed"),
         ({TRANSCRIPT: TRANSCRIPTS.replace("_M001", "_M009")}, f"{TRANSCRIPT}:5", "neither wav nor label"),
         (
             {WDSEG.format("Ses01F_impro01_M009"): ALIGNMENT},
             WDSEG.format("Ses01F_impro01_M009"),
             "neither wav nor",
         ),
-        ({WAV.format("take two"): b""}, WAV.format("take two"), "no utterance id"),
+        ({WAV.format("take two"): b""}, WAV.format("take two"), "not an utterance id"),
         ({f"Session1/sentences/wav/x/{IDS[0]}.wav": b""}, f"wav/x/{IDS[0]}.wav", "the same id as"),
-        ({WDSEG.format(IDS[1]) + "/x": b""}, WDSEG.format(IDS[1]), "no file"),
+        ({WDSEG.format(IDS[1]) + "/x": b""}, WDSEG.format(IDS[1]), "not a file"),
     ],
 )
-def test_nothing_is_lost_without_a_line(
+def test_unusable_items_are_rejected_with_a_reason(
     tmp_path: Path, files: dict[str, str | bytes | None], where: str, reason: str
 ) -> None:
     found = reasons(write_iemocap(tmp_path, files))
-    assert any(reason in text for place, text in found.items() if place.endswith(where)), found
+    assert any(reason in text for item, text in found.items() if item.endswith(where)), found
 
 
-def test_bytes_of_utf8_and_of_latin1_and_line_ends_of_windows(tmp_path: Path) -> None:
+def test_text_may_be_utf8_with_windows_line_ends(tmp_path: Path) -> None:
     utf8 = ("\ufeff" + TRANSCRIPTS.replace("\n", "\r\n")).encode()
     texts = [u.transcript for u in read(write_iemocap(tmp_path, {TRANSCRIPT: utf8})).utterances]
     assert texts == ["I like cafés.", "Note: it's 5 o'clock.", "No!"]
 
 
-def test_a_missing_transcript_is_flagged(tmp_path: Path) -> None:
+def test_missing_transcripts_are_flagged(tmp_path: Path) -> None:
     utterance = read(write_iemocap(tmp_path, {TRANSCRIPT: None})).utterances[0]
     assert (utterance.transcript, utterance.flags) == ("", ("no_transcript",))
 
@@ -170,15 +175,15 @@ def test_a_missing_transcript_is_flagged(tmp_path: Path) -> None:
     [
         (lambda root: root / "absent", "no such folder"),
         (lambda root: write_iemocap(root) / TRANSCRIPT, "no such folder"),
-        (lambda root: root, "no IEMOCAP release"),
+        (lambda root: root, "not an IEMOCAP release"),
         (
             lambda root: write_iemocap(root / "IEMOCAP_full_release").parent,
             "did you mean .*IEMOCAP_full_release",
         ),
-        (lambda root: (root / "Session1").mkdir() or root, "hold no utterances"),
+        (lambda root: (root / "Session1").mkdir() or root, "contain no utterances"),
     ],
 )
-def test_folders_that_are_no_release(tmp_path: Path, make, message: str) -> None:
+def test_rejects_folders_that_are_not_a_release(tmp_path: Path, make, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read(make(tmp_path))
     assert "\n" not in str(caught.value)
@@ -193,8 +198,8 @@ def release() -> Iterator[Path]:
         yield write_iemocap(Path(folder))
 
 
-def check_account(root: Path) -> None:
-    """Every wav of the release is either an utterance or rejected with a reason that can be written down."""
+def check_all_accounted_for(root: Path) -> None:
+    """Check that every wav is either an utterance or rejected, with a reason that can be encoded as UTF-8."""
     reading = read(root)
     seen = {u.id for u in reading.utterances} | {r.id for r in reading.rejected}
     assert set(IDS) <= seen
@@ -211,35 +216,35 @@ def check_account(root: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(FILES), content=st.binary(max_size=200))
-def test_no_bytes_make_a_traceback(release: Path, name: str, content: bytes) -> None:
+def test_arbitrary_bytes_never_crash_the_reader(release: Path, name: str, content: bytes) -> None:
     original = (release / name).read_bytes()
     try:
         (release / name).write_bytes(content)
-        check_account(release)
+        check_all_accounted_for(release)
     finally:
         (release / name).write_bytes(original)
 
 
 @settings(max_examples=200, deadline=None)
 @given(name=st.sampled_from(FILES[1:]), seed=st.integers(0, 2**32), cuts=st.integers(1, 8))
-def test_no_damaged_text_makes_a_traceback(release: Path, name: str, seed: int, cuts: int) -> None:
+def test_damaged_text_never_crashes_the_reader(release: Path, name: str, seed: int, cuts: int) -> None:
     original = (release / name).read_bytes()
     draw, content = random.Random(seed), bytearray(original)
     for _ in range(cuts):
-        place = draw.randrange(len(content) + 1)
+        position = draw.randrange(len(content) + 1)
         kind = draw.randrange(4)
         if kind == 0:
-            del content[place : place + draw.randrange(12)]
+            del content[position : position + draw.randrange(12)]
         elif kind == 1:
-            content[place:place] = bytes(
+            content[position:position] = bytes(
                 draw.choices(b"\t\n []:;().-+<>_0123456789\xb2\xff\x00\x85SesMXX", k=4)
             )
         elif kind == 2:
-            content[place:place] = content[draw.randrange(len(content) + 1) :][:40]
+            content[position:position] = content[draw.randrange(len(content) + 1) :][:40]
         else:
-            content = content[:place] or bytearray(b"\n")
+            content = content[:position] or bytearray(b"\n")
     try:
         (release / name).write_bytes(bytes(content))
-        check_account(release)
+        check_all_accounted_for(release)
     finally:
         (release / name).write_bytes(original)

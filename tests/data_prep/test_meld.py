@@ -1,4 +1,4 @@
-"""MELD: tables with their quirks, clips in any folder, the sound of videos, and the real tables where they are."""
+"""The MELD reader: tables, clips in any nesting, the audio of videos, and the real tables if available."""
 
 import csv
 import io
@@ -47,12 +47,12 @@ def write_release(root: Path, train=(ROW,), dev=(ROW,), test=(ROW,)) -> Path:
     return root
 
 
-def write_clip(path: Path, samples: np.ndarray, rate: int = RATE, *, picture: bool = True) -> Path:
-    """An mp4 with a few frames of picture, as those of the release, and the samples as AAC."""
+def write_clip(path: Path, samples: np.ndarray, rate: int = RATE, *, with_video: bool = True) -> Path:
+    """Write an mp4 with AAC audio and, like the clips of the release, a few video frames."""
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as video:
-        pictures = video.add_stream("mpeg4", rate=10) if picture else None
+        pictures = video.add_stream("mpeg4", rate=10) if with_video else None
         sound = video.add_stream("aac", rate=rate, layout="stereo" if samples.ndim == 2 else "mono")
         if pictures is not None:
             pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
@@ -81,7 +81,7 @@ def by_id(reading):
     return {utterance.id: utterance for utterance in reading.utterances}
 
 
-def test_a_row_is_read_whole(tmp_path):
+def test_reads_all_fields_of_a_row(tmp_path):
     root = write_release(tmp_path, train=[row(12, 3, "Hi,\r\n\xa0there!", "Surprise")])
     (root / "clips/train_splits").mkdir(parents=True)
     (root / "clips/train_splits/dia12_utt3.mp4").touch()
@@ -93,7 +93,7 @@ def test_a_row_is_read_whole(tmp_path):
     assert (utterance.words, utterance.gender, utterance.flags) == (None, "", ())
 
 
-def test_ids_begin_anew_in_every_split(tmp_path):
+def test_ids_contain_the_split(tmp_path):
     found = by_id(meld.read(write_release(tmp_path)))
     assert {name: utterance.split for name, utterance in found.items()} == {
         "train_dia0_utt0": "train", "dev_dia0_utt0": "validation", "test_dia0_utt0": "test"
@@ -107,32 +107,32 @@ def test_ids_begin_anew_in_every_split(tmp_path):
         table(row(0, 0, "You’re a “genius”…")),
         b"\xef\xbb\xbf" + table(row(0, 0, "You’re a “genius”…")),
         table(row(0, 0, "You’re a “genius”…")).replace(b"\r\n", b"\n"),
-        table(row(0, 0, "You're a")).replace(b"You're a", b"You\x92re\xa0a \x93genius\x94\x85"),  # no UTF-8
+        table(row(0, 0, "You're a")).replace(b"You're a", b"You\x92re\xa0a \x93genius\x94\x85"),  # not UTF-8
     ],
 )
-def test_encodings_and_line_ends(tmp_path, content):
+def test_text_encodings_and_line_ends(tmp_path, content):
     assert (
         by_id(meld.read(write_release(tmp_path, train=content)))["train_dia0_utt0"].transcript
         == "You’re a “genius”…"
     )
 
 
-def test_clips_are_found_in_any_nesting(tmp_path):
-    places = {
+def test_finds_clips_in_any_nesting(tmp_path):
+    paths = {
         "train_dia0_utt0": "MELD.Raw/train/train_splits/dia0_utt0.mp4",
         "dev_dia0_utt0": "dev/dev_splits_complete/dia0_utt0.MP4",
         "test_dia0_utt0": "test/output_repeated_splits_test/dia0_utt0.wav",
     }
     root = write_release(tmp_path)
-    for place in (*places.values(), "test/output_repeated_splits_test/._dia0_utt0.mp4"):
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        (root / place).touch()
+    for path in (*paths.values(), "test/output_repeated_splits_test/._dia0_utt0.mp4"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
     reading = meld.read(root)
-    assert {name: utterance.wav for name, utterance in by_id(reading).items()} == places
+    assert {name: utterance.wav for name, utterance in by_id(reading).items()} == paths
     assert reading.rejected == ()
 
 
-def test_twins_of_the_test_split_are_an_option(tmp_path):
+def test_twins_option_selects_the_cut_of_test_clips(tmp_path):
     root = write_release(tmp_path, test=[row(0, 0), row(0, 1), row(0, 2)])
     for name in ("dia0_utt0", "final_videos_testdia0_utt0", "dia0_utt1", "final_videos_testdia0_utt2"):
         path = root / f"output_repeated_splits_test/{name}.mp4"
@@ -148,12 +148,12 @@ def test_twins_of_the_test_split_are_an_option(tmp_path):
     assert chosen["final"] == ["final_videos_testdia0_utt0", "dia0_utt1", "final_videos_testdia0_utt2"]
 
 
-def test_spans_are_capped_and_counted(tmp_path):
+def test_max_seconds_cuts_long_clips(tmp_path):
     root = write_release(
         tmp_path, train=[row(0, 0, seconds=2.0), row(0, 1, seconds=0.4), row(0, 2, seconds=0)]
     )
     for number in range(3):
-        write_clip(root / f"train_splits/dia0_utt{number}.mp4", noise(2.0), picture=False)
+        write_clip(root / f"train_splits/dia0_utt{number}.mp4", noise(2.0), with_video=False)
     found = by_id(meld.read(root, max_seconds=0.5))
     assert found["train_dia0_utt0"].flags == ("cut_seconds",)
     assert found["train_dia0_utt0"].wav == "train_splits/dia0_utt0.mp4#t=0,0.5"
@@ -163,7 +163,7 @@ def test_spans_are_capped_and_counted(tmp_path):
         "meld", root, "mcsan", tmp_path / "out", workers=1, max_rejected=0.5, quiet=True,
         corpus_options={"max_seconds": 0.5},
     )  # fmt: skip
-    data = dataset.load(folder)
+    data = dataset.load_prepared(folder)
     assert data.arrays["audio"].length.tolist() == pytest.approx([51, 203, 203], abs=3)
     assert data.manifest["cut"] == {"seconds": 1}
     assert data.manifest["facts"]["max_seconds"] == 0.5
@@ -176,44 +176,44 @@ def test_spans_are_capped_and_counted(tmp_path):
         ([row("x", 0), row(0, 0)], "train_sent_emo.csv:2", "are not two numbers"),
         ([row(0, 0), row(0, -1)], "train_sent_emo.csv:3", "are not two numbers"),
         ([row(0, 0, label="")], "train_sent_emo.csv:2", "no emotion"),
-        ([row(0, 0), row(0, 0)], "train_sent_emo.csv", "a second row of this id"),
+        ([row(0, 0), row(0, 0)], "train_sent_emo.csv", "a second row with this id"),
         ([row(0, 0), ["1", "cut"]], "train_sent_emo.csv:3", "are not two numbers"),
     ],
 )
-def test_bad_rows_have_a_line(tmp_path, train, where, reason):
+def test_unusable_rows_are_rejected_with_their_line(tmp_path, train, where, reason):
     [rejection] = meld.read(write_release(tmp_path, train=train)).rejected
     assert rejection.where == where
     assert reason in rejection.reason
 
 
-def test_clips_without_a_row_have_a_line(tmp_path):
+def test_clips_without_a_row_are_rejected(tmp_path):
     root = write_release(tmp_path)
-    for place in ("train_splits/dia0_utt7.mp4", "train_splits/other.mp4", "elsewhere/dia0_utt0.mp4"):
-        (root / place).parent.mkdir(exist_ok=True)
-        (root / place).touch()
+    for path in ("train_splits/dia0_utt7.mp4", "train_splits/other.mp4", "clips/dia0_utt0.mp4"):
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).touch()
     reasons = {rejection.where: rejection.reason for rejection in meld.read(root).rejected}
     assert reasons == {
         "train_splits/dia0_utt7.mp4": "a clip, but no row in the CSV file",
-        "train_splits/other.mp4": "no name such as dia0_utt0.mp4",
-        "elsewhere/dia0_utt0.mp4": "no folder of its path is named after a split",
+        "train_splits/other.mp4": "not named like dia0_utt0.mp4",
+        "clips/dia0_utt0.mp4": "no parent folder is named after a split",
     }
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "dev_sent_emo.csv").unlink(), "no dev_sent_emo.csv in it"),
+        (lambda root: (root / "dev_sent_emo.csv").unlink(), "contains no dev_sent_emo.csv"),
         (
             lambda root: (root / "dev_sent_emo.csv").write_bytes(b""),
             "no column Utterance, Speaker, Emotion, Dialogue_ID",
         ),
         (
             lambda root: (root / "dev_sent_emo.csv").write_bytes(table(row(0, 0, "a" * 200_000))),
-            "line 2 is no CSV",
+            "line 2 is not valid CSV",
         ),
     ],
 )
-def test_tables_that_are_none(tmp_path, spoil, message):
+def test_missing_or_malformed_tables_are_errors(tmp_path, spoil, message):
     root = write_release(tmp_path)
     spoil(root)
     with pytest.raises(InputError, match=message) as caught:
@@ -221,21 +221,21 @@ def test_tables_that_are_none(tmp_path, spoil, message):
     assert "\n" not in str(caught.value)
 
 
-def test_options_out_of_range(tmp_path):
+def test_options_out_of_range_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="--meld_twins=both: must be one of plain, final"):
         meld.read(tmp_path, twins="both")
-    with pytest.raises(UsageError, match="--max_seconds=0: must be more than 0"):
+    with pytest.raises(UsageError, match="--max_seconds=0: must be greater than 0"):
         meld.read(tmp_path, max_seconds=0)
 
 
-def test_tables_without_clips_are_read_and_their_rows_rejected_one_by_one(tmp_path):
+def test_tables_can_be_read_without_clips(tmp_path):
     root = write_release(tmp_path / "release")
     assert len(meld.read(root).utterances) == 3
     with pytest.raises(InputError, match=r"3 of 3 utterances are rejected, .*cannot be read"):
         preparation.prepare("meld", root, "mcsan", tmp_path, workers=1, quiet=True)
 
 
-def test_sound_of_a_video_is_the_sound_that_went_in(tmp_path):
+def test_decoded_audio_of_a_video_matches_its_source(tmp_path):
     samples, _ = read_audio(write_clip(tmp_path / "a.mp4", sine(1.0)))
     second = samples[:RATE]
     loudest = np.argmax(np.abs(np.fft.rfft(second * np.hanning(len(second)))))
@@ -244,33 +244,33 @@ def test_sound_of_a_video_is_the_sound_that_went_in(tmp_path):
     assert np.abs(samples[2_000:14_000]).max() == pytest.approx(0.5, abs=0.05)
 
 
-def test_stereo_and_other_rates_of_videos(tmp_path):
+def test_stereo_videos_are_mixed_and_resampled(tmp_path):
     left, silent = sine(1.0, rate=44_100), np.zeros(44_100, np.float32)
     samples, _ = read_audio(write_clip(tmp_path / "a.mp4", np.stack([left, silent]), rate=44_100))
     assert len(samples) == pytest.approx(16_000, abs=2_100)
     assert np.abs(samples[2_000:14_000]).max() == pytest.approx(0.25, abs=0.03)
 
 
-def test_videos_that_cannot_be_used_say_why(tmp_path):
-    with pytest.raises(InputError, match=r"silent\.mp4: a video without sound"):
+def test_unusable_videos_are_errors(tmp_path):
+    with pytest.raises(InputError, match=r"silent\.mp4: a video without an audio track"):
         read_audio(write_silent_video(tmp_path / "silent.mp4"))
     whole = write_clip(tmp_path / "whole.mp4", noise(1.0)).read_bytes()
     for number, content in enumerate((whole[: len(whole) // 2], whole[:40], whole[:12] + b"\xff" * 500)):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"not a video that can be read|truncated") as caught:
+        with pytest.raises(InputError, match=r"not a readable video|truncated") as caught:
             read_audio(path)
         assert "\n" not in str(caught.value)
 
 
-def test_missing_library_is_named(tmp_path, monkeypatch):
+def test_missing_pyav_is_an_error_that_names_it(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mp4", noise(0.2))
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(InputError, match=r"needs PyAV: pip install 'jaxser\[video\]'"):
         read_audio(path)
 
 
-def test_part_of_a_file(tmp_path):
+def test_reads_part_of_a_file(tmp_path):
     import soundfile
 
     soundfile.write(tmp_path / "a.wav", np.arange(32_000, dtype=np.int16), RATE)
@@ -280,14 +280,14 @@ def test_part_of_a_file(tmp_path):
     assert digest != of_part
     assert len(read_audio(f"{tmp_path / 'a.wav'}#t=1")[0]) == 16_000
     assert len(read_audio(f"{tmp_path / 'a.wav'}#t=1,9")[0]) == 16_000
-    with pytest.raises(InputError, match=r"2 to 3 s is no part of it: it lasts 2\.00 s"):
+    with pytest.raises(InputError, match=r"2 to 3 s is outside the recording, which lasts 2\.00 s"):
         read_audio(f"{tmp_path / 'a.wav'}#t=2,3")
     assert split_span("a#1.wav") == (Path("a#1.wav"), None)
 
 
 @settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=300), head=st.booleans())
-def test_no_bytes_make_a_traceback(tmp_path_factory, content, head):
+def test_arbitrary_tables_never_crash_the_reader(tmp_path_factory, content, head):
     root = tmp_path_factory.mktemp("meld")
     write_release(root, train=table(row(0, 0)) * head + content)
     try:
@@ -302,7 +302,7 @@ def test_no_bytes_make_a_traceback(tmp_path_factory, content, head):
 
 
 @pytest.mark.real
-def test_real_tables(real_data):
+def test_tables_of_the_real_release(real_data):
     reading = meld.read(real_data / "meld")
     assert reading.rejected == ()
     assert len({utterance.id for utterance in reading.utterances}) == 13_708
@@ -326,14 +326,14 @@ def clip(tmp_path_factory) -> bytes:
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32), cuts=st.integers(1, 5))
-def test_no_damaged_video_makes_a_traceback(clip, seed, cuts):
+def test_damaged_videos_never_crash_the_decoder(clip, seed, cuts):
     content, draw = bytearray(clip), random.Random(seed)
     for _ in range(cuts):
-        place = draw.randrange(8, len(content))
+        position = draw.randrange(8, len(content))
         if draw.random() < 0.3:
-            del content[place : place + draw.randrange(1, 40)]
+            del content[position : position + draw.randrange(1, 40)]
         else:
-            content[place : place + 4] = draw.randbytes(4)
+            content[position : position + 4] = draw.randbytes(4)
     try:
         samples = decode_audio(bytes(content))
     except InputError as error:

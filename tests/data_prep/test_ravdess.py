@@ -1,4 +1,4 @@
-"""RAVDESS: names, counts, and the real release where it is present."""
+"""The RAVDESS reader: file names, counts, and the real release if it is available."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from jaxser.data_prep.corpora import ravdess
 from jaxser.types import InputError
 
 
-def release(root, *names):
+def read_files(root, *names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,22 +17,22 @@ def release(root, *names):
     return ravdess.read(root)
 
 
-def test_everything_is_in_the_name(tmp_path):
-    [utterance] = release(tmp_path, "Actor_12/03-01-06-01-02-01-12.wav").utterances
+def test_reads_all_fields_from_the_file_name(tmp_path):
+    [utterance] = read_files(tmp_path, "Actor_12/03-01-06-01-02-01-12.wav").utterances
     assert utterance.id == "03-01-06-01-02-01-12"
     assert utterance.wav == "Actor_12/03-01-06-01-02-01-12.wav"
     assert (utterance.label, utterance.speaker, utterance.gender) == ("fearful", "actor12", "F")
     assert utterance.transcript == "Dogs are sitting by the door"
     assert utterance.attributes == {"intensity": 1.0}
     assert (utterance.session, utterance.dialogue, utterance.split, utterance.words) == ("", "", "", None)
-    [utterance] = release(tmp_path / "other", "03-01-01-02-01-02-07.FLAC").utterances
+    [utterance] = read_files(tmp_path / "other", "03-01-01-02-01-02-07.FLAC").utterances
     assert (utterance.label, utterance.speaker, utterance.gender) == ("neutral", "actor07", "M")
     assert utterance.transcript == "Kids are talking by the door"
     assert utterance.attributes == {"intensity": 2.0}
 
 
-def test_songs_and_video_are_left_out_and_counted(tmp_path):
-    reading = release(
+def test_songs_and_videos_are_skipped_and_counted(tmp_path):
+    reading = read_files(
         tmp_path,
         "Actor_01/03-01-01-01-01-01-01.wav",
         "Actor_01/03-02-01-01-01-01-01.wav",
@@ -56,20 +56,20 @@ def test_songs_and_video_are_left_out_and_counted(tmp_path):
         "03-01-01-01-01-01-01 (1).wav",
     ],
 )
-def test_other_names_are_rejected_with_a_line(tmp_path, name):
-    reading = release(tmp_path, "Actor_01/03-01-01-01-01-01-01.wav", name)
+def test_other_file_names_are_rejected(tmp_path, name):
+    reading = read_files(tmp_path, "Actor_01/03-01-01-01-01-01-01.wav", name)
     assert len(reading.utterances) == 1
     [rejection] = reading.rejected
     assert rejection.where == name
     assert "seven numbers" in rejection.reason
 
 
-def test_folder_without_recordings_is_an_error(tmp_path):
+def test_rejects_a_folder_without_recordings(tmp_path):
     with pytest.raises(InputError, match="no recordings of RAVDESS"):
         ravdess.read(tmp_path)
 
 
-def test_order_is_that_of_the_names(tmp_path):
+def test_utterances_are_sorted_by_path(tmp_path):
     write_ravdess(tmp_path, 30)
     wavs = [utterance.wav for utterance in ravdess.read(tmp_path).utterances]
     assert wavs == sorted(wavs)
