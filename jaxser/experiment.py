@@ -1,133 +1,158 @@
-"""A run from its config to its folder: dataset, folds, sweep, results, report."""
+"""From a config to the folder of a finished run: dataset, sweep, training, results."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import flax.traverse_util
 import google_crc32c
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxser import corpora
+from jaxser.config import build_model, check_hyper, flatten
 from jaxser.data.batch_schedule import make_buckets
-from jaxser.data.dataset import CLASSES, SUBSETS, with_copies
-from jaxser.data.dataset import load as load_dataset
+from jaxser.data.dataset import load_prepared, with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.leaks import FoldIds
-from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.data.shards import MANIFEST
-from jaxser.evaluation import metrics, run_folder, summary
-from jaxser.models import MODELS
+from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation.environment import environment
+from jaxser.evaluation.records import RunConfig
+from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
+from jaxser.evaluation.summary import with_summaries
+from jaxser.inference.saved_model import save_models
 from jaxser.models.network import Network
-from jaxser.training.loop import Predicted, predict, train
-from jaxser.training.mesh import STRATEGIES, replica_mesh
-from jaxser.training.multihost import first, leads
-from jaxser.training.optim import CLIPS, SCHEDULES, Adam
-from jaxser.training.replica import PRECISIONS, SELECTIONS, Trainer
-from jaxser.training.streaming import StreamedSweep, fits, streamed
+from jaxser.training.loop import Predicted, predict_sweep, train_sweep
+from jaxser.training.mesh import replica_mesh
+from jaxser.training.multihost import is_primary, run_on_primary
+from jaxser.training.optim import Adam
+from jaxser.training.programs import ProgramCache
+from jaxser.training.replica import ReplicaTrainer
+from jaxser.training.streaming import choose_data_source
 from jaxser.training.sweep import Sweep, grid
-from jaxser.types import Dataset, Trained, UsageError
+from jaxser.types import Dataset, FieldError, Status, Trained, UsageError
 
-Say = Callable[[str], None]
-
-DEMOS: Mapping[str, Mapping[str, Any]] = {"demo": {}, "demo_quick": {"utterances": 400}}
-"""The demo corpora that are made where they are missing, and the settings of each."""
+Log = Callable[[str], object]
+"""Prints a line, such as `print`."""
 
 
-def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
-    """The config with its variant's fields set and every value checked.
-
-    `given` are the user's own values by their paths, such as "hyper.learning_rate": a variant does not undo them.
+def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Dataset:
+    """Load the prepared dataset of a resolved config; a missing demo dataset is made on the spot.
 
     Raises:
-        UsageError: a variant, field or value that cannot be, and what is allowed.
+        UsageError: if the dataset is missing or of another recipe; the message has the command that makes it.
+        InputError: if a shard is damaged.
     """
-    config = config.copy_and_resolve_references()
-    variants = config.variants.to_dict()
-    if config.variant not in variants:
-        raise UsageError(f"config.variant={config.variant!r} is not one of {', '.join(variants)}")
-    with config.unlocked():
-        del config.variants
-    variant = variants[config.variant]
-    if "name" in variant.get("model", {}):  # a compared system: a network of its own
-        with config.unlocked():
-            config.model = ConfigDict()
-            config.update(variant)
-            read = MODELS[config.model.name].hyper + Adam.hyper
-            config.hyper = ConfigDict({name: value for name, value in config.hyper.items() if name in read})
-    config.update(variant)
-    config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
-    for path, value in (given or {}).items():
-        if path.partition("[")[0] not in _flat(config.to_dict()):
-            raise UsageError(f"config.{path} is no field of variant {config.variant}")
-        config.update_from_flattened_dict({path: value})
-    _check_values(config)
-    return config
-
-
-def load(config: ConfigDict, data_dir: Path, say: Say = print) -> Dataset:
-    """The prepared dataset of a resolved config; a missing demo dataset is made on the spot.
-
-    Raises:
-        UsageError: the dataset is missing or of another recipe; the command that makes it is said.
-        InputError: a shard is damaged.
-    """
-    folder = data_dir / config.dataset
-    if config.dataset in DEMOS:
-        first(lambda: _make_demo(config.dataset, config.recipe, data_dir))
-    dataset = load_dataset(folder, config.recipe, classes=config.classes, subset=config.subset)
-    say(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
+    if config.dataset in corpora.DEMO_DATASETS:
+        run_on_primary(lambda: _make_demo(config.dataset, config.recipe, data_dir))
+    dataset = load_prepared(
+        data_dir / config.dataset, config.recipe, classes=config.classes, subset=config.subset
+    )
+    log(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
     if dataset.left_out:
-        say("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
+        log("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
     return dataset
 
 
-def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
-    """Make a demo dataset where it is missing."""
-    if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
-        from jaxser.data_prep.prepare import prepare  # the one place that makes data
+def build_sweep(
+    config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str = "", budget: int = 0
+) -> Sweep:
+    """Build the sweep that a resolved config describes.
 
-        settings = {} if (data_dir / f"{name}_release").is_dir() else DEMOS[name]
+    Args:
+        config: a resolved config.
+        dataset: the dataset of the config.
+        devices: the devices to train on.
+        strategy: one of `jaxser.training.mesh.STRATEGIES`; "" chooses by device.
+        budget: bytes of a device's memory for the dataset, which is streamed if it is larger; 0 is half of the
+            free memory.
+
+    Raises:
+        UsageError: if a field of the config does not fit the network, the dataset or the devices.
+    """
+    try:
+        sweep = _sweep(config, dataset, devices, strategy, budget)
+        sweep.shapes()
+    except FieldError as error:
+        raise UsageError(f"config.model.{error}") from None
+    return sweep
+
+
+def run_experiment(
+    config: ConfigDict,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    strategy: str = "",
+    budget: int = 0,
+    command: str = "",
+    log: Log = print,
+) -> RunResults:
+    """Train and evaluate a resolved config on its dataset, and write everything into the folder of the run.
+
+    An interrupted run of the same config is resumed; a finished one is not trained again.
+
+    Args:
+        config: a resolved config.
+        dataset: the dataset of the config.
+        folder: the folder of the run.
+        strategy: as in `build_sweep`.
+        budget: as in `build_sweep`.
+        command: the command that is recorded in config.json.
+        log: prints a line.
+
+    Raises:
+        UsageError: if the folder holds a run of another config or dataset.
+    """
+    sweep = build_sweep(config, dataset, jax.devices(), strategy, budget)
+    _claim(folder, RunConfig(run_folder.plain(config.to_dict()), _digest(dataset), command))
+    if (folder / run_folder.RESULTS).is_file():
+        log(f"{folder} is already finished; nothing to train")
+        return run_folder.read_results(folder)
+    folds = make_folds(dataset, Protocol(**config.protocol))
+    fold_ids = [FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in folds]
+    utterances = [
+        replace(utterance, label=dataset.classes[n])
+        for utterance, n in zip(dataset.utterances, dataset.label, strict=True)
+    ]
+    if is_primary():
+        run_folder.write_folds(folder, dict(config.protocol), config.protocol.split_seed, fold_ids)
+        run_folder.write_utterances(folder, utterances)
+    _log_start(config, dataset, sweep, log)
+    trained = train_sweep(sweep, folder, log)
+    predicted = predict_sweep(sweep, trained, folds)
+    replicas = _replica_results(sweep, trained, predicted)
+    results = with_summaries(_results(config, sweep, replicas), fold_ids, utterances)
+    run_on_primary(lambda: _write(folder, config, sweep, trained, predicted, results))
+    return results
+
+
+def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
+    """Make a demo dataset if it is missing."""
+    if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
+        from jaxser.data_prep.prepare import prepare  # imports Apache Beam, needed only here
+
+        settings = {} if (data_dir / f"{name}_release").is_dir() else corpora.DEMO_DATASETS[name]
         prepare("demo", name=name, recipe=recipe, out=data_dir, demo=settings)
 
 
-def model_of(config: ConfigDict, num_classes: int) -> Network:
-    """The network that a resolved config describes."""
-    fields = dict(config.model)
-    name = fields.pop("name")
-    _choice("model.name", name, MODELS)
-    allowed = {f.name for f in dataclasses.fields(MODELS[name])} - {"parent", "name", "num_classes"}
-    for field in fields:
-        if field not in allowed:
-            raise UsageError(
-                f"config.model.{field} is no field of {name}; it has {', '.join(sorted(allowed))}"
-            )
-    return MODELS[name](num_classes=num_classes, **fields)
-
-
-def sweep_of(
-    config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int = 0
+def _sweep(
+    config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int
 ) -> Sweep:
-    """The sweep that a resolved config describes, over a dataset, which streams where it is over the budget (bytes)."""
-    model = model_of(config, len(dataset.classes))
-    if lacking := [name for name in model.needs if name not in dataset.arrays]:
-        raise UsageError(
-            f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} has not"
-        )
+    model = build_model(config, len(dataset.classes))
     optimizer = Adam(**config.optimizer)
-    _check_hyper(config, (*model.hyper, *optimizer.hyper))
+    _check_fit(config, dataset, model, optimizer, devices, strategy)
     folds = make_folds(dataset, Protocol(**config.protocol))
     if config.copies != "none":
         dataset, folds = with_copies(dataset, folds, in_validation=config.copies == "train_and_validation")
     lengths = {name: dataset.arrays[name].length for name in model.needs}
     buckets = make_buckets(lengths, config.buckets, config.batch_size, fixed=model.lengths)
-    trainer = Trainer(
+    trainer = ReplicaTrainer(
         model=model,
         optimizer=optimizer,
         widths=tuple(tuple(widths.items()) for widths in buckets.widths),
@@ -137,276 +162,194 @@ def sweep_of(
         patience=config.patience or None,
         precision=config.precision,
     )
-    if strategy == "data" and config.batch_size % len(devices):
-        raise UsageError(
-            f"config.batch_size={config.batch_size}: --strategy=data spreads a batch over {len(devices)} devices, "
-            "which must divide it"
-        )
-    swept = {name: values for name, values in config.sweep.items() if values}
-    if config.protocol.select == "test" and any(len(values) > 1 for values in swept.values()):
-        raise UsageError(
-            "config.protocol.select=test leaves no validation part by which to choose among settings"
-        )
-    sweep = Sweep(
+    by_device = "map" if devices[0].platform == "cpu" else "vmap"
+    programs = ProgramCache(replica_mesh(devices, strategy), strategy or by_device)
+    return Sweep(
         trainer=trainer,
         dataset=dataset,
         folds=folds,
         buckets=buckets,
-        replicas=grid(len(folds), range(config.seeds), swept),
+        replicas=grid(len(folds), range(config.seeds), _swept(config)),
         hyper=dict(config.hyper),
-        mesh=replica_mesh(devices, strategy),
-        strategy=strategy or ("map" if devices[0].platform == "cpu" else "vmap"),
+        source=choose_data_source(trainer, dataset, buckets, programs, config.normalise, budget),
+        programs=programs,
         split_seed=config.protocol.split_seed,
         balanced=config.class_weights == "balanced",
         normalise=config.normalise,
     )
-    try:
-        sweep.shapes()
-    except ValueError as error:  # a layer's own: heads that do not divide the features, say
-        raise UsageError(f"config.model: {error}") from None
-    return sweep if fits(sweep, budget) else streamed(sweep, budget)
 
 
-def run(
+def _swept(config: ConfigDict) -> dict[str, Sequence[float]]:
+    return {name: values for name, values in config.sweep.items() if values}
+
+
+def _check_fit(
     config: ConfigDict,
     dataset: Dataset,
-    folder: Path,
-    *,
-    strategy: str = "",
-    budget: int = 0,
-    command: str = "",
-    say: Say = print,
-) -> dict[str, Any]:
-    """Train and evaluate a resolved config over a dataset; everything it finds goes into `folder`.
-
-    Goes on where an interrupted run of the same config stopped, and does nothing where one has finished.
-
-    Raises:
-        UsageError: the folder holds a run of another config or dataset.
-    """
-    sweep = sweep_of(config, dataset, jax.devices(), strategy, budget)
-    asked = run_folder.plain({"config": config.to_dict(), "dataset": _digest(dataset)})
-    _claim(folder, asked, command)
-    if (folder / run_folder.RESULTS).is_file():
-        say(f"{folder} is finished already; nothing to train")
-        return run_folder.read_json(folder / run_folder.RESULTS)
-    split = make_folds(dataset, Protocol(**config.protocol))
-    folds = tuple(FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in split)
-    rows = run_folder.utterance_rows(dataset.utterances, [dataset.classes[n] for n in dataset.label])
-    if leads():
-        run_folder.write_folds(folder, dict(config.protocol), config.protocol.split_seed, folds)
-        run_folder.write_utterances(folder, rows)
-    if "words" in sweep.trainer.model.needs and (silent := _without_words(dataset)):
-        number = len(dataset.utterances)
-        say(f"note: {silent} of {number} utterances have no words, which variant {config.variant} reads")
-    if _words_are_noise(config, sweep):
-        say(
-            "note: word vectors are random and stay so; prepare with --glove=FILE or set model.train_embeddings"
+    model: Network,
+    optimizer: Adam,
+    devices: Sequence[jax.Device],
+    strategy: str,
+) -> None:
+    """Check what depends on the dataset, the network or the devices."""
+    if lacking := [name for name in model.needs if name not in dataset.arrays]:
+        raise UsageError(
+            f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} "
+            "does not provide"
         )
-    settings = len(sweep.replicas) // (len(folds) * config.seeds)
-    if isinstance(sweep, StreamedSweep):
-        say("the dataset is over the devices' budget: it streams")
-    shape = f"{_number(len(folds), 'fold')} x {_number(config.seeds, 'seed')}"
-    shape += f" x {settings} settings" if settings > 1 else ""
-    say(f"{_number(len(sweep.replicas), 'replica')} ({shape}), {_number(config.epochs, 'epoch')}")
+    check_hyper(config, (*model.hyper, *optimizer.hyper))
+    if strategy == "data" and config.batch_size % len(devices):
+        raise UsageError(
+            f"config.batch_size={config.batch_size} is not divisible by the {len(devices)} devices over which "
+            "--strategy=data spreads a batch"
+        )
+    if config.protocol.select == "test" and any(len(values) > 1 for values in _swept(config).values()):
+        raise UsageError(
+            "config.protocol.select=test has no validation part by which to choose among settings: sweep nothing"
+        )
 
-    trained = train(sweep, folder, say)
-    predicted = predict(sweep, trained, split)
-    found = run_folder.results(
+
+def _log_start(config: ConfigDict, dataset: Dataset, sweep: Sweep, log: Log) -> None:
+    """Log the size of the run and what a user may have overlooked."""
+    if "words" in sweep.trainer.model.needs:
+        if wordless := sum("no_words" in utterance.flags for utterance in dataset.utterances):
+            number = len(dataset.utterances)
+            log(
+                f"note: variant {config.variant} reads words, and {wordless} of {number} utterances have none"
+            )
+        source = dataset.manifest.get("embeddings", {}).get("source")
+        if source == "random" and not config.model.get("train_embeddings", True):
+            log(
+                "note: the word vectors are random and are not trained; prepare with --glove=FILE or set "
+                "config.model.train_embeddings"
+            )
+    if sweep.source.is_streamed:
+        log("the dataset exceeds the memory budget of the devices and is streamed")
+    folds, replicas = len(sweep.folds), len(sweep.replicas)
+    settings = replicas // (folds * config.seeds)
+    grid_size = f"{_count(folds, 'fold')} x {_count(config.seeds, 'seed')}"
+    grid_size += f" x {settings} settings" if settings > 1 else ""
+    log(f"{_count(replicas, 'replica')} ({grid_size}), {_count(config.epochs, 'epoch')}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]) -> RunResults:
+    """The results of a run, as yet without summaries."""
+    facts = sweep.dataset.manifest.get("facts", {})
+    return RunResults(
         model=config.model.name,
         variant=config.variant,
         dataset=config.dataset,
         protocol={**config.protocol, "metric": config.selection, "note": config.note},
-        classes=dataset.classes,
+        classes=sweep.dataset.classes,
         epochs=config.epochs,
-        replicas=_replica_results(sweep, trained, predicted),
-        folds=folds,
-        utterances=rows,
-        environment=run_folder.environment(jax.devices()),
-        synthetic=bool(dataset.manifest.get("facts", {}).get("synthetic")),
+        replicas=tuple(replicas),
+        synthetic=bool(facts.get("synthetic")),
+        settings={setting_name(point.setting): dict(point.setting) for point in sweep.replicas},
         reads=sweep.trainer.model.needs,
-        best_possible=dataset.manifest.get("facts", {}).get("bayes"),
-        settings={
-            run_folder.setting_name(replica.setting): dict(replica.setting) for replica in sweep.replicas
-        },
-    )
-
-    def write() -> None:
-        run_folder.write_predictions(folder, (_predictions(sweep, r, one) for r, one in enumerate(predicted)))
-        save_models(folder / run_folder.MODEL, config, sweep, trained, found["summary"]["setting"])
-        run_folder.write_json(folder / run_folder.RESULTS, found)
-        shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)  # for resuming only
-
-    first(write)
-    return found
-
-
-def _number(count: int, of: str) -> str:
-    return f"{count} {of}{'s' * (count != 1)}"
-
-
-def _without_words(dataset: Dataset) -> int:
-    return sum("no_words" in utterance.flags for utterance in dataset.utterances)
-
-
-def _words_are_noise(config: ConfigDict, sweep: Sweep) -> bool:
-    source = sweep.dataset.manifest.get("embeddings", {}).get("source")
-    reads = "words" in sweep.trainer.model.needs
-    return reads and source == "random" and not config.model.get("train_embeddings", True)
-
-
-def save_models(folder: Path, config: ConfigDict, sweep: Sweep, trained: Trained, setting: str) -> None:
-    """Every replica's selected parameters and what else prediction needs, without pickles: npz and JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "params": trained.best.params,
-        "batch_stats": trained.best.batch_stats,
-        "normalisation": {name: value._asdict() for name, value in trained.normalisation.items()},
-        "hyper": dict(trained.hyper),
-    }
-    np.savez(folder / "replicas.npz", **flax.traverse_util.flatten_dict(kept, sep="/"))
-    dataset = sweep.dataset
-    if dataset.embeddings is not None:
-        np.save(folder / "embeddings.npy", dataset.embeddings)
-    description = {
-        "model": config.model.to_dict(),
-        "classes": dataset.classes,
-        "recipe": {
-            "name": dataset.recipe,
-            "version": dataset.version,
-            "parameters": dataset.manifest.get("parameters", {}),
-        },
-        "arrays": {  # as in the manifest: None is the dimension whose length varies
-            name: {"dtype": str(array.values.dtype), "shape": (None, *array.values.shape[1:])}
-            for name, array in dataset.arrays.items()
-        },
-        "normalise": config.normalise,
-        "setting": setting,  # the chosen one
-        "vocabulary": dataset.vocabulary,
-        "replicas": [
-            {"fold": sweep.folds[r.fold].name, "seed": r.seed, "setting": run_folder.setting_name(r.setting)}
-            for r in sweep.replicas
-        ],
-    }
-    run_folder.write_json(folder / "model.json", description)
-
-
-def _predictions(sweep: Sweep, r: int, found: Predicted) -> run_folder.Predictions:
-    replica, dataset = sweep.replicas[r], sweep.dataset
-    number = len(found.rows)
-    return run_folder.Predictions(
-        classes=dataset.classes,
-        utterance=dataset.column("id")[found.rows],
-        fold=np.full(number, sweep.folds[replica.fold].name),
-        seed=np.full(number, replica.seed),
-        setting=np.full(number, run_folder.setting_name(replica.setting)),
-        split=np.where(np.arange(number) < found.validation, "validation", "test"),
-        true=dataset.label[found.rows],
-        predicted=found.log_probs.argmax(1),
-        probabilities=np.exp(found.log_probs.astype(np.float64)),
+        best_possible=facts.get("bayes"),
+        environment=environment(jax.devices()),
     )
 
 
-def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predicted]) -> list[dict[str, Any]]:
-    epochs, codes = trained.best.epoch, trained.status
-    told = []
-    for r, (replica, found) in enumerate(zip(sweep.replicas, predicted, strict=True)):
-        true = sweep.dataset.label[found.rows]
-        guess, ones = found.log_probs.argmax(1), np.ones(len(true))
-        parts = {"validation": slice(found.validation), "test": slice(found.validation, None)}
-        size = len(sweep.dataset.classes)
-        confusions: dict[str, Any] = {
-            name: metrics.confusion(true[part], guess[part], ones[part], size) if epochs[r] else None
-            for name, part in parts.items()
-        }
-        told.append(
-            summary.replica_result(
-                fold=sweep.folds[replica.fold].name,
-                seed=replica.seed,
-                setting=run_folder.setting_name(replica.setting),
-                best_epoch=int(epochs[r]) - 1 if epochs[r] else None,
-                status=int(codes[r]),
-                classes=sweep.dataset.classes,
-                **confusions,
+def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predicted]) -> list[ReplicaResult]:
+    results = []
+    for index, (point, own) in enumerate(zip(sweep.replicas, predicted, strict=True)):
+        best_epoch = int(trained.best.epoch[index])
+        validation, test = _scores(sweep.dataset, own) if best_epoch else (None, None)
+        results.append(
+            ReplicaResult(
+                fold=sweep.folds[point.fold].name,
+                seed=int(point.seed),
+                status=Status(int(trained.status[index])).final_label,
+                setting=setting_name(point.setting),
+                best_epoch=best_epoch - 1 if best_epoch else None,
+                validation=validation,
+                test=test,
             )
         )
-    return told
+    return results
 
 
-def _claim(folder: Path, asked: Mapping[str, Any], command: str) -> None:
-    """Write what the run is asked for, or see that the folder was begun with the same."""
-    path = folder / run_folder.CONFIG
-    if not path.is_file():
-        if leads():
-            run_folder.write_json(path, {**asked, "command": command})
+def _scores(dataset: Dataset, own: Predicted) -> tuple[Scores, Scores]:
+    """The scores on the validation part and on the test part."""
+    true, guess = dataset.label[own.rows], own.log_probs.argmax(1)
+
+    def scores(part: slice) -> Scores:
+        ones = np.ones(len(true[part]))
+        confusion = metrics.confusion(true[part], guess[part], ones, len(dataset.classes))
+        return Scores.of(np.asarray(confusion), dataset.classes)
+
+    return scores(slice(own.validation)), scores(slice(own.validation, None))
+
+
+def _write(
+    folder: Path,
+    config: ConfigDict,
+    sweep: Sweep,
+    trained: Trained,
+    predicted: Sequence[Predicted],
+    results: RunResults,
+) -> None:
+    """Write predictions, models and results; the checkpoints are no longer needed."""
+    parts = (_predictions(sweep, index, own) for index, own in enumerate(predicted))
+    run_folder.write_predictions(folder, parts)
+    save_models(
+        folder / run_folder.MODEL,
+        sweep.dataset,
+        trained,
+        [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in sweep.replicas],
+        model=config.model.to_dict(),
+        normalise=config.normalise,
+        setting=results.setting,
+    )
+    run_folder.write_results(folder, results)
+    shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
+
+
+def _predictions(sweep: Sweep, index: int, own: Predicted) -> run_folder.Predictions:
+    point, dataset = sweep.replicas[index], sweep.dataset
+    number = len(own.rows)
+    return run_folder.Predictions(
+        classes=dataset.classes,
+        utterance=dataset.column("id")[own.rows],
+        fold=np.full(number, sweep.folds[point.fold].name),
+        seed=np.full(number, point.seed),
+        setting=np.full(number, setting_name(point.setting)),
+        split=np.where(np.arange(number) < own.validation, "validation", "test"),
+        true=dataset.label[own.rows],
+        predicted=own.log_probs.argmax(1),
+        probabilities=np.exp(own.log_probs.astype(np.float64)),
+    )
+
+
+def _claim(folder: Path, config: RunConfig) -> None:
+    """Write what the run is asked to do, or check that the folder was started with the same."""
+    if not (folder / run_folder.CONFIG).is_file():
+        if is_primary():
+            run_folder.write_config(folder, config)
         return
-    before = run_folder.read_json(path)
-    if changed := _first_difference(before, asked):
+    if changed := _first_difference(run_folder.read_config(folder), config):
         raise UsageError(
             f"{folder} holds a run of another {changed}; give another --workdir, or remove that folder"
         )
 
 
 def _digest(dataset: Dataset) -> str:
-    """Tells datasets apart: CRC-32C of the manifest's parts that say what is in the shards."""
-    manifest = {
-        name: dataset.manifest.get(name)
-        for name in ("name", "recipe", "version", "shards", "labels", "embeddings")
-    }
-    return f"{google_crc32c.value(json.dumps(run_folder.plain(manifest), sort_keys=True).encode()):08x}"
+    """A CRC-32C of the parts of the manifest that determine the shards, which tells datasets apart."""
+    parts = ("name", "recipe", "version", "shards", "labels", "embeddings")
+    manifest = run_folder.plain({name: dataset.manifest.get(name) for name in parts})
+    return f"{google_crc32c.value(json.dumps(manifest, sort_keys=True).encode()):08x}"
 
 
-def _first_difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    if before.get("dataset") != asked["dataset"]:
+def _first_difference(before: RunConfig, asked: RunConfig) -> str:
+    if before.dataset != asked.dataset:
         return "version of the dataset"
-    old, new = _flat(before.get("config", {})), _flat(asked["config"])
-    for name in sorted(old.keys() | new.keys()):
+    old, new = flatten(before.fields), flatten(asked.fields)
+    for name in sorted((old.keys() | new.keys()) - {"corpus", "note"}):  # these change no result
         if old.get(name) != new.get(name):
             return f"config: {name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
     return ""
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return flax.traverse_util.flatten_dict(dict(tree), sep=".")
-
-
-def _check_values(config: ConfigDict) -> None:
-    for name in ("epochs", "batch_size", "seeds", "buckets"):
-        if config[name] < 1:
-            raise UsageError(f"config.{name}={config[name]} must be at least 1")
-    if config.patience < 0:
-        raise UsageError(f"config.patience={config.patience} must be 0 (all epochs) or more")
-    _choice("selection", config.selection, SELECTIONS)
-    _choice("classes", config.classes, CLASSES)
-    _choice("subset", config.subset, SUBSETS)
-    _choice("normalise", config.normalise, NORMALISATIONS)
-    _choice("class_weights", config.class_weights, ("none", "balanced"))
-    _choice("precision", config.precision, PRECISIONS)
-    _choice("copies", config.copies, ("none", "train", "train_and_validation"))
-    _choice("optimizer.clip", config.optimizer.clip, CLIPS)
-    _choice("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
-
-
-def _check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
-    for name in config.hyper:
-        if name not in known:
-            raise UsageError(f"config.hyper.{name} is read by nothing here; known are {', '.join(known)}")
-        values = (config.hyper[name], *config.sweep.get(name, ()))
-        is_rate = name.endswith("dropout_rate")
-        for value in values:
-            if not isinstance(value, int | float):
-                raise UsageError(f"config.sweep.{name}: {value!r} is no number; write 1 or 1,2,3")
-            if not (0 <= value < 1 if is_rate else value >= 0):
-                allowed = "from 0 to below 1" if is_rate else "0 or more"
-                raise UsageError(f"config.hyper.{name}={value} must be {allowed}")
-
-
-def _choice(field: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
-    if value not in allowed:
-        raise UsageError(f"config.{field}={value!r} is not one of {', '.join(allowed)}")
-
-
-def check_strategy(strategy: str) -> None:
-    """Raises UsageError where a strategy's name is unknown; "" chooses by device."""
-    if strategy and strategy not in STRATEGIES:
-        raise UsageError(f"--strategy={strategy!r} is not one of {', '.join(STRATEGIES)}")

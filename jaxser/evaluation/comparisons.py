@@ -9,7 +9,7 @@
 
 Everything is computed from the test predictions of the setting that a run's summary is about; scores and
 their differences are fractions. What cannot be answered is refused by a `UsageError` that says what to do
-instead. The tests themselves are in `jaxser.significance`; docs/statistics.md says which was chosen and why.
+instead. The tests themselves are in `jaxser.significance`; docs/explanation/statistics.md says which was chosen and why.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -153,17 +153,17 @@ class Ranking:
 def spread(run: Run, metric: str = "ua") -> Spread:
     """What the run's summary says of a score."""
     _check_metric(metric)
-    summary = run.results["summary"]
-    if summary["mean"][metric] is None:
+    summary = run.results.summary
+    if summary.mean[metric] is None:
         raise UsageError(f"{name_of(run)} has no replica with a score: train it again with another setting")
     return Spread(
         metric,
-        summary["mean"][metric],
-        over_folds=summary["std_over_folds"][metric],
-        over_seeds=summary["std_over_seeds"][metric],
-        over_runs=summary["std_over_runs"][metric],
-        folds=summary["folds"],
-        seeds=summary["seeds"],
+        summary.mean[metric],
+        over_folds=summary.std_over_folds[metric],
+        over_seeds=summary.std_over_seeds[metric],
+        over_runs=summary.std_over_runs[metric],
+        folds=summary.folds,
+        seeds=summary.seeds,
     )
 
 
@@ -234,21 +234,10 @@ def name_of(run: Run) -> str:
     return run.folder.resolve().name
 
 
-def tested(run: Run) -> Predictions:
-    """The test predictions of the summarised setting's replicas, but for those without a score."""
-    p, setting = run.predictions, run.results["summary"]["setting"]
-    replicas = [r for r in run.results["replicas"] if r["setting"] == setting and r["test"] is not None]
-    scored = {(r["fold"], r["seed"]) for r in replicas}
-    known = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
-    chosen = (p.split == "test") & (p.setting == setting) & np.array(known, dtype=bool)
-    columns = {field.name: getattr(p, field.name)[chosen] for field in fields(p) if field.name != "classes"}
-    return Predictions(classes=p.classes, **columns)
-
-
 def replica_scores(run: Run, metric: str) -> Float[np.ndarray, "folds seeds"]:
     """Test scores by fold (as `run.folds`) and seed (ascending); NaN for a replica without one."""
     _check_metric(metric)
-    p = tested(run)
+    p = run.test_predictions
     row_of = {fold.name: row for row, fold in enumerate(run.folds)}
     counts = _confusions(p, np.array([row_of[name] for name in p.fold.tolist()], dtype=int), len(run.folds))
     return np.array([[metrics.scores(confusion)[metric] for confusion in fold] for fold in counts])
@@ -261,7 +250,7 @@ def fold_means(run: Run, metric: str) -> Float[np.ndarray, " folds"]:
 
 def right(run: Run) -> Float[np.ndarray, "N seeds"]:
     """Whether each tested utterance (by id) is recognised, by seed: 0 or 1, or a mean where folds share it."""
-    p = tested(run)
+    p = run.test_predictions
     utterance = np.unique(p.utterance, return_inverse=True)[1]
     seed = np.unique(p.seed, return_inverse=True)[1]
     shape = (int(utterance.max()) + 1, int(seed.max()) + 1)
@@ -366,10 +355,10 @@ def _by_unit(run: Run, by: str) -> Int[np.ndarray, "units seeds C C"]:
         raise UsageError(
             f"{name_of(run)} has no seed with a score in every fold: train it again with more seeds"
         )
-    p = tested(run)
+    p = run.test_predictions
     units = p.utterance
     if by == "speaker":
-        units = np.array([run.utterances[i]["speaker"] for i in units.tolist()], dtype=str)
+        units = np.array([run.utterances[i].speaker for i in units.tolist()], dtype=str)
     names, unit = np.unique(units, return_inverse=True)
     if by == "speaker" and ("" in names or len(names) < FEWEST_SPEAKERS):
         found = "speakers that are not all known" if "" in names else f"{len(names)} speakers"
@@ -423,7 +412,7 @@ def _check_same(a: Run, b: Run) -> None:
 
 def _labels(run: Run) -> dict[str, int]:
     """True labels by utterance; refuses a run that lacks predictions."""
-    p = tested(run)
+    p = run.test_predictions
     for fold in run.folds:
         missing = set(fold.test) - set(p.utterance[p.fold == fold.name].tolist())
         if missing:

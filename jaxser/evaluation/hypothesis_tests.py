@@ -1,7 +1,7 @@
 """Tests of two models and of several, on arrays of their scores; `jaxser.statistics` applies them to runs.
 
 No test gives a verdict: that is `jaxser.statistics.Comparison`'s, which tells what it could have missed as well.
-How often each finds a difference between equal models: docs/statistics.md.
+How often each finds a difference between equal models: docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 from jaxtyping import Num
@@ -220,9 +220,9 @@ class RunResults:
     classes: tuple[str, ...]
     epochs: int
     replicas: tuple[ReplicaResult, ...]
-    setting: str
-    chosen_by: str
-    summaries: Mapping[str, Summary]
+    setting: str = ""
+    chosen_by: str = ""
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
     synthetic: bool = False
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -244,6 +244,14 @@ class RunResults:
     def reported(self) -> tuple[ReplicaResult, ...]:
         """The replicas of the reported setting."""
         return tuple(replica for replica in self.replicas if replica.setting == self.setting)
+
+    @property
+    def observer(self) -> str:
+        """The key in `best_possible` that a model with these `reads` is compared with; "" if there is none."""
+        hears, has_words = bool({"audio", "segments"} & set(self.reads)), "words" in self.reads
+        if "video" in self.reads or not (hears or has_words):
+            return ""
+        return "joint" if hears and has_words else "audio" if hears else "text"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -302,6 +310,11 @@ class RunResults:
             best_possible=value.get("best_possible"),
             environment=value.get("environment") or {},
         )
+
+
+def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
+    """The name of a point of swept scalars, such as "dropout_rate=0.3 learning_rate=0.001"; "" if there are none."""
+    return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
 
 def _key(value: Any, name: str) -> Any:

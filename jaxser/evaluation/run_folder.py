@@ -1,51 +1,51 @@
-"""A run's folder: its files, what stands in them, and how they are written and read.
+"""The folder of a run: its files, and how they are written and read.
 
     config.json       what the run was asked to do
-    folds.json        protocol, split seed, and the ids of every fold's parts
-    utterances.jsonl  a line an utterance: id, label, speaker, ..., transcript, sha256
-    metrics.jsonl     a line an epoch of a replica
-    predictions.csv   a line an utterance that a replica was evaluated on
-    results.json      every replica's scores, their summary, warnings, environment; it is there once all is done
+    folds.json        the protocol, its split seed, and the utterance ids of each fold's parts
+    utterances.jsonl  one line per utterance: id, label, speaker, ..., transcript, sha256
+    metrics.jsonl     one line per epoch and replica
+    predictions.csv   one line per replica and utterance that it was evaluated on
+    results.json      scores of all replicas, summary, warnings, environment; written last
     model/  checkpoints/  report/
 
-Everything but `metrics.jsonl`, which grows, is written under a temporary name and renamed. Scores are
-fractions in [0, 1]; what is not defined (the recall of an absent class, the score of a replica that is not
-finite) is null. A replica is named by its fold (a name), seed (a number) and setting (`setting_name`; ""
-where nothing is swept).
+All files except `metrics.jsonl`, which grows, are written under a temporary name and then renamed. Scores are
+fractions in [0, 1]; an undefined score (the recall of an absent class, the scores of a replica whose loss was not
+finite) is null. A replica is identified by its fold (a name), seed (a number) and setting (see `setting_name`).
 """
 
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import re
-import shlex
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxser.data.leaks import FoldIds, Row, class_warnings, leak_warnings
-from jaxser.evaluation.summary import Replica, replica_warnings, summarise
+from jaxser.data.leaks import FoldIds
+from jaxser.evaluation.records import EpochRecord, RunConfig, utterance_from_json, utterance_to_json
+from jaxser.evaluation.results import RunResults
 from jaxser.types import InputError, Utterance
 
 CONFIG, FOLDS, UTTERANCES = "config.json", "folds.json", "utterances.jsonl"
 METRICS, PREDICTIONS, RESULTS = "metrics.jsonl", "predictions.csv", "results.json"
 MODEL, CHECKPOINTS, REPORT = "model", "checkpoints", "report"
-GO_ON = "the command that began it goes on with it"
+
+RESUME = "run the command that started it again to resume"
+"""How to finish an unfinished run, for messages."""
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Columns of predictions.csv; `true` and `predicted` are rows of `classes`."""
+    """The columns of predictions.csv; `true` and `predicted` are indices of `classes`."""
 
     classes: tuple[str, ...]
     utterance: Shaped[np.ndarray, " N"]
@@ -57,56 +57,81 @@ class Predictions:
     predicted: Int[np.ndarray, " N"]
     probabilities: Float[np.ndarray, "N C"]
 
+    def select(self, rows: Bool[np.ndarray, " N"]) -> Predictions:
+        """Only some of the rows."""
+        columns = {one.name: getattr(self, one.name)[rows] for one in fields(self) if one.name != "classes"}
+        return Predictions(classes=self.classes, **columns)
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, as its folder has it."""
+    """A finished run, as read from its folder.
+
+    Attributes:
+        utterances: the utterances by id. Their labels are classes of the run, and `wav` is empty.
+        epochs: the lines of metrics.jsonl.
+    """
 
     folder: Path
-    config: Mapping[str, Any]
+    config: RunConfig
     protocol: Mapping[str, Any]
     split_seed: int
     folds: tuple[FoldIds, ...]
-    utterances: Mapping[str, Row]  # by id
-    epochs: tuple[Mapping[str, Any], ...]  # the lines of metrics.jsonl
+    utterances: Mapping[str, Utterance]
+    epochs: tuple[EpochRecord, ...]
     predictions: Predictions
-    results: Mapping[str, Any]
+    results: RunResults
+
+    @cached_property
+    def test_predictions(self) -> Predictions:
+        """The test predictions of the reported setting, without those of replicas that have no score."""
+        p, setting = self.predictions, self.results.setting
+        scored = {(one.fold, one.seed) for one in self.results.reported if one.test is not None}
+        has_score = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
+        return p.select((p.split == "test") & (p.setting == setting) & np.array(has_score, dtype=bool))
 
 
 def read_run(folder: str | Path) -> Run:
-    """Everything that a report needs; an `InputError` says what is wrong with the folder."""
+    """Read everything that a report needs.
+
+    Raises:
+        InputError: if the folder is not a finished run, or one of its files is missing or damaged.
+    """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is no run: it has no {CONFIG}; give the folder that training wrote")
+        raise InputError(f"{folder} is not a run: it has no {CONFIG}; give the folder that training wrote")
     if not (folder / RESULTS).is_file():
-        raise InputError(f"{folder} is not finished: it has no {RESULTS}; {GO_ON}")
-    results = read_json(folder / RESULTS)
+        raise InputError(f"{folder} is not finished: it has no {RESULTS}; {RESUME}")
+    results = read_results(folder)
     protocol, split_seed, folds = read_folds(folder)
     return Run(
         folder=folder,
-        config=read_json(folder / CONFIG),
+        config=read_config(folder),
         protocol=protocol,
         split_seed=split_seed,
         folds=folds,
-        utterances={row["id"]: row for row in read_utterances(folder)},
+        utterances={utterance.id: utterance for utterance in read_utterances(folder)},
         epochs=tuple(read_epochs(folder)),
-        predictions=read_predictions(folder, results["classes"]),
+        predictions=read_predictions(folder, results.classes),
         results=results,
     )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, as `plain` makes it."""
-    _write_atomically(path, lambda file: file.write(_dumps(value, indent=2) + "\n"))
+def write_config(folder: Path, config: RunConfig) -> None:
+    write_json(folder / CONFIG, config.to_json())
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: the run's folder is not whole; train again") from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); train again into another folder") from None
+def read_config(folder: Path) -> RunConfig:
+    return _read_record(folder / CONFIG, RunConfig.from_json)
+
+
+def write_results(folder: Path, results: RunResults) -> None:
+    """Write results.json, which marks the run as finished: call it last."""
+    write_json(folder / RESULTS, results.to_json())
+
+
+def read_results(folder: Path) -> RunResults:
+    return _read_record(folder / RESULTS, RunResults.from_json)
 
 
 def write_folds(folder: Path, protocol: Mapping[str, Any], split_seed: int, folds: Iterable[FoldIds]) -> None:
@@ -115,60 +140,60 @@ def write_folds(folder: Path, protocol: Mapping[str, Any], split_seed: int, fold
 
 
 def read_folds(folder: Path) -> tuple[dict[str, Any], int, tuple[FoldIds, ...]]:
-    """Protocol, split seed and folds."""
-    value = read_json(folder / FOLDS)
-    parts = ("train", "validation", "test")
-    folds = tuple(FoldIds(fold["name"], *(tuple(fold[part]) for part in parts)) for fold in value["folds"])
-    return value["protocol"], value["split_seed"], folds
+    """Read the protocol, the split seed and the folds."""
+
+    def read(value: Any) -> tuple[dict[str, Any], int, tuple[FoldIds, ...]]:
+        parts = ("train", "validation", "test")
+        folds = tuple(
+            FoldIds(fold["name"], *(tuple(fold[part]) for part in parts)) for fold in value["folds"]
+        )
+        return value["protocol"], value["split_seed"], folds
+
+    return _read_record(folder / FOLDS, read)
 
 
-def utterance_rows(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines of utterances.jsonl: `labels` are classes of the run's own label set."""
-    fields = ("speaker", "gender", "session", "dialogue", "split", "transcript", "flags", "sha256")
-    rows = []
-    for utterance, label in zip(utterances, labels, strict=True):
-        seconds = None if utterance.duration is None else round(utterance.duration, 3)
-        row = {"id": utterance.id, "label": str(label), "duration": seconds}
-        rows.append(row | {name: getattr(utterance, name) for name in fields})
-    return rows
+def write_utterances(folder: Path, utterances: Iterable[Utterance]) -> None:
+    """Write utterances.jsonl.
 
-
-def write_utterances(folder: Path, rows: Iterable[Row]) -> None:
-    _write_atomically(folder / UTTERANCES, lambda file: file.writelines(_dumps(row) + "\n" for row in rows))
-
-
-def read_utterances(folder: Path) -> list[dict[str, Any]]:
-    return list(_read_lines(folder / UTTERANCES))
-
-
-def append_epochs(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add an epoch's lines, one a replica, to metrics.jsonl; call it before the epoch's checkpoint is saved.
-
-    A row has `epoch` (from 0), `fold`, `seed`, `setting`, `train_loss`, `validation` (`loss`, `wa`, `ua`,
-    `f1_weighted`), `learning_rate`, `status`, `wave` (a number that its replicas share), `seconds` (of the wave's
-    epoch), and `real_share`: of the frames that were computed, those that were not padding.
+    Args:
+        utterances: the utterances, labelled with classes of the run (not with the corpus's own labels).
     """
-    text = "".join(_dumps(row) + "\n" for row in rows)
+    lines = (_dumps(utterance_to_json(utterance)) + "\n" for utterance in utterances)
+    _write_atomically(folder / UTTERANCES, lambda file: file.writelines(lines))
+
+
+def read_utterances(folder: Path) -> list[Utterance]:
+    return list(_read_lines(folder / UTTERANCES, utterance_from_json))
+
+
+def append_epochs(folder: Path, records: Iterable[EpochRecord]) -> None:
+    """Append an epoch's records, one per replica, to metrics.jsonl; call it before the epoch's checkpoint is saved."""
+    text = "".join(_dumps(record.to_json()) + "\n" for record in records)
     with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
 
-def truncate_epochs(folder: Path, keeps: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Keep the lines that `keeps` says: those of epochs that are not to be trained (again) after an interruption."""
-    kept = [row for row in read_epochs(folder) if keeps(row)]
-    _write_atomically(folder / METRICS, lambda file: file.writelines(_dumps(row) + "\n" for row in kept))
+def truncate_epochs(folder: Path, keeps: Callable[[EpochRecord], bool]) -> None:
+    """Drop the lines of metrics.jsonl whose epochs are trained (again) after an interruption.
+
+    Args:
+        keeps: whether a line is kept.
+    """
+    kept = [record for record in read_epochs(folder) if keeps(record)]
+    lines = (_dumps(record.to_json()) + "\n" for record in kept)
+    _write_atomically(folder / METRICS, lambda file: file.writelines(lines))
 
 
-def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that a kill cut short is left out, and no file is no lines."""
+def read_epochs(folder: Path) -> list[EpochRecord]:
+    """Read metrics.jsonl, without a last line that was cut short; an empty list if the file is missing."""
     path = folder / METRICS
-    return list(_read_lines(path, cut_short=True)) if path.exists() else []
+    return list(_read_lines(path, EpochRecord.from_json, cut_short=True)) if path.exists() else []
 
 
 def write_predictions(folder: Path, parts: Iterable[Predictions]) -> None:
-    """Write `parts` (a replica each, say), all of the same classes, one after the other."""
+    """Write predictions.csv from parts, such as one per replica, that have the same classes."""
 
     def write(file: TextIO) -> None:
         writer = csv.writer(file, lineterminator="\n")
@@ -187,18 +212,23 @@ def write_predictions(folder: Path, parts: Iterable[Predictions]) -> None:
 
 
 def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
+    """Read predictions.csv.
+
+    Raises:
+        InputError: if the file is missing or damaged, or is of other classes.
+    """
     path = folder / PREDICTIONS
     if not path.is_file():
-        raise InputError(f"{path} is missing: the run's folder is not whole; train again")
+        raise InputError(_is_missing(path))
     with path.open(encoding="utf-8", newline="") as file:
         expected = _header(classes)
-        header, *rows = list(csv.reader(file)) or [expected]  # no replica came to predictions: no line at all
+        header, *rows = list(csv.reader(file)) or [expected]  # an empty file: no replica has predictions
     if header != expected or any(len(row) != len(expected) for row in rows):
         raise InputError(f"{path} is damaged or of other classes: each line needs {', '.join(expected)}")
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(expected)
-    utterance, fold, setting, split = (np.array(columns[place], dtype=str) for place in (0, 1, 3, 4))
+    utterance, fold, setting, split = (np.array(columns[column], dtype=str) for column in (0, 1, 3, 4))
     row_of = {name: row for row, name in enumerate(classes)}
-    true, predicted = (np.array([row_of[name] for name in columns[place]], dtype=int) for place in (5, 6))
+    true, predicted = (np.array([row_of[name] for name in columns[column]], dtype=int) for column in (5, 6))
     return Predictions(
         classes=tuple(classes),
         utterance=utterance,
@@ -212,97 +242,27 @@ def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
     )
 
 
-def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
-    """The name of a point of swept scalars, such as "dropout_rate=0.3 learning_rate=0.001"."""
-    return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, as `plain` makes it."""
+    _write_atomically(path, lambda file: file.write(_dumps(value, indent=2) + "\n"))
 
 
-def results(
-    *,
-    model: str,
-    variant: str,
-    dataset: str,
-    protocol: Mapping[str, Any],
-    classes: Sequence[str],
-    epochs: int,
-    replicas: Sequence[Replica],
-    folds: Sequence[FoldIds],
-    utterances: Sequence[Row],
-    environment: Mapping[str, Any],
-    synthetic: bool = False,
-    best_possible: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Mapping[str, SupportsFloat]] | None = None,
-    reads: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The value of results.json, which `write_json(folder / RESULTS, ...)` writes last of all.
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
 
-    `protocol` has at least `name`; the report also prints `select` ("validation" or "test"), `metric` (which
-    selects the epoch) and `note`. `settings` are the swept scalars by setting name; the summary is that of
-    the setting whose mean of that metric on validation is best: `summary.setting`, chosen by
-    `summary.chosen_by`. `best_possible` is {"joint": {"wa": ..., "ua": ...}, ...} by what a model may use; `reads` are
-    the arrays that it reads.
+    Raises:
+        InputError: if the file is missing or damaged.
     """
-    names = list(dict.fromkeys(replica["setting"] for replica in replicas))
-    summaries = {name: summarise([r for r in replicas if r["setting"] == name]) for name in names}
-    metric = str(protocol.get("metric", "ua"))
-    chosen = max(names, key=lambda name: _rank(summaries[name], metric))
-    value = {
-        "model": model,
-        "variant": variant,
-        "dataset": dataset,
-        "synthetic": synthetic,
-        "protocol": protocol,
-        "classes": classes,
-        "epochs": epochs,
-        "settings": settings or {},
-        "summary": {"setting": chosen, "chosen_by": f"validation {metric}", **summaries[chosen]},
-        "summaries": summaries if len(names) > 1 else {},
-        "warnings": [
-            *_protocol_warnings(protocol),
-            *_too_good(summaries[chosen], folds, best_possible),
-            *warnings(folds, utterances, replicas),
-        ],
-        "reads": reads,
-        "best_possible": best_possible,
-        "environment": environment,
-        "replicas": replicas,
-    }
-    return plain(value)
-
-
-def observer(reads: Sequence[str]) -> str:
-    """Whose best possible accuracy a model that reads these arrays is held against; "" where none is known."""
-    hears, has_words = bool({"audio", "segments"} & set(reads)), "words" in reads
-    if "video" in reads or not (hears or has_words):
-        return ""
-    return "joint" if hears and has_words else "audio" if hears else "text"
-
-
-def warnings(folds: Sequence[FoldIds], utterances: Iterable[Row], replicas: Sequence[Replica]) -> list[str]:
-    """What a reader must know before the scores, a sentence each: leaks, absent classes, failed replicas."""
-    rows = {row["id"]: row for row in utterances}
-    return [*leak_warnings(folds, rows), *class_warnings(folds, rows), *replica_warnings(replicas)]
-
-
-def environment(devices: Sequence[Any] = ()) -> dict[str, Any]:
-    """Versions, platform and devices (`jax.devices()`); nothing that names the machine, a user or a folder."""
-    kinds = Counter(str(device.device_kind) for device in devices)
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("jaxser", "jax", "jaxlib", "flax", "optax", "numpy")},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "devices": [{"kind": kind, "number": number} for kind, number in sorted(kinds.items())],
-    }
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """A command that can be printed: of an absolute path, which may name a user, the last part is kept."""
-    return shlex.join(re.sub(r"(^|[=:])~?/(?:.*/)?", r"\1", argument) for argument in arguments)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(_is_missing(path)) from None
+    except ValueError as error:
+        raise InputError(_is_damaged(path, error)) from None
 
 
 def plain(value: Any) -> Any:
-    """The same value of what JSON knows: no numpy, no tuples, null for NaN and infinity."""
+    """The same value in JSON's types: no NumPy arrays, no tuples, None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic) or hasattr(value, "__array_namespace__"):
@@ -336,55 +296,31 @@ def _write_atomically(path: Path, write: Callable[[TextIO], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read_lines(path: Path, cut_short: bool = False) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON lines file; with `cut_short`, a last line without its line feed is left out."""
+def _read_record(path: Path, read: Callable[[Any], Record]) -> Record:
+    """The record that a JSON file holds."""
+    value = read_json(path)
+    try:
+        return read(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(_is_damaged(path, error)) from None
+
+
+def _read_lines(path: Path, read: Callable[[Any], Record], cut_short: bool = False) -> Iterator[Record]:
+    """The records of a JSON lines file; with `cut_short`, a last line without a line feed is skipped."""
     if not path.is_file():
-        raise InputError(f"{path} is missing: the run's folder is not whole; train again")
+        raise InputError(_is_missing(path))
     *lines, rest = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines if cut_short or not rest else [*lines, rest], start=1):
         try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise InputError(
-                f"{path}:{number} is damaged ({error}); train again into another folder"
-            ) from None
+            yield read(json.loads(line))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(_is_damaged(f"{path}:{number}", error)) from None
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _is_missing(path: Path) -> str:
+    return f"{path} is missing: the folder of the run is incomplete; train again"
 
 
-def _rank(summary: Mapping[str, Any], metric: str) -> tuple[int, float]:
-    """Settings in order: one that lost replicas comes after one that lost fewer, then by the score on validation."""
-    return -summary["left_out"], validation_score(summary, metric) or 0.0
-
-
-def validation_score(summary: Mapping[str, Any], metric: str) -> float | None:
-    """What selects epochs and settings, as it came out on validation; None where nothing was scored."""
-    scores = [summary["validation"].get(name) for name in metric.split("_plus_")]
-    return None if None in scores else sum(scores)
-
-
-def _protocol_warnings(protocol: Mapping[str, Any]) -> list[str]:
-    if protocol.get("select") == "test":
-        return ["The epoch was selected on the test part, as published: these scores are optimistic."]
-    return []
-
-
-def _too_good(
-    summary: Mapping[str, Any], folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
-) -> list[str]:
-    """An alarm where the pooled WA is more than three standard errors above what is possible at all."""
-    if not best_possible or "joint" not in best_possible or not summary["pooled"]:
-        return []
-    best, found = best_possible["joint"]["wa"], summary["pooled"]["wa"]
-    tested = len({i for fold in folds for i in fold.test})
-    if found <= best + 3 * math.sqrt(best * (1 - best) / tested):
-        return []
-    return [
-        f"WA {100 * found:.1f} % is more than three standard errors above the best possible {100 * best:.1f} %: "
-        "something leaks the labels."
-    ]
+def _is_damaged(where: Path | str, error: Exception) -> str:
+    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return f"{where} is damaged ({reason}); train again into another folder"

@@ -1,126 +1,161 @@
-"""Scores of replicas, and what they come to over folds and seeds.
-
-A replica is an item of `replicas` in results.json, as `replica_result` makes it. What is not defined is None.
-"""
+"""The results of a run from those of its replicas: summaries of settings, the reported setting, warnings."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Num
 
+from jaxser.data.leaks import FoldIds, class_warnings, leak_warnings
 from jaxser.evaluation import metrics
-from jaxser.types import Status
+from jaxser.evaluation.results import Moments, ReplicaResult, RunResults, Scores, Summary
+from jaxser.types import Utterance
 
-Replica = Mapping[str, Any]
 
+def with_summaries(
+    results: RunResults, folds: Sequence[FoldIds], utterances: Iterable[Utterance]
+) -> RunResults:
+    """Complete the results of a run: add the summary of each setting, the reported setting and the warnings.
 
-def replica_result(
-    *,
-    fold: str,
-    seed: int,
-    setting: str = "",
-    best_epoch: int | None,
-    status: int,
-    classes: Sequence[str],
-    validation: Num[np.ndarray, "C C"] | None,
-    test: Num[np.ndarray, "C C"] | None,
-) -> dict[str, Any]:
-    """A replica's scores from the confusions that its best epoch's parameters gave.
+    The reported setting is the one that lost the fewest replicas; among those, the one with the best mean validation
+    score of `protocol["metric"]`, which also selects the epochs.
 
-    `best_epoch` counts from 0. `validation` is None where the protocol has no such part; all three are None
-    for a replica whose loss was not finite before its first epoch ended.
+    Args:
+        results: the results with their replicas, as yet without summaries.
+        folds: the utterances of each fold's parts.
+        utterances: the utterances, labelled with classes of the run.
     """
-    return {
-        "fold": fold,
-        "seed": int(seed),
-        "setting": setting,
-        "best_epoch": None if best_epoch is None else int(best_epoch),
-        "status": Status(status).final_label,
-        "validation": None if validation is None else scored(validation, classes),
-        "test": None if test is None else scored(test, classes),
-    }
+    metric = str(results.protocol.get("metric", "ua"))
+    names = list(dict.fromkeys(replica.setting for replica in results.replicas))
+    summaries = {name: summarise([r for r in results.replicas if r.setting == name]) for name in names}
+
+    def rank(name: str) -> tuple[int, float]:
+        return -summaries[name].left_out, summaries[name].validation_score(metric) or 0.0
+
+    setting = max(names, key=rank)
+    warnings = [
+        *_protocol_warnings(results.protocol),
+        *_too_good(summaries[setting], folds, results.best_possible),
+        *run_warnings(folds, utterances, results.replicas),
+    ]
+    return replace(
+        results,
+        setting=setting,
+        chosen_by=f"validation {metric}",
+        summaries=summaries,
+        warnings=tuple(warnings),
+    )
 
 
-def scored(confusion: Num[np.ndarray, "C C"], classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of a confusion in float64, `recall` by class, and the confusion itself in whole numbers."""
-    counts = np.rint(np.asarray(confusion, dtype=np.float64)).astype(int)
-    values = metrics.scores(counts)
-    return {
-        **{name: _defined(values[name]) for name in metrics.SCORES},
-        "recall": dict(zip(classes, map(_defined, values["recall"]), strict=True)),
-        "confusion": counts.tolist(),
-    }
+def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
+    """Summarise the scores of the replicas of one setting.
 
-
-def summarise(replicas: Sequence[Replica]) -> dict[str, Any]:
-    """Mean and spread of the test scores of the replicas of one setting.
-
-    `std_over_folds` averages the seeds within a fold first, `std_over_seeds` the folds within a seed, and
-    `std_over_runs` takes every replica as it is; each divides by n - 1 and is None for n = 1. `mean` is over
-    the folds' means; `std` is the one over folds, or over seeds where there is one fold: `std_over` says
-    which. `pooled` scores the test confusions of all folds added up, a seed at a time, and averages over
-    seeds. Replicas without a score are left out and counted; a seed that lacks a fold is not pooled.
+    Replicas without a score are left out and counted. A seed that lacks a fold is not pooled.
     """
-    scored = [replica for replica in replicas if replica["test"] is not None]
-    folds, seeds = ({replica[axis] for replica in replicas} for axis in ("fold", "seed"))
+    scored = [replica for replica in replicas if replica.test is not None]
+    folds, seeds = {replica.fold for replica in replicas}, {replica.seed for replica in replicas}
     over = "folds" if len(folds) > 1 else "seeds"
-    by_fold, by_seed, by_run = (_spread(scored, axis) for axis in ("fold", "seed", ""))
-    classes = list(scored[0]["test"]["recall"]) if scored else []
-    recall = {name: _moments(_means(scored, "fold", "test", "recall", name)) for name in classes}
-    return {
-        "runs": len(scored),
-        "folds": len(folds),
-        "seeds": len(seeds),
-        "left_out": len(replicas) - len(scored),
-        "mean": {name: mean for name, (mean, _) in by_fold.items()},
-        "std": {name: std for name, (_, std) in (by_fold if over == "folds" else by_seed).items()},
-        "std_over": over,
-        "std_over_folds": {name: std for name, (_, std) in by_fold.items()},
-        "std_over_seeds": {name: std for name, (_, std) in by_seed.items()},
-        "std_over_runs": {name: std for name, (_, std) in by_run.items()},
-        "recall": {
-            "mean": {name: mean for name, (mean, _) in recall.items()},
-            "std_over_folds": {name: std for name, (_, std) in recall.items()},
-        },
-        "validation": {name: mean for name, (mean, _) in _spread(scored, "fold", "validation").items()},
-        "pooled": _pooled(scored, len(folds)),
+    tests = [replica.test for replica in scored if replica.test is not None]
+    validations = [replica.validation for replica in scored]
+    fold_of, seed_of = [replica.fold for replica in scored], [replica.seed for replica in scored]
+    by_fold, by_seed = _moments_by(tests, fold_of), _moments_by(tests, seed_of)
+    by_run = _moments_by(tests, range(len(scored)))
+    recall = {
+        name: _moments(_group_means([test.recall[name] for test in tests], fold_of))
+        for name in (tests[0].recall if tests else ())
     }
+    return Summary(
+        runs=len(scored),
+        folds=len(folds),
+        seeds=len(seeds),
+        left_out=len(replicas) - len(scored),
+        mean=_means(by_fold),
+        std=_stds(by_fold if over == "folds" else by_seed),
+        std_over=over,
+        std_over_folds=_stds(by_fold),
+        std_over_seeds=_stds(by_seed),
+        std_over_runs=_stds(by_run),
+        recall_mean=_means(recall),
+        recall_std_over_folds=_stds(recall),
+        validation=_means(_moments_by(validations, fold_of)),
+        pooled=_pooled(tests, seed_of, len(folds)),
+    )
 
 
-def replica_warnings(replicas: Sequence[Replica]) -> list[str]:
-    """A sentence about the replicas that were not finite, if there are any."""
-    failed = [replica for replica in replicas if replica["status"] == Status.NOT_FINITE.final_label]
+def run_warnings(
+    folds: Sequence[FoldIds], utterances: Iterable[Utterance], replicas: Sequence[ReplicaResult]
+) -> list[str]:
+    """Warnings about leaks, absent classes and failed replicas, one sentence each."""
+    by_id = {utterance.id: utterance for utterance in utterances}
+    return [*leak_warnings(folds, by_id), *class_warnings(folds, by_id), *replica_warnings(replicas)]
+
+
+def replica_warnings(replicas: Sequence[ReplicaResult]) -> list[str]:
+    """One sentence about the replicas whose loss was not finite, if there are any."""
+    failed = [replica for replica in replicas if not replica.is_finite]
     if not failed:
         return []
-    names = [" ".join(filter(None, (f"fold {r['fold']} seed {r['seed']}", r["setting"]))) for r in failed]
+    names = [replica.name for replica in failed]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    lost = sum(replica["test"] is None for replica in failed)
+    lost = sum(replica.test is None for replica in failed)
     return [
-        f"{len(failed)} of {len(replicas)} replicas came to a loss that is not finite "
-        f"({', '.join(names[:5])}{more}): {len(failed) - lost} of them count with the best epoch before that, "
+        f"The loss of {len(failed)} of {len(replicas)} replicas became infinite or NaN "
+        f"({', '.join(names[:5])}{more}): {len(failed) - lost} of them count with their best epoch before that, "
         f"{lost} had none and are left out of the means."
     ]
 
 
-def _defined(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _protocol_warnings(protocol: Mapping[str, object]) -> list[str]:
+    if protocol.get("select") == "test":
+        return ["The epoch was selected on the test part, as in the paper: these scores are optimistic."]
+    return []
 
 
-def _means(replicas: Sequence[Replica], axis: str, *keys: str) -> list[float]:
-    """The value at `keys` averaged within each fold or seed; of every replica for axis "". None is left out."""
+def _too_good(
+    summary: Summary, folds: Sequence[FoldIds], best_possible: Mapping[str, Mapping[str, float]] | None
+) -> list[str]:
+    """A warning if the pooled WA is more than three standard errors above the best possible WA."""
+    if not best_possible or "joint" not in best_possible or not summary.pooled:
+        return []
+    best, pooled = best_possible["joint"]["wa"], summary.pooled["wa"]
+    tested = len({i for fold in folds for i in fold.test})
+    if pooled is None or pooled <= best + 3 * math.sqrt(best * (1 - best) / tested):
+        return []
+    return [
+        f"WA {100 * pooled:.1f} % is more than three standard errors above the best possible {100 * best:.1f} %: "
+        "something leaks the labels."
+    ]
+
+
+_Pairs = Mapping[str, tuple[float | None, float | None]]
+"""Mean and standard deviation by name."""
+
+
+def _means(pairs: _Pairs) -> dict[str, float | None]:
+    return {name: mean for name, (mean, _) in pairs.items()}
+
+
+def _stds(pairs: _Pairs) -> dict[str, float | None]:
+    return {name: std for name, (_, std) in pairs.items()}
+
+
+def _moments_by(scores: Sequence[Scores | None], group: Iterable[object]) -> _Pairs:
+    """Mean and standard deviation of each score over groups (folds, say), averaged within each group first."""
+    group = list(group)
+    values = {name: [one and one[name] for one in scores] for name in metrics.SCORES}
+    return {name: _moments(_group_means(values[name], group)) for name in metrics.SCORES}
+
+
+def _group_means(values: Sequence[float | None], group: Iterable[object]) -> list[float]:
+    """The mean of the defined values of each group."""
     groups = defaultdict(list)
-    for number, replica in enumerate(replicas):
-        found: Any = replica
-        for key in keys:
-            found = found and found[key]
-        if found is not None:
-            groups[replica[axis] if axis else number].append(found)
-    return [float(np.mean(group)) for group in groups.values()]
+    for value, key in zip(values, group, strict=True):
+        if value is not None:
+            groups[key].append(value)
+    return [float(np.mean(values)) for values in groups.values()]
 
 
 def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -129,17 +164,14 @@ def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _spread(
-    replicas: Sequence[Replica], axis: str, part: str = "test"
-) -> dict[str, tuple[float | None, float | None]]:
-    return {name: _moments(_means(replicas, axis, part, name)) for name in metrics.SCORES}
-
-
-def _pooled(replicas: Sequence[Replica], num_folds: int) -> dict[str, float] | None:
+def _pooled(tests: Sequence[Scores], seed_of: Sequence[int], num_folds: int) -> Moments | None:
+    """Scores of the summed confusions of each seed that has all folds, averaged over those seeds."""
     by_seed = defaultdict(list)
-    for replica in replicas:
-        by_seed[replica["seed"]].append(np.array(replica["test"]["confusion"]))
-    whole = [metrics.scores(np.sum(parts, axis=0)) for parts in by_seed.values() if len(parts) == num_folds]
-    if not whole:
+    for test, seed in zip(tests, seed_of, strict=True):
+        by_seed[seed].append(np.array(test.confusion))
+    complete = [
+        metrics.scores(np.sum(parts, axis=0)) for parts in by_seed.values() if len(parts) == num_folds
+    ]
+    if not complete:
         return None
-    return {name: float(np.mean([scores[name] for scores in whole])) for name in metrics.SCORES}
+    return {name: float(np.mean([scores[name] for scores in complete])) for name in metrics.SCORES}

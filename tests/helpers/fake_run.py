@@ -1,4 +1,4 @@
-"""A run's folder made without any training: made-up numbers, for tests of what reads such folders."""
+"""Run folders with made-up numbers, made without training, for tests of what reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
-from jaxser.evaluation.summary import replica_result
+from jaxser.evaluation.environment import environment
+from jaxser.evaluation.records import EpochRecord, RunConfig
+from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
+from jaxser.evaluation.summary import with_summaries
 from jaxser.types import Status, Utterance
 
 CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad", "sur")
@@ -26,7 +29,7 @@ BEST = {
 
 
 def make_utterances(number: int = 350, sessions: int = 5, seed: int = 0) -> list[Utterance]:
-    """Two speakers a session; every class in every session."""
+    """Make utterances with two speakers per session, and every class in every session."""
     rng = np.random.default_rng(seed)
     labels = np.resize(np.repeat(np.arange(len(CLASSES)), 2), number)
     labels[sessions * 14 :] = rng.choice(len(CLASSES), max(0, number - sessions * 14), p=SHARES)
@@ -54,8 +57,8 @@ def make_utterances(number: int = 350, sessions: int = 5, seed: int = 0) -> list
 def session_folds(utterances: Sequence[Utterance]) -> list[FoldIds]:
     sessions = sorted({utterance.session for utterance in utterances})
     folds = []
-    for place, test in enumerate(sessions):
-        validation = sessions[(place + 1) % len(sessions)]
+    for index, test in enumerate(sessions):
+        validation = sessions[(index + 1) % len(sessions)]
         parts = [[s for s in sessions if s not in (test, validation)], [validation], [test]]
         folds.append(FoldIds(test, *(tuple(u.id for u in utterances if u.session in part) for part in parts)))
     return folds
@@ -73,16 +76,25 @@ def write_fake_run(
     draw: int = 1,
     **changes: Any,
 ) -> dict[str, Any]:
-    """Write a whole run; `changes` go into `run_folder.results`. Returns the value of run_folder.json.
+    """Write the folder of a finished run, and return the contents of its results.json.
 
-    `quality` is how far apart its scores hold the classes, `draw` the seed of its chance.
+    Args:
+        folder: the folder of the run; created if it is missing.
+        utterances: as of `make_utterances`.
+        folds: as of `session_folds`.
+        seeds: the number of seeds.
+        epochs: the number of epochs in the learning curves.
+        not_finite: fold and seed of the replicas without a score.
+        quality: how far apart the scores hold the classes.
+        draw: the seed of the random numbers.
+        **changes: fields of `RunResults` with other values.
     """
     utterances = make_utterances() if utterances is None else utterances
     folds = session_folds(utterances) if folds is None else folds
     classes = changes.get("classes", CLASSES)
     label = {u.id: classes.index(u.label) for u in utterances}
     rng = np.random.default_rng(draw)
-    told, parts = [], []
+    replicas, parts = [], []
     for fold in folds:
         for seed in range(seeds):
             lost = (fold.name, seed) in not_finite
@@ -91,8 +103,7 @@ def write_fake_run(
                 _predict(fold, seed, split, label, classes, rng, quality) for split in ("validation", "test")
             ]
             parts += [] if lost else predictions
-            told.append(_replica(fold.name, seed, predictions, classes, epochs, lost))
-    rows = run_folder.utterance_rows(utterances, [u.label for u in utterances])
+            replicas.append(_replica(fold.name, seed, predictions, classes, epochs, lost))
     protocol = {
         "name": "session",
         "folds": 0,
@@ -109,33 +120,33 @@ def write_fake_run(
         "model": {"name": "mcsan", "modalities": ["audio", "text"]},
         "hyper": {"learning_rate": 0.002},
     }
-    command = "python -m jaxser.main --config=configs/mcsan.py"
-    run_folder.write_json(
-        folder / run_folder.CONFIG, {"config": config, "dataset": "00000000", "command": command}
+    run_folder.write_config(
+        folder, RunConfig(config, "00000000", "python -m jaxser.main --config=configs/mcsan.py")
     )
     run_folder.write_folds(folder, protocol, 0, folds)
-    run_folder.write_utterances(folder, rows)
+    run_folder.write_utterances(folder, utterances)
     run_folder.write_predictions(folder, parts)
-    known: Mapping[str, Any] = {
-        "model": "mcsan",
-        "variant": "mcsan",
-        "dataset": "demo",
-        "protocol": protocol,
-        "classes": classes,
-        "epochs": epochs,
-        "environment": run_folder.environment(),
-        "synthetic": True,
-        "best_possible": BEST,
-        "reads": ("audio", "words"),
-    }
-    value = run_folder.results(**{**known, **changes}, replicas=told, folds=folds, utterances=rows)
-    run_folder.write_json(folder / run_folder.RESULTS, value)
-    return value
+    results = RunResults(
+        model="mcsan",
+        variant="mcsan",
+        dataset="demo",
+        protocol=protocol,
+        classes=classes,
+        epochs=epochs,
+        replicas=tuple(replicas),
+        synthetic=True,
+        reads=("audio", "words"),
+        best_possible=BEST,
+        environment=environment(),
+    )
+    results = with_summaries(replace(results, **changes), folds, utterances)
+    run_folder.write_results(folder, results)
+    return results.to_json()
 
 
 def with_fields(utterances: Sequence[Utterance], row: int, **fields: Any) -> list[Utterance]:
-    """The same utterances, one of them changed."""
-    return [replace(u, **fields) if place == row else u for place, u in enumerate(utterances)]
+    """The same utterances, with fields of the one in a row changed."""
+    return [replace(u, **fields) if n == row else u for n, u in enumerate(utterances)]
 
 
 def _made(folder: Path) -> Path:
@@ -143,25 +154,26 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _curve(fold: str, seed: int, epochs: int, rng: np.random.Generator, lost: bool) -> list[dict[str, Any]]:
-    lines = []
+def _curve(fold: str, seed: int, epochs: int, rng: np.random.Generator, lost: bool) -> list[EpochRecord]:
+    records = []
     for epoch in range(epochs):
         ua = 0.15 + 0.5 * (1 - np.exp(-epoch / 3)) + 0.02 * rng.standard_normal()
-        lines.append(
-            {
-                "epoch": epoch,
-                "fold": fold,
-                "seed": seed,
-                "setting": "",
-                "train_loss": float("nan") if lost else 1.9 * np.exp(-epoch / 5) + 0.05 * rng.random(),
-                "validation": {"loss": 1.9 - ua, "wa": ua + 0.03, "ua": ua, "f1_weighted": ua + 0.02},
-                "learning_rate": 0.002,
-                "status": "not finite" if lost else "complete",
-                "seconds": 1.5,
-                "real_share": 0.93,
-            }
+        records.append(
+            EpochRecord(
+                epoch=epoch,
+                fold=fold,
+                seed=seed,
+                setting="",
+                train_loss=float("nan") if lost else 1.9 * np.exp(-epoch / 5) + 0.05 * rng.random(),
+                validation_loss=1.9 - ua,
+                validation={"wa": ua + 0.03, "ua": ua, "f1_weighted": ua + 0.02},
+                learning_rate=0.002,
+                status="not finite" if lost else "complete",
+                seconds=1.5,
+                valid_frame_fraction=0.93,
+            )
         )
-    return lines
+    return records
 
 
 def _predict(
@@ -197,16 +209,16 @@ def _replica(
     classes: Sequence[str],
     epochs: int,
     lost: bool,
-) -> dict[str, Any]:
+) -> ReplicaResult:
     validation, test = (
-        metrics.confusion(p.true, p.predicted, np.ones(len(p.true)), len(classes)) for p in predictions
+        Scores.of(metrics.confusion(p.true, p.predicted, np.ones(len(p.true)), len(classes)), classes)
+        for p in predictions
     )
-    return replica_result(
+    return ReplicaResult(
         fold=fold,
         seed=seed,
+        status=(Status.NOT_FINITE if lost else Status.RUNNING).final_label,
         best_epoch=None if lost else epochs - 1 - seed,
-        status=Status.NOT_FINITE if lost else Status.RUNNING,
-        classes=classes,
         validation=None if lost else validation,
         test=None if lost else test,
     )

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxser import experiment
-from jaxser.data.dataset import load
+from jaxser.config import resolve
+from jaxser.data.dataset import load_prepared
 from jaxser.data_prep.prepare import prepare
-from jaxser.training.replica import Trainer
+from jaxser.training.replica import ReplicaTrainer
 from jaxser.types import Dataset, Utterance
 
 FIELDS = {
@@ -37,7 +38,7 @@ def dataset(recipe: str) -> Dataset:
     is_spoken = (folder() / "demo_release").is_dir()
     demo = None if is_spoken else {"utterances": 60}
     prepare("demo", recipe=recipe, out=folder(), demo=demo, workers=1, quiet=True)
-    return load(folder() / "demo", recipe, classes="seven")
+    return load_prepared(folder() / "demo", recipe, classes="seven")
 
 
 def wav(utterance: Utterance) -> Path:
@@ -51,11 +52,11 @@ def run(name: str) -> Path:
     config = import_module(f"jaxser.configs.{name}").get_config("demo")
     config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name]})
     config.protocol.update({"name": "speaker", "folds": 3})
-    config = experiment.resolve(config)
+    config = resolve(config)
     one_device = mock.patch.object(
         jax, "devices", return_value=jax.devices()[:1]
     )  # compiled once, not four times
-    untrained = mock.patch.object(Trainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
+    untrained = mock.patch.object(ReplicaTrainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
     with one_device, untrained:
-        experiment.run(config, dataset(config.recipe), folder() / "runs" / name, say=lambda _: None)
+        experiment.run_experiment(config, dataset(config.recipe), folder() / "runs" / name, log=lambda _: None)
     return folder() / "runs" / name
