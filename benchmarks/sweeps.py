@@ -59,6 +59,7 @@ def _measured(arguments: argparse.Namespace) -> dict:
 
     from jaxser import experiment
     from jaxser.cli import keep_programs
+    from jaxser.config import resolve
     from jaxser.evaluation.run_folder import read_epochs
     from jaxser.training import loop
     from jaxser.training.checkpoint import Checkpoints
@@ -68,9 +69,9 @@ def _measured(arguments: argparse.Namespace) -> dict:
     config.epochs = arguments.epochs
     folds = 5 if arguments.one % 5 == 0 else 1
     config.protocol.name, config.seeds = ("session" if folds == 5 else "holdout"), arguments.one // folds
-    config = experiment.resolve(config)
-    data = experiment.load(config, arguments.data_dir, lambda _: None)
-    sweep = experiment.sweep_of(config, data, jax.devices(), "")
+    config = resolve(config)
+    data = experiment.load_dataset(config, arguments.data_dir, lambda _: None)
+    sweep = experiment.build_sweep(config, data, jax.devices(), "")
 
     saving = []
     save = Checkpoints.save
@@ -89,7 +90,7 @@ def _measured(arguments: argparse.Namespace) -> dict:
         begin = time.perf_counter()
         loop.train(sweep, Path(folder), lambda _: None)
         whole = time.perf_counter() - begin
-        epochs = {row["epoch"]: row["seconds"] for row in read_epochs(Path(folder))}
+        epochs = {record.epoch: record.seconds for record in read_epochs(Path(folder))}
     stats = jax.devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {

@@ -27,6 +27,7 @@ import torch
 
 from benchmarks import torch_models
 from jaxser import experiment
+from jaxser.config import resolve
 from jaxser.data.device import gather, on_host
 from jaxser.data.normalisation import fold_normalisations
 from jaxser.models.losses import class_weights
@@ -80,9 +81,9 @@ def _sweep(name: str, arguments: argparse.Namespace) -> tuple[Sweep, Any]:
     if name == "self_cross":
         config.batch_size = 32
     config.buckets = arguments.buckets if name != "self_cross" else 1
-    config = experiment.resolve(config)
-    dataset = experiment.load(config, arguments.data_dir, say=lambda *_: None)
-    return experiment.sweep_of(config, dataset, jax.devices()[:1], "map"), config
+    config = resolve(config)
+    dataset = experiment.load_dataset(config, arguments.data_dir, log=lambda *_: None)
+    return experiment.build_sweep(config, dataset, jax.devices()[:1], "map"), config
 
 
 def _ours(sweep: Sweep) -> Side:

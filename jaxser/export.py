@@ -1,10 +1,10 @@
-"""Write a run's network as one file that needs no jaxser to run: a `jax.export` artefact for CPU, CUDA and TPU.
+"""Export the network of a run as one file that runs without jaxser: a `jax.export` artefact for CPU, CUDA and TPU.
 
     python -m jaxser.export --run=runs/mcsan --fold=Ses01 --seed=0 --out=mcsan.zip
 
-The file is a zip of `network.bin` (the artefact, its normalisation inside), `description.json` (inputs, classes, how
-the features are made) and `vocabulary.json`; nothing in it is pickled. Without --fold and --seed the network is the
-mean over all replicas. Exit status: 0 done, 1 the run cannot be used, 2 wrong usage.
+The file is a zip of `network.bin` (the artefact, with its normalisation), `description.json` (inputs, classes and how
+features are extracted) and `vocabulary.json`; nothing in it is pickled. Without --fold and --seed, the network is the
+mean over all replicas. Exit status: 0 on success, 1 if the run cannot be used, 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxser import cli
 from jaxser.cli import exit_status
-from jaxser.evaluation.run_folder import environment
+from jaxser.evaluation.environment import environment
 from jaxser.inference.ensemble import Ensemble
 from jaxser.inference.saved_model import load
 from jaxser.types import UsageError
@@ -35,16 +35,16 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "jaxser export 1"
 
 MEANINGS = {
-    "audio": "frames of the recording, as the recipe makes them",
-    "words": "places of the lower-cased words in vocabulary.json, 1 for a word that is not there",
-    "segments": "frames of each word, one word after the other",
-    "segment_lengths": "frames of each word",
-    "video": "pictures of the speaker",
+    "audio": "feature frames of the recording, as the recipe extracts them",
+    "words": "indices of the lower-cased words in vocabulary.json; 1 for an unknown word",
+    "segments": "the frames of all words, concatenated",
+    "segment_lengths": "the number of frames of each word",
+    "video": "features of the video frames that show the speaker",
     "prosody": "functionals of the whole recording",
 }
 
 _SYMBOLS = {
-    "audio": "9*audio",  # two poolings by three leave no remainder
+    "audio": "9*audio",  # a multiple of 9, so that two poolings by 3 leave no remainder
     "words": "words",
     "segments": "segments",
     "segment_lengths": "words",
@@ -57,14 +57,18 @@ Specs = dict[str, jax.ShapeDtypeStruct]
 
 
 def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.export.Exported:
-    """A function of features as the recipe makes them, `{"audio": ..., "audio_length": ..., ...}`, to
+    """Export the mean probabilities over the replicas as a function of features.
+
+    Its input is `{"audio": ..., "audio_length": ..., ...}`, with features before normalisation, and its output is
     `{"probabilities": [batch, classes]}`.
 
-    Batch and lengths may be any, but for those in `sizes` (`batch`, `audio`, `words`, `segments`, `video`) and those
-    that the network fixes.
+    Args:
+        ensemble: the networks to export.
+        sizes: fixed sizes of `batch`, `audio`, `words`, `segments` or `video`. All other sizes are symbolic, except
+            lengths that the network requires.
 
     Raises:
-        UsageError: the network cannot do without fixed sizes, or has not those that are given.
+        UsageError: if the network needs fixed sizes, or `sizes` does not match the network.
     """
     specs = input_specs(ensemble, sizes or {})
 
@@ -77,7 +81,7 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
         return {"probabilities": jnp.exp(log_probs).mean(0)}
 
     try:
-        with _no_places():
+        with _no_source_locations():
             return jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(specs)
     except (TypeError, ValueError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
         if all(isinstance(size, int) for spec in specs.values() for size in spec.shape):
@@ -89,10 +93,10 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
 
 
 def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path) -> None:
-    """Write the file; the same run gives the same bytes.
+    """Write the zip file; the same run gives the same bytes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     parts: dict[str, str | bytes] = {
@@ -106,24 +110,24 @@ def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path) -> None
 
 
 def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any]:
-    """What one has to know to use the artefact without jaxser."""
+    """Describe the artefact to those who use it without jaxser: the contents of description.json."""
     ((inputs,), _) = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-    told = ensemble.results
+    results = ensemble.run_results
     return {
         "format": FORMAT,
         "use": 'jax.export.deserialize(network.bin).call(inputs)["probabilities"]: [batch, classes]',
-        "model": told["model"],
-        "variant": told["variant"],
-        "dataset": told["dataset"],
-        "synthetic": told["synthetic"],
+        "model": results.model,
+        "variant": results.variant,
+        "dataset": results.dataset,
+        "synthetic": results.synthetic,
         "replicas": [{"fold": fold, "seed": seed} for fold, seed in ensemble.members],
         "classes": ensemble.classes,
         "inputs": {
             name: {"dtype": str(spec.dtype), "shape": _shape(spec.shape), "meaning": _meaning(name)}
             for name, spec in inputs.items()
         },
-        "padding": "zeros after what is real; a symbol in a shape may be any number",
-        "normalisation": "inside the network: give features as the recipe makes them",
+        "padding": "zeros after the valid steps; a symbol in a shape stands for any size",
+        "normalisation": "part of the network: pass features as the recipe extracts them",
         "features": {
             "recipe": ensemble.recipe.name,
             "version": ensemble.recipe.version,
@@ -135,8 +139,8 @@ def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any
 
 
 @contextmanager
-def _no_places() -> Iterator[None]:
-    """Without the names of source files and their folders, which JAX writes into its programs."""
+def _no_source_locations() -> Iterator[None]:
+    """Keep the paths of source files out of JAX programs."""
     before = jax.config.values["jax_traceback_in_locations_limit"]
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:
@@ -146,15 +150,19 @@ def _no_places() -> Iterator[None]:
 
 
 def input_specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
-    """Shapes of the inputs; what is not fixed is symbolic."""
+    """The shapes and dtypes of the inputs; sizes that are not fixed are symbolic.
+
+    Raises:
+        UsageError: if `sizes` does not match the network.
+    """
     needs, fixed = ensemble.model.needs, dict(ensemble.model.lengths)
     for name, size in sizes.items():
         if name != "batch" and name not in needs:
-            raise UsageError(f"--{name}: this network reads none; it reads {', '.join(needs)}")
+            raise UsageError(f"--{name}: this network does not read it; it reads {', '.join(needs)}")
         if fixed.get(name, size) != size:
-            raise UsageError(f"--{name}={size}: this network's is {fixed[name]}")
+            raise UsageError(f"--{name}={size}: this network requires {fixed[name]}")
         if size < 1:
-            raise UsageError(f"--{name}={size}: must be 1 or more")
+            raise UsageError(f"--{name}={size} must be at least 1")
     fixed |= sizes
     if "words" in fixed:
         fixed["segment_lengths"] = fixed["words"]
@@ -170,13 +178,13 @@ def input_specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
 
 
 def _example(ensemble: Ensemble) -> str:
-    """Flags of the largest recording that the recipe makes."""
+    """Flags for the longest recording that the recipe allows."""
     parameters = ensemble.recipe.parameters
     longest = {
         "audio": parameters["max_frames"],
         "words": parameters.get("max_words", 128),
         "segments": parameters["max_frames"],
-        "video": ensemble.recipe.elsewhere.get("video", 1),
+        "video": ensemble.recipe.precomputed.get("video", 1),
     }
     sizes = {"batch": 1} | {n: size for n, size in longest.items() if n in ensemble.model.needs}
     return " ".join(f"--{name}={size}" for name, size in sizes.items())
@@ -188,7 +196,7 @@ def _shape(shape: Sequence[Any]) -> list[int | str]:
 
 def _meaning(name: str) -> str:
     array = name.removesuffix("_length")
-    return MEANINGS.get(name, f"how many steps of {array} are real, for each recording")
+    return MEANINGS.get(name, f"the number of valid steps of {array} in each recording")
 
 
 def _json(value: Any) -> str:
@@ -196,7 +204,7 @@ def _json(value: Any) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's exit status; errors are one line."""
+    """Run the command line and return its exit status; errors are printed on one line."""
     args = _parser().parse_args(arguments)
     return exit_status(PROGRAM, lambda: _export(args), output=args.out or args.run)
 
@@ -227,11 +235,11 @@ def _name(args: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser(PROGRAM, "python -m jaxser.export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
-    parser.add_argument("--fold", help="only the replicas of this fold (default: all)")
-    parser.add_argument("--seed", type=int, help="only the replicas of this seed (default: all)")
-    parser.add_argument("--out", type=Path, help="the file (default: <run>/export/fold-F-seed-S.zip)")
+    parser.add_argument("--fold", help="export only the replicas of this fold (default: all)")
+    parser.add_argument("--seed", type=int, help="export only the replicas of this seed (default: all)")
+    parser.add_argument("--out", type=Path, help="the output file (default: <run>/export/fold-F-seed-S.zip)")
     for name in _SIZES:
-        parser.add_argument(f"--{name}", type=int, help=f"a fixed size of {name} (default: any)")
+        parser.add_argument(f"--{name}", type=int, help=f"fix the size of {name} (default: any)")
     return parser
 
 
