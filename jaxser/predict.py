@@ -1,9 +1,10 @@
-"""Predict the emotion of recordings by the networks of a finished run.
+"""Predict the emotion of recordings with the networks of a finished run.
 
     python -m jaxser.predict --run=runs/mcsan clip.wav --text="thank you for being with me"
     python -m jaxser.predict --run=runs/mcsan recordings/ --csv > emotions.csv
 
-Exit status: 0 done, 1 a recording or the run cannot be used (the others are predicted), 2 wrong usage.
+Exit status: 0 on success, 1 if the run or a recording cannot be used (the other recordings are predicted), 2 for wrong
+usage.
 """
 
 from __future__ import annotations
@@ -27,65 +28,65 @@ if TYPE_CHECKING:
     from jaxser.inference.ensemble import Ensemble, Prediction
     from jaxser.inference.recordings import Reader, Text, Window
 
-TOGETHER = 256  # windows that are read before they are predicted
+WINDOWS_AT_ONCE = 256  # windows that are read before they are predicted
 
 ASR = ("faster-whisper",)
 
 Failed = Sequence[tuple[Path, str]]
-"""Recordings that could not be used, and why."""
+"""Recordings that cannot be used, with the reasons."""
 
 PROGRAM = "jaxser.predict"
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command `jaxser-predict`, and `python -m jaxser.predict`."""
+    """Entry point of `jaxser-predict` and `python -m jaxser.predict`."""
     sys.exit(main(arguments))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's exit status; errors are one line each."""
+    """Run the command line and return its exit status; errors are printed on one line each."""
     args = _parser().parse_args(arguments)
     return exit_status(PROGRAM, lambda: _predict(args))
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from jaxser.inference.recordings import find
+    from jaxser.inference.recordings import find_recordings
     from jaxser.inference.saved_model import load
 
     _check(args)
     keep_programs(args.cache_dir)
     ensemble = load(args.run, fold=args.fold, seed=args.seed)
-    paths = find(args.paths)
+    paths = find_recordings(args.paths)
     if args.text is not None and len(paths) > 1:
         raise UsageError(
-            f"--text is of one recording, and {len(paths)} are given: write NAME.txt beside each NAME.wav"
+            f"--text is the transcript of one recording, but {len(paths)} are given: put NAME.txt beside NAME.wav"
         )
     files = {flag: path for flag in FILES if (path := getattr(args, flag)) is not None}
     reader = ensemble.reader(paths, window=args.window, hop=args.hop, files=files, resnet=args.resnet)
     if args.explain and not ensemble.axes:
         raise UsageError(f"--explain: the network of {args.run} has no attention")
-    job = _Job(ensemble, reader, _said(args, reader), args.explain)
+    predictor = _Predictor(ensemble, reader, _transcript(args, reader), args.explain)
     begin = time.monotonic()
-    found = list(job.predictions(paths))
+    found = list(predictor.predictions(paths))
     seconds = time.monotonic() - begin
-    sys.stdout.write(_FORMATS[args.format](ensemble, found, job.failed))
-    for _, reason in job.failed:
-        _note(reason)
+    sys.stdout.write(_FORMATS[args.format](ensemble, found, predictor.failed))
+    for _, reason in predictor.failed:
+        _log(reason)
     if found:
-        _note(_summary(ensemble, found, len(paths) - len(job.failed), seconds))
-    return 1 if job.failed else 0
+        _log(_summary(ensemble, found, len(paths) - len(predictor.failed), seconds))
+    return 1 if predictor.failed else 0
 
 
-class _Job:
-    """Reads recordings, predicts many windows at once, and remembers what could not be used."""
+class _Predictor:
+    """Reads recordings, predicts many windows at once, and keeps a list of the recordings that cannot be used."""
 
-    def __init__(self, ensemble: Ensemble, reader: Reader, said: Text, explain: Path | None):
-        self.ensemble, self.reader, self.said, self.explain = ensemble, reader, said, explain
+    def __init__(self, ensemble: Ensemble, reader: Reader, transcript: Text, explain: Path | None):
+        self.ensemble, self.reader, self.transcript, self.explain = ensemble, reader, transcript, explain
         self.failed: list[tuple[Path, str]] = []
         self._drawn: set[Path] = set()
 
     def predictions(self, paths: Sequence[Path]) -> Iterator[Prediction]:
-        """In the order of the recordings."""
+        """Yield the predictions in the order of the recordings."""
         from rich.console import Console
         from rich.progress import track
 
@@ -94,10 +95,10 @@ class _Job:
         hidden = len(paths) == 1 or not console.is_terminal
         for path in track(paths, "predicting", console=console, disable=hidden, transient=True):
             try:
-                windows += self.reader.read(path, self.said)
+                windows += self.reader.read(path, self.transcript)
             except InputError as error:
                 self.failed.append((path, str(error)))
-            if len(windows) >= TOGETHER:
+            if len(windows) >= WINDOWS_AT_ONCE:
                 yield from self._predict(windows)
                 windows = []
         yield from self._predict(windows)
@@ -105,27 +106,26 @@ class _Job:
     def _predict(self, windows: list[Window]) -> list[Prediction]:
         if self.explain:
             for window in windows:
-                self._draw(window)
+                self._draw(window, self.explain)
         return self.ensemble.predict_windows(windows)
 
-    def _draw(self, window: Window) -> None:
-        assert self.explain
+    def _draw(self, window: Window, folder: Path) -> None:
         from jaxser.inference.attention_plots import save
 
         name = Path(window.path).stem + (f"-{window.start:.1f}s" if window.start else "")
-        path, number = self.explain / f"{name}.png", 2
-        while path in self._drawn:  # recordings of one name in two folders
-            path, number = self.explain / f"{name}-{number}.png", number + 1
+        path, number = folder / f"{name}.png", 2
+        while path in self._drawn:  # recordings in different folders can share a name
+            path, number = folder / f"{name}-{number}.png", number + 1
         self._drawn.add(path)
         save(self.ensemble.attention_in(window), path)
 
 
-def _said(args: argparse.Namespace, reader: Reader) -> Text:
+def _transcript(args: argparse.Namespace, reader: Reader) -> Text:
     from jaxser.inference.recordings import faster_whisper
 
     if not reader.reads_words:
         if args.text is not None or args.asr:
-            _note(f"note: the network of {args.run} reads no words")
+            _log(f"note: the network of {args.run} reads no words")
         return None
     return faster_whisper(args.asr_model) if args.asr else args.text
 
@@ -134,23 +134,26 @@ def _check(args: argparse.Namespace) -> None:
     if args.asr and args.asr not in ASR:
         raise UsageError(f"--asr={args.asr} is not one of {', '.join(ASR)}")
     if bool(args.asr) != bool(args.asr_model):
-        raise UsageError("--asr=faster-whisper and --asr_model=FOLDER belong together; nothing is downloaded")
+        raise UsageError(
+            "--asr=faster-whisper and --asr_model=FOLDER must be given together; nothing is downloaded"
+        )
     if args.asr and args.text is not None:
-        raise UsageError("--text and --asr: choose one")
+        raise UsageError("--text and --asr cannot be combined")
 
 
 def _summary(ensemble: Ensemble, found: Sequence[Prediction], recordings: int, seconds: float) -> str:
-    sound = sum(one.end - one.start for one in found)
+    audio = sum(one.end - one.start for one in found)
     replicas = len(ensemble.members)
-    mark = "; the run is a demo: it was trained on synthetic speech" if ensemble.results["synthetic"] else ""
+    is_demo = ensemble.run_results.synthetic
+    demo = "; this is a demo run, trained on synthetic speech" if is_demo else ""
     return (
-        f"{recordings} recording{'s' * (recordings != 1)}, {sound:.1f} s of sound, {replicas} "
-        f"replica{'s' * (replicas != 1)}: {seconds:.1f} s ({recordings / seconds:.1f} recordings/s){mark}"
+        f"{recordings} recording{'s' * (recordings != 1)}, {audio:.1f} s of audio, {replicas} "
+        f"replica{'s' * (replicas != 1)}: {seconds:.1f} s ({recordings / seconds:.1f} recordings/s){demo}"
     )
 
 
 def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
-    """Percentages: the mean over the replicas, and ± their standard deviation."""
+    """A table of percentages: the mean over the replicas ± their standard deviation."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -184,9 +187,9 @@ def _notes(ensemble: Ensemble, one: Prediction) -> str:
 
     recipe = ensemble.recipe
     heard = recipe.parameters["max_frames"] * HOP / SAMPLE_RATE
-    told = {} if "audio" in recipe.elsewhere else {"cut_audio": f"cut audio (heard: {heard:g} s)"}
+    wording = {} if "audio" in recipe.precomputed else {"cut_audio": f"cut audio (heard: {heard:g} s)"}
     unknown = [f"unknown words: {' '.join(one.unknown)}"] if one.unknown else []
-    return ", ".join([*(told.get(flag, flag.replace("_", " ")) for flag in one.flags), *unknown])
+    return ", ".join([*(wording.get(flag, flag.replace("_", " ")) for flag in one.flags), *unknown])
 
 
 def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
@@ -213,16 +216,16 @@ def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str
 def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
     value = {
         "run": str(ensemble.folder),
-        "synthetic": ensemble.results["synthetic"],
+        "synthetic": ensemble.run_results.synthetic,
         "classes": ensemble.classes,
         "replicas": [{"fold": fold, "seed": seed} for fold, seed in ensemble.members],
-        "predictions": [_plain(one) for one in found],
+        "predictions": [_to_json(one) for one in found],
         "failed": [{"path": str(path), "reason": reason} for path, reason in failed],
     }
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
-def _plain(one: Prediction) -> dict[str, Any]:
+def _to_json(one: Prediction) -> dict[str, Any]:
     return {
         "path": one.path,
         "start": round(one.start, 3),
@@ -240,40 +243,33 @@ def _plain(one: Prediction) -> dict[str, Any]:
 _FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
-def _note(line: str) -> None:
+def _log(line: str) -> None:
     print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser(PROGRAM, "jaxser-predict", __doc__)
-    parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a sound or video file, or a folder of them"
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="an audio or video file, or a folder of them")
+    add("--run", type=Path, required=True, help="the folder of a finished run")
+    add("--fold", help="use only the replicas of this fold (default: all)")
+    add("--seed", type=int, help="use only the replicas of this seed (default: all)")
+    add("--text", help="the transcript (default: the .txt file beside the recording)")
+    add("--asr", help="transcribe with a speech recogniser: faster-whisper")
+    add("--asr_model", type=Path, help="the folder of the recogniser's model")
+    add(
+        "--window", type=float, help="seconds per window (default: the recipe's maximum; 0: whole recordings)"
     )
-    parser.add_argument("--run", type=Path, required=True, help="the folder of a finished run")
-    parser.add_argument("--fold", help="only the replicas of this fold (default: all)")
-    parser.add_argument("--seed", type=int, help="only the replicas of this seed (default: all)")
-    parser.add_argument(
-        "--text", help="what is said (default: the file beside the recording that ends in .txt)"
-    )
-    parser.add_argument("--asr", help="let a model hear what is said: faster-whisper")
-    parser.add_argument("--asr_model", type=Path, help="the folder of that model")
-    parser.add_argument(
-        "--window", type=float, help="seconds (default: the recipe's maximum; 0: whole recordings)"
-    )
-    parser.add_argument("--hop", type=float, help="seconds between windows (default: the window)")
-    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="draw the attention into PNG files")
-    parser.add_argument(
-        "--frames", type=Path, help="features made elsewhere: a folder of <recording>.npy, or HDF5"
-    )
-    parser.add_argument("--video", type=Path, help="video features: a folder of <recording>.npy, or HDF5")
-    parser.add_argument("--prosody", type=Path, help="prosody: a folder of <recording>.npy, or HDF5")
-    parser.add_argument("--resnet", type=Path, help="the ONNX network that made the run's video features")
-    parser.add_argument(
-        "--cache_dir", default=CACHE_DIR, help="compiled programs are kept here; empty: nowhere"
-    )
-    chosen = parser.add_mutually_exclusive_group()
+    add("--hop", type=float, help="seconds from one window to the next (default: --window)")
+    add("--explain", type=Path, metavar="FOLDER", help="draw the attention weights into PNG files in FOLDER")
+    add("--frames", type=Path, help="precomputed audio features: a folder of <recording>.npy, or HDF5")
+    add("--video", type=Path, help="precomputed video features: a folder of <recording>.npy, or HDF5")
+    add("--prosody", type=Path, help="precomputed prosody: a folder of <recording>.npy, or HDF5")
+    add("--resnet", type=Path, help="the ONNX network that extracted the run's video features")
+    add("--cache_dir", default=CACHE_DIR, help="folder for compiled programs; empty: do not keep them")
+    output = parser.add_mutually_exclusive_group()
     for name in ("json", "csv"):
-        chosen.add_argument(
+        output.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"print {name.upper()}"
         )
     parser.set_defaults(format="table")

@@ -175,7 +175,7 @@ class Axis(NamedTuple):
     """What an axis of an attention map runs over.
 
     Attributes:
-        array: the batch field, such as "audio" or "words"; "" for an axis over heads.
+        array: the batch field, such as "audio" or "words"; "" for an axis over no field, such as heads.
         stride: steps of that field per step of the axis, such as 9 after two poolings by 3.
     """
 
@@ -190,9 +190,14 @@ HEADS = Axis("")
 @partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["axes"])
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """Attention weights, and what their axes run over (the batch axis comes first and is not listed)."""
+    """Attention weights, and what their axes run over.
 
-    weights: Float[Array, "B ..."]
+    Attributes:
+        weights: the weights, [B, ...]. The type is not checked, since JAX's transformations put other leaves here.
+        axes: what each axis after the batch axis runs over.
+    """
+
+    weights: Any
     axes: tuple[Axis, ...]
 
 

@@ -1,13 +1,12 @@
-"""A finished run's networks, ready to predict: all replicas of the chosen setting, or some of them."""
+"""The trained networks of a run, which predict together: all replicas of the reported setting, or some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.errors
 import jax
@@ -16,28 +15,37 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxser.data.batch_schedule import make_buckets
-from jaxser.data.normalisation import is_standardised, normalised, own_statistics
+from jaxser.data.normalisation import is_standardised, normalised, utterance_statistics
+from jaxser.evaluation.results import RunResults
 from jaxser.features.audio import HOP, SAMPLE_RATE
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.inference.attention_plots import Attention
-from jaxser.inference.recordings import Reader, Text, Window, find, open_elsewhere
+from jaxser.inference.recordings import Reader, Text, Window, find_recordings, open_precomputed
 from jaxser.models.network import Network
 from jaxser.training.mesh import STRATEGIES
-from jaxser.types import AnyArray, Batch, Hyper, InputError, Normalisation, Output, UsageError
-
-if TYPE_CHECKING:
-    pass
+from jaxser.types import (
+    AnyArray,
+    AttentionMap,
+    Axis,
+    Batch,
+    FieldError,
+    Hyper,
+    InputError,
+    Normalisation,
+    Output,
+    UsageError,
+)
 
 BATCH_SIZE = 32
-BUCKETS = 4  # groups of similar length in a batch of recordings
+BUCKETS = 4  # groups of similar length within one call
 
-_PROBES = {"audio": 36, "segments": 36}
-"""Lengths at which the axes of attention are found: whole after poolings; 9 is below what a network cuts video at."""
+_TRACED_STEPS = 1000
+"""The length of the sequences over which a network is traced for its attention axes; longer than any pooling window."""
 
 
-class Replica(NamedTuple):
-    """What is kept of a training run; of several, the leaves are stacked."""
+class ReplicaParameters(NamedTuple):
+    """What one replica predicts with. For several replicas, the leaves are stacked along the first axis."""
 
     params: PyTree
     batch_stats: PyTree
@@ -45,68 +53,91 @@ class Replica(NamedTuple):
     hyper: Hyper
 
 
-class Axis(NamedTuple):
-    """What an axis of an attention runs over."""
-
-    array: str  # of the recipe; "" where it is none (heads)
-    share: Fraction  # steps of the axis for each of the array's: 1/9 after two poolings by three
-
-
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the replicas say of a window of a recording."""
+    """The class probabilities of one window of a recording.
+
+    Attributes:
+        path: the recording.
+        start: the start of the window, in seconds.
+        end: the end of the window, in seconds.
+        text: the transcript of the window.
+        unknown: words that are not in the vocabulary of the run's dataset.
+        flags: quality flags, such as "silent", "clipped", "cut_audio" or "equal_segments".
+        classes: the names of the classes.
+        replicas: the probabilities of each replica.
+    """
 
     path: str
-    start: float  # s
-    end: float  # s
+    start: float
+    end: float
     text: str
-    unknown: tuple[str, ...]  # words that the run's dataset has not
-    flags: tuple[str, ...]  # what is doubtful: "silent", "clipped", "cut_audio", "equal_segments", ...
+    unknown: tuple[str, ...]
+    flags: tuple[str, ...]
     classes: tuple[str, ...]
-    replicas: Float[np.ndarray, "R C"]  # probabilities by replica and class
+    replicas: Float[np.ndarray, "R C"]
 
     @property
     def probabilities(self) -> Float[np.ndarray, " C"]:
-        """The mean over the replicas."""
+        """The mean probabilities over the replicas."""
         return self.replicas.mean(0)
 
     @property
     def std(self) -> Float[np.ndarray, " C"]:
-        """The standard deviation over the replicas."""
+        """The standard deviation of the probabilities over the replicas."""
         return self.replicas.std(0)
 
     @property
     def label(self) -> str:
-        """The class of the highest mean probability."""
+        """The class with the highest mean probability."""
         return self.classes[self.probabilities.argmax()]
 
     @property
     def agreement(self) -> float:
-        """The share of the replicas that would choose the same class, in [0, 1]."""
+        """The fraction of replicas that predict `label` by themselves."""
         return float((self.replicas.argmax(1) == self.probabilities.argmax()).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The networks of a finished run; `jaxser.load` makes it."""
+    """The networks of a finished run, as `jaxser.load` returns them.
+
+    Attributes:
+        folder: the folder of the run.
+        run_results: the results of the run.
+        classes: the names of the classes.
+        members: fold and seed of each replica.
+        model: the network that all replicas share.
+        recipe: the recipe of the run's dataset.
+        arrays: dtype and shape of the arrays that the network reads.
+        normalise: the config's `normalise`.
+        vocabulary: the words of the run's dataset.
+        embeddings: the word vectors, [V, E]; None if the network reads no words.
+        replicas: the parameters of all replicas, stacked.
+    """
 
     folder: Path
-    results: Mapping[str, Any]  # results.json
+    run_results: RunResults
     classes: tuple[str, ...]
-    members: tuple[tuple[str, int], ...]  # fold and seed of each replica
+    members: tuple[tuple[str, int], ...]
     model: Network
     recipe: Recipe
-    arrays: Mapping[str, ArraySpec]  # of what the network reads
+    arrays: Mapping[str, ArraySpec]
     normalise: str
     vocabulary: Vocabulary
-    embeddings: Any  # Float[Array, "V E"], or None where no words are read
-    replicas: Replica
+    embeddings: Any
+    replicas: ReplicaParameters
 
     def __repr__(self) -> str:
         folds, seeds = (", ".join(map(str, dict.fromkeys(of))) for of in zip(*self.members, strict=True))
         replicas = f"{len(self.members)} replicas (folds {folds}; seeds {seeds})"
         classes = ", ".join(self.classes)
         return f"<{self.folder}: {type(self.model).__name__}, {replicas}, classes {classes}>"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The contents of results.json."""
+        return self.run_results.to_json()
 
     def predict(
         self,
@@ -117,18 +148,23 @@ class Ensemble:
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
     ) -> list[Prediction]:
-        """The probabilities of recordings (files, or folders of them), one prediction a window.
+        """Predict the emotion of recordings, with one prediction per window.
 
-        `text` is what is said: a string, words with times, a function such as `faster_whisper(folder)`, or by default
-        the file beside the recording that ends in `.txt`. `window` and `hop` are in seconds; a window of 0 takes each
-        recording whole, and by default longer ones are cut at the recipe's maximum where their words have times.
-        `files` are folders of features made elsewhere, by `frames`, `video` or `prosody`.
+        Args:
+            paths: audio or video files, or folders of them.
+            text: the transcript: a string, words with times, or a function that transcribes, such as
+                `faster_whisper(folder)`. By default it is read from the `.txt` file beside the recording.
+            window: seconds per window; 0 for whole recordings. By default, recordings longer than the recipe's maximum
+                are cut into windows of that length, if the times of their words are known.
+            hop: seconds from one window to the next; by default, `window`.
+            files: folders or HDF5 files of precomputed features, by flag (`frames`, `video` or `prosody`).
+            resnet: the ONNX network that extracts video features.
 
         Raises:
-            InputError: a recording cannot be used, or lacks what the run reads.
-            UsageError: what is asked cannot be.
+            InputError: if a recording cannot be used, or lacks something that the network reads.
+            UsageError: if the arguments are not valid for this run.
         """
-        found = find(paths)
+        found = find_recordings(paths)
         reader = self.reader(found, window=window, hop=hop, files=files, resnet=resnet)
         return self.predict_windows([one for path in found for one in reader.read(path, text)])
 
@@ -142,7 +178,7 @@ class Ensemble:
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
     ) -> list[Attention]:
-        """What the networks attend to in a recording, window by window; arguments and errors are `predict`'s."""
+        """Compute the attention weights for a recording, window by window; arguments and errors as in `predict`."""
         reader = self.reader([Path(path)], window=window, hop=hop, files=files, resnet=resnet)
         return [self.attention_in(one) for one in reader.read(path, text)]
 
@@ -155,18 +191,18 @@ class Ensemble:
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
     ) -> Reader:
-        """How the run reads these recordings."""
-        for name, seconds, least in (("window", window, 0.0), ("hop", hop, 0.01)):
-            if seconds is not None and not least <= seconds < float("inf"):
-                raise UsageError(f"--{name}={seconds:g}: must be seconds, {least:g} or more")
+        """Create the reader of these recordings; arguments and errors as in `predict`."""
+        for name, seconds, minimum in (("window", window, 0.0), ("hop", hop, 0.01)):
+            if seconds is not None and not minimum <= seconds < float("inf"):
+                raise UsageError(f"--{name}={seconds:g} must be at least {minimum:g} seconds")
         widths = {name: int(spec.shape[-1] or 0) for name, spec in self.arrays.items()}
         made = self.recipe.parameters.get("sources", {})
         identities = (path.stem for path in paths)
-        sources = open_elsewhere(self.recipe, widths, made, identities, files or {}, resnet)
+        sources = open_precomputed(self.recipe, widths, made, identities, files or {}, resnet)
         return Reader(self.recipe, self.model.needs, self.vocabulary, sources, window, hop)
 
     def predict_windows(self, windows: Sequence[Window]) -> list[Prediction]:
-        """The predictions of windows that were read, in their order."""
+        """Predict windows that a `Reader` has read, in their order."""
         return [
             Prediction(
                 path=window.path,
@@ -182,7 +218,7 @@ class Ensemble:
         ]
 
     def probabilities(self, windows: Sequence[Window]) -> Float[np.ndarray, "N R C"]:
-        """Every replica's probabilities of the classes."""
+        """Compute the class probabilities of every window by every replica."""
         found = np.empty((len(windows), len(self.members), len(self.classes)))
         for rows, arrays, lengths in self._batches(windows):
             log_probs = self._log_probs(self.replicas, arrays, lengths)
@@ -190,10 +226,10 @@ class Ensemble:
         return found
 
     def attention_in(self, window: Window) -> Attention:
-        """What the networks attend to in a window that was read."""
+        """Compute the attention weights for a window that a `Reader` has read."""
         [(_, arrays, lengths)] = self._batches([window])
-        found = jax.device_get(self._mean_attention(self.replicas, arrays, lengths))
-        shown = {name: int(of[0]) for name, of in lengths.items()}
+        found: dict[str, AttentionMap] = jax.device_get(self._mean_attention(self.replicas, arrays, lengths))
+        valid = {name: int(own[0]) for name, own in lengths.items()}
         return Attention(
             path=window.path,
             start=window.start,
@@ -202,104 +238,106 @@ class Ensemble:
             seconds=min(len(window.samples), self.recipe.parameters["max_frames"] * HOP) / SAMPLE_RATE,
             words=window.words,
             timed=window.utterance.words or (),
-            weights={name: _trimmed(x[0], self._axes[name], shown) for name, x in found.items()},
+            weights={name: _without_padding(one.weights[0], one.axes, valid) for name, one in found.items()},
             axes=self.axes,
         )
 
     @cached_property
     def axes(self) -> dict[str, tuple[str, ...]]:
-        """What the axes of each attention run over: an array of the recipe, or "" (heads)."""
-        return {name: tuple(axis.array for axis in axes) for name, axes in self._axes.items()}
-
-    @cached_property
-    def _axes(self) -> dict[str, tuple[Axis, ...]]:
-        """Found by making one array after the other longer."""
-        probes = {name: self.model.lengths.get(name, _PROBES.get(name, 9)) for name in self.model.needs}
-        shapes = self._attention_shapes(probes)
-        axes = {name: [Axis("", Fraction(1))] * len(shape) for name, shape in shapes.items()}
-        for together in ({"words", "segment_lengths"}, {"audio"}, {"segments"}, {"video"}):
-            if not together & probes.keys():
-                continue
-            wider = {name: width * (2 if name in together else 1) for name, width in probes.items()}
-            for name, shape in self._attention_shapes(wider).items():
-                for place, (size, before) in enumerate(zip(shape, shapes[name], strict=True)):
-                    if size != before:
-                        array = min(together, key=len)
-                        axes[name][place] = Axis(array, Fraction(size - before, probes[array]))
-        return {name: tuple(of) for name, of in axes.items()}
+        """What the axes of each attention layer run over: an array of the recipe, or "" (heads)."""
+        steps = {name: self.model.lengths.get(name, _TRACED_STEPS) for name in self.model.needs}
+        steps |= {"prosody": 1} if "prosody" in steps else {}
+        arrays = {
+            name: jax.ShapeDtypeStruct((1, length, *self.arrays[name].shape[1:]), self.arrays[name].dtype)
+            for name, length in steps.items()
+        }
+        lengths = dict.fromkeys(steps, jax.ShapeDtypeStruct((1,), jnp.int32))
+        replica = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.replicas)
+        trace = self._reporting_misfits(lambda *inputs: jax.eval_shape(self.forward, *inputs))
+        attention: dict[str, AttentionMap] = trace(replica, arrays, lengths).attention
+        return {name: tuple(axis.array for axis in one.axes) for name, one in attention.items()}
 
     def forward(
-        self, replica: Replica, arrays: Mapping[str, AnyArray], lengths: Mapping[str, AnyArray]
+        self, replica: ReplicaParameters, arrays: Mapping[str, AnyArray], lengths: Mapping[str, AnyArray]
     ) -> Output:
-        """A replica's output for features as the recipe makes them, padded, and their lengths."""
+        """Apply one replica to padded features, before normalisation, and their lengths."""
         variables = {"params": replica.params, "batch_stats": replica.batch_stats}
         batch = self._batch(arrays, lengths, replica.normalisation)
         output, _ = self.model.apply(variables, batch, replica.hyper, train=False, mutable=[])
         return output
 
-    def _batch(self, arrays, lengths, normalisation: Mapping[str, Normalisation]) -> Batch:
+    def _batch(
+        self,
+        arrays: Mapping[str, AnyArray],
+        lengths: Mapping[str, AnyArray],
+        normalisation: Mapping[str, Normalisation],
+    ) -> Batch:
         fields: dict[str, Array] = {}
         for name, x in arrays.items():
             mask = jnp.arange(x.shape[1]) < lengths[name][:, None]
             statistics = normalisation.get(name)
             if self.normalise == "utterance" and is_standardised(name, x.dtype):
-                statistics = Normalisation(*own_statistics(x, mask))
+                statistics = Normalisation(*utterance_statistics(x, mask))
             fields |= {name: normalised(x, mask, statistics), f"{name}_mask": mask}
         size = next(iter(lengths.values()))
         weight = (size > 0).astype(jnp.float32)
         return Batch(label=jnp.zeros_like(size), weight=weight, embeddings=self.embeddings, **fields)
 
     @cached_property
-    def _log_probs(self):
-        each = STRATEGIES["map" if jax.default_backend() == "cpu" else "vmap"]
+    def _log_probs(self) -> Callable[..., Any]:
+        """The compiled program from all replicas and a batch to log-probabilities."""
+        strategy = STRATEGIES["map" if jax.default_backend() == "cpu" else "vmap"]
 
-        def of_all(replicas, arrays, lengths) -> Float[Array, "R B C"]:
-            return each(lambda one: self.forward(one, arrays, lengths).log_probs, replicas)
+        def log_probs(replicas, arrays, lengths) -> Float[Array, "R B C"]:
+            return strategy(lambda one: self.forward(one, arrays, lengths).log_probs, replicas)
 
-        return _explained(jax.jit(of_all), self.folder)
+        return self._reporting_misfits(jax.jit(log_probs))
 
     @cached_property
-    def _mean_attention(self):
-        def of_all(replicas, arrays, lengths):
+    def _mean_attention(self) -> Callable[..., Any]:
+        """The compiled program from all replicas and a batch to attention maps; replicas are added up one by one."""
+
+        def mean_attention(replicas, arrays, lengths):
             def add(total, one):
                 return jax.tree.map(jnp.add, total, self.forward(one, arrays, lengths).attention), None
 
             first = jax.tree.map(lambda x: x[0], replicas)
             shapes = jax.eval_shape(lambda: self.forward(first, arrays, lengths).attention)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-            return jax.tree.map(lambda x: x / len(self.members), jax.lax.scan(add, zeros, replicas)[0])
+            total, _ = jax.lax.scan(add, zeros, replicas)
+            return jax.tree.map(lambda x: x / len(self.members), total)
 
-        return _explained(jax.jit(of_all), self.folder)
+        return self._reporting_misfits(jax.jit(mean_attention))
 
-    def _attention_shapes(self, widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        """The shapes of the attention, without the batch, for arrays of these lengths."""
-        arrays = {
-            name: jax.ShapeDtypeStruct((1, width, *self.arrays[name].shape[1:]), self.arrays[name].dtype)
-            for name, width in widths.items()
-        }
-        lengths = dict.fromkeys(widths, jax.ShapeDtypeStruct((1,), jnp.int32))
-        replica = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.replicas)
+    def _reporting_misfits(self, program: Callable[..., Any]) -> Callable[..., Any]:
+        """The program, with a one-line error if the saved parameters or fields do not fit the network."""
 
-        def attend(key, replica, arrays, lengths):
-            batch = self._batch(arrays, lengths, replica.normalisation)
-            keys = {"params": key, "dropout": key}
-            return self.model.init_with_output(keys, batch, replica.hyper, train=False)[0].attention
+        @wraps(program)
+        def run(*arguments):
+            try:
+                return program(*arguments)
+            except FieldError as error:
+                raise InputError(f"{self.folder}: its network cannot be built ({error})") from None
+            except flax.errors.FlaxError as error:
+                reason = " ".join(str(error).split())[:120]
+                raise InputError(
+                    f"{self.folder}: its parameters do not fit the network of this version ({reason}...)"
+                ) from None
 
-        found = jax.eval_shape(attend, jax.random.key(0), replica, arrays, lengths)
-        return {name: x.shape[1:] for name, x in found.items()}
+        return run
 
     def _batches(
         self, windows: Sequence[Window]
     ) -> Iterator[tuple[Int[np.ndarray, " n"], dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        """The rows of each batch, their arrays and lengths, in few shapes, so that little is compiled."""
+        """Yield the rows, padded arrays and lengths of each batch, in few shapes, so that little is compiled."""
         if not windows:
             return
         needs, everything = self.model.needs, np.arange(len(windows))
         lengths = {name: np.array([len(one.arrays[name]) for one in windows]) for name in needs}
         size = min(BATCH_SIZE, _rounded(len(windows)))
         buckets = make_buckets(lengths, BUCKETS, size, fixed=self.model.lengths)
-        plan = buckets.evaluation_plan(everything, buckets.batches([everything]))
-        for bucket, rows, weight in zip(*plan, strict=True):
+        schedule = buckets.evaluation_schedule(everything, buckets.batches([everything]))
+        for bucket, rows, weight in zip(*schedule, strict=True):
             rows = rows[weight > 0]
             widths = buckets.widths[bucket]
             if not self.model.lengths:
@@ -308,22 +346,8 @@ class Ensemble:
             yield rows, *padded(chosen, {name: widths[name] for name in needs}, size)
 
 
-def _explained(program, folder: Path):
-    """A program whose parameters may not fit the network: that is said in a line."""
-
-    def run(*arguments):
-        try:
-            return program(*arguments)
-        except flax.errors.FlaxError as error:
-            raise InputError(
-                f"{folder}: its parameters do not fit this jaxser's network ({' '.join(str(error).split())[:120]}...)"
-            ) from None
-
-    return run
-
-
 def _rounded(size: int) -> int:
-    """The next 2^k or 3 * 2^k."""
+    """The next number of the form 2^k or 3 * 2^k."""
     step = 1 << max((size - 1).bit_length() - 2, 0)
     return -(-size // step) * step
 
@@ -331,7 +355,11 @@ def _rounded(size: int) -> int:
 def padded(
     windows: Sequence[Window], widths: Mapping[str, int], size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Arrays of `size` rows and their lengths; what is longer than a fixed width is cut."""
+    """Pad the arrays of windows to `widths` steps and `size` rows; longer arrays are cut.
+
+    Returns:
+        The arrays and the lengths, by name.
+    """
     arrays, lengths = {}, {}
     for name, width in widths.items():
         values = [window.arrays[name][:width] for window in windows]
@@ -343,9 +371,9 @@ def padded(
     return arrays, lengths
 
 
-def _trimmed(
+def _without_padding(
     weights: Shaped[np.ndarray, ...], axes: Sequence[Axis], lengths: Mapping[str, int]
 ) -> Shaped[np.ndarray, ...]:
-    """Attention without the padding of its axes."""
-    sizes = [max(1, int(lengths[axis.array] * axis.share)) if axis.array else None for axis in axes]
+    """Cut each axis after its last whole step, or after the first one if there is none."""
+    sizes = [max(1, lengths[axis.array] // axis.stride) if axis.array else None for axis in axes]
     return weights[tuple(slice(size) for size in sizes)]

@@ -1,6 +1,6 @@
-"""A user's own recordings as a network reads them: windows of sound, what is said in them, the recipe's arrays.
+"""Recordings as a network reads them: windows of audio, their transcripts, and the arrays of the run's recipe.
 
-The arrays come from the very functions that preparation calls.
+The features are extracted by the same functions as those of a prepared dataset.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from jaxtyping import Float, Shaped
 
 from jaxser.features import text
 from jaxser.features.audio import HOP, SAMPLE_RATE, read_audio, split_span
-from jaxser.features.recipes import Recipe, doubts, extract, tokens
+from jaxser.features.extraction import extract
+from jaxser.features.quality import quality_flags
+from jaxser.features.recipes import Recipe, tokens
 from jaxser.features.sources import FILES, Source, open_arrays
 from jaxser.features.video import Clip, VideoNetwork, open_network
 from jaxser.types import InputError, UsageError, Utterance, Word
 
 Transcriber = Callable[[Float[np.ndarray, " samples"]], Sequence[Word]]
-"""Hears the words of a sound at 16 kHz, with their times."""
+"""Transcribes samples at 16 kHz into words with times."""
 
 Text = str | Sequence[Word] | Transcriber | None
-"""What is said in a recording; None: it stands in the file beside it that ends in `.txt`."""
+"""The transcript of a recording; None: read it from the `.txt` file beside the recording."""
 
 SUFFIXES = frozenset(
     (
@@ -32,39 +34,57 @@ SUFFIXES = frozenset(
         *(".m4a", ".aac", ".wma", ".amr", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".3gp"),
     )
 )
-"""What is taken from a folder; a file that is named is always tried."""
+"""The files that are picked from a folder; a file given by name is read whatever its suffix."""
 
 _WORDS = {"words", "segments", "segment_lengths"}
-_DOUBTS_ABOUT_WORDS = {"no_words", "cut_words", "cut_segments"}
+_WORD_FLAGS = {"no_words", "cut_words", "cut_segments"}
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A part of a recording, or all of it, as a network reads it."""
+    """A window of a recording, or all of it, as a network reads it.
+
+    Attributes:
+        path: the recording.
+        start: the start of the window, in seconds.
+        end: the end of the window, in seconds.
+        utterance: the transcript and the words of the window.
+        samples: the window's samples at 16 kHz.
+        arrays: the recipe's arrays.
+        words: the words as the recipe reads them.
+        unknown: those words that are not in the vocabulary of the run's dataset.
+        flags: quality flags, as in a prepared dataset.
+    """
 
     path: str
-    start: float  # s
-    end: float  # s
+    start: float
+    end: float
     utterance: Utterance
     samples: Float[np.ndarray, " samples"]
     arrays: Mapping[str, Shaped[np.ndarray, ...]]
-    words: tuple[str, ...]  # as the recipe reads them
-    unknown: tuple[str, ...]  # those that no utterance of the run's dataset has
-    flags: tuple[str, ...]  # what is doubtful, as in preparation
+    words: tuple[str, ...]
+    unknown: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """How a run reads recordings.
+    """Reads recordings for one run.
 
-    `window` and `hop` are in seconds: by default the recipe's maximum, and one window after the other. A window of 0
-    is the whole recording, cut at the recipe's maximum as in training.
+    Attributes:
+        recipe: the recipe of the run's dataset.
+        needs: the arrays that the network reads.
+        vocabulary: the words of the run's dataset.
+        sources: where the precomputed arrays come from.
+        window: seconds per window; by default, the recipe's maximum. 0 takes the whole recording as one window, which
+            the recipe cuts at its maximum, as in training.
+        hop: seconds from one window to the next; by default, `window`.
     """
 
     recipe: Recipe
     needs: tuple[str, ...]
     vocabulary: text.Vocabulary
-    sources: Mapping[str, Source] = field(default_factory=dict)  # of the arrays that are made elsewhere
+    sources: Mapping[str, Source] = field(default_factory=dict)
     window: float | None = None
     hop: float | None = None
 
@@ -73,15 +93,19 @@ class Reader:
         """Whether a transcript is needed."""
         return bool(_WORDS & set(self.needs))
 
-    def read(self, path: str | Path, said: Text = None) -> list[Window]:
-        """The windows of a recording. Raises `InputError` where it cannot be used, or lacks what the run reads."""
+    def read(self, path: str | Path, transcript: Text = None) -> list[Window]:
+        """Read the windows of a recording.
+
+        Raises:
+            InputError: if the recording cannot be used, or lacks something that the network reads.
+        """
         samples, _ = read_audio(path)
-        said = _said(path, samples, said) if self.reads_words else ""
+        said = _transcribed(path, samples, transcript) if self.reads_words else ""
         spans = self._spans(path, len(samples), said)
         return [self._window(path, samples, span, said, is_whole=len(spans) == 1) for span in spans]
 
     def _spans(self, path: str | Path, count: int, said: str | Sequence[Word]) -> list[tuple[int, int]]:
-        """Begin and end of each window in samples; the last ends with the recording, and all are of one length."""
+        """Start and end of each window, in samples. All have one length, and the last ends with the recording."""
         longest = self.recipe.parameters["max_frames"] * HOP
         size = longest if self.window is None else round(self.window * SAMPLE_RATE)
         hop = size if self.hop is None else round(self.hop * SAMPLE_RATE)
@@ -90,15 +114,16 @@ class Reader:
             return [(0, count)]
         if obstacle:
             raise InputError(
-                f"{path}: {obstacle}, so it cannot be cut into windows; --window=0 takes it whole"
+                f"{path}: {obstacle}, so it cannot be cut into windows; --window=0 reads it as a whole"
             )
         return [(start, start + size) for start in [*range(0, count - size, hop), count - size]]
 
     def _obstacle(self, said: str | Sequence[Word]) -> str:
+        """Why a recording cannot be cut into windows; empty if it can."""
         if self.reads_words and isinstance(said, str):
-            return "its transcript has no times (--asr hears some)"
+            return "its transcript has no word times (--asr finds them)"
         if not all(isinstance(source, VideoNetwork) for source in self.sources.values()):
-            return "its features that were made elsewhere are of all of it"
+            return "its precomputed features cover all of it"
         return ""
 
     def _window(
@@ -111,39 +136,47 @@ class Reader:
     ) -> Window:
         file, part = split_span(path)
         start, end = (sample / SAMPLE_RATE for sample in span)
-        transcript, words = _heard(said, *((0.0, float("inf")) if is_whole else (start, end)))
+        transcript, words = _words_between(said, *((0.0, float("inf")) if is_whole else (start, end)))
         utterance = Utterance(id=file.stem, wav=str(path), label="", transcript=transcript, words=words)
         own, offset = samples[slice(*span)], part[0] if part else 0.0
-        clip = Clip(str(file), offset + start, offset + end)
-        elsewhere = {
-            name: (
-                replace(source, clips={file.stem: clip}) if isinstance(source, VideoNetwork) else source
-            ).read(file.stem)
-            for name, source in self.sources.items()
-        }
+        given = self._precomputed(file, offset + start, offset + end)
         read = tokens(self.recipe, utterance) if self.reads_words else ()
-        flags = doubts(self.recipe, utterance, own, elsewhere)
-        beside = set() if self.reads_words else set(_DOUBTS_ABOUT_WORDS)
+        flags = quality_flags(self.recipe, utterance, own, given)
+        irrelevant = set() if self.reads_words else set(_WORD_FLAGS)
         if not is_whole and len(own) <= self.recipe.parameters["max_frames"] * HOP:
-            beside.add("cut_audio")  # a last frame past the window's end, which the next window has
+            irrelevant.add(
+                "cut_audio"
+            )  # only the frame centred on the window's end, which the next window has
         return Window(
             path=str(path),
             start=start,
             end=end,
             utterance=utterance,
             samples=own,
-            arrays=extract(self.recipe, utterance, own, self.vocabulary, elsewhere),
+            arrays=extract(self.recipe, utterance, own, self.vocabulary, given),
             words=read,
             unknown=tuple(word for word in read if word.lower() not in self.vocabulary.index),
-            flags=tuple(flag for flag in flags if flag not in beside),
+            flags=tuple(flag for flag in flags if flag not in irrelevant),
         )
 
+    def _precomputed(
+        self, file: Path, start: float, end: float
+    ) -> dict[str, Float[np.ndarray, "rows width"]]:
+        """The precomputed arrays of a recording, and video features of the frames between two times, in seconds."""
+        clips = {file.stem: Clip(str(file), start, end)}
+        return {
+            name: (replace(source, clips=clips) if isinstance(source, VideoNetwork) else source).read(
+                file.stem
+            )
+            for name, source in self.sources.items()
+        }
 
-def find(paths: Iterable[str | Path]) -> list[Path]:
-    """The files that are named, and the recordings in the folders that are.
+
+def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
+    """List the files in `paths` and the recordings in its folders.
 
     Raises:
-        UsageError: a folder without recordings.
+        UsageError: if a folder has no recordings.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -156,12 +189,12 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
         )
         if not inside:
-            raise UsageError(f"{path}: no recordings in it ({', '.join(sorted(SUFFIXES))})")
+            raise UsageError(f"{path}: no recordings found ({', '.join(sorted(SUFFIXES))})")
         found += inside
     return found
 
 
-def open_elsewhere(
+def open_precomputed(
     recipe: Recipe,
     widths: Mapping[str, int],
     made: Mapping[str, Mapping],
@@ -169,52 +202,68 @@ def open_elsewhere(
     files: Mapping[str, str | Path],
     resnet: str | Path | None,
 ) -> dict[str, Source]:
-    """Where the arrays come from that a run reads and that are made elsewhere.
+    """Open the sources of the precomputed arrays that a run reads.
 
-    `widths` are of the arrays that the run reads, `made` says how its dataset's were made, `files` are folders or HDF5
-    files by flag (`frames`, `video`, `prosody`), and `resnet` is an ONNX network that makes video features.
+    Args:
+        recipe: the recipe of the run's dataset.
+        widths: features per row of each array that the run reads.
+        made: how the precomputed arrays of the run's dataset were made, from its manifest.
+        identities: the ids of the recordings.
+        files: folders or HDF5 files by flag (`frames`, `video`, `prosody`).
+        resnet: an ONNX network that extracts video features.
 
     Raises:
-        UsageError: an array is missing, of another width or another network's, or the run does not read it.
+        UsageError: if an array is missing, has another width, comes from another network, or is not read by the run.
     """
-    wanted = [name for name in widths if name in recipe.elsewhere]
-    given = {FILES[flag]: flag for flag in files} | ({"video": "resnet"} if resnet else {})
-    if unread := [flag for name, flag in given.items() if name not in wanted]:
-        raise UsageError(f"--{unread[0]}: this run reads none of it")
-    flag_of = {name: flag for flag, name in FILES.items()}
-    for name in wanted:
-        if name not in given:
-            network = " or --resnet=FILE, the network that made it" if _network(made, name) else ""
-            raise UsageError(
-                f"this run reads {name} that is made elsewhere: give --{flag_of[name]}=FOLDER of <recording>.npy "
-                f"files{network}"
-            )
+    wanted = [name for name in widths if name in recipe.precomputed]
+    flags = {FILES[flag]: flag for flag in files} | ({"video": "resnet"} if resnet else {})
+    _check_flags(flags, wanted, made)
     identities = list(identities)
     sources: dict[str, Source] = {FILES[f]: open_arrays(path, identities, f) for f, path in files.items()}
     if resnet:
         opened = open_network(resnet, Path(), {})
-        if opened.sha256 != _network(made, "video"):
-            raise UsageError(f"--resnet={resnet}: not the network that made the video features of this run")
+        if opened.sha256 != _network_digest(made, "video"):
+            raise UsageError(
+                f"--resnet={resnet}: not the network that extracted the video features of this run"
+            )
         sources["video"] = opened
     for name, source in sources.items():
         if source.width != widths[name]:
             raise UsageError(
-                f"--{given[name]}: {name} of {source.width} numbers a row, this run was trained on {widths[name]}"
+                f"--{flags[name]}: {name} has {source.width} features, but this run was trained on {widths[name]}"
             )
     return sources
 
 
+def _check_flags(flags: Mapping[str, str], wanted: Sequence[str], made: Mapping[str, Mapping]) -> None:
+    """Check that the precomputed arrays given by flags are those that the run reads."""
+    if unread := [flag for name, flag in flags.items() if name not in wanted]:
+        raise UsageError(f"--{unread[0]}: this run does not read it")
+    flag_of = {name: flag for flag, name in FILES.items()}
+    for name in wanted:
+        if name not in flags:
+            network = (
+                " or --resnet=FILE, the network that extracted it" if _network_digest(made, name) else ""
+            )
+            raise UsageError(
+                f"this run reads precomputed {name}: give --{flag_of[name]}=FOLDER of <recording>.npy files{network}"
+            )
+
+
 def faster_whisper(folder: str | Path) -> Transcriber:
-    """Hears words by a Whisper model of a folder, which runs here; nothing is downloaded.
+    """Load a Whisper model that transcribes recordings on this machine; nothing is downloaded.
+
+    Args:
+        folder: a model converted for faster-whisper.
 
     Raises:
-        UsageError: the folder holds no such model, or faster-whisper is not installed.
+        UsageError: if the folder holds no such model, or faster-whisper is not installed.
     """
-    for name in ("model.bin", "tokenizer.json"):  # without the second one it would be fetched
+    for name in ("model.bin", "tokenizer.json"):  # faster-whisper would download a missing tokenizer
         if not (Path(folder) / name).is_file():
             raise UsageError(
-                f"{folder}: no {name} in it; nothing is downloaded, so give the folder of a Whisper model for "
-                "faster-whisper (docs/predict.md)"
+                f"{folder} has no {name}; nothing is downloaded, so give the folder of a Whisper model converted for "
+                "faster-whisper (docs/how-to/predict.md)"
             )
     try:
         from faster_whisper import WhisperModel
@@ -223,9 +272,9 @@ def faster_whisper(folder: str | Path) -> Transcriber:
     try:
         model = WhisperModel(str(folder), local_files_only=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{folder}: no Whisper model that can be read ({error})") from None
+        raise UsageError(f"{folder}: the Whisper model cannot be loaded ({error})") from None
 
-    def hear(samples: np.ndarray) -> tuple[Word, ...]:
+    def transcribe(samples: np.ndarray) -> tuple[Word, ...]:
         segments, _ = model.transcribe(samples, word_timestamps=True)
         return tuple(
             Word(word.word.strip(), float(word.start), float(word.end))
@@ -233,33 +282,35 @@ def faster_whisper(folder: str | Path) -> Transcriber:
             for word in segment.words or ()
         )
 
-    return hear
+    return transcribe
 
 
-def _network(made: Mapping[str, Mapping], name: str) -> str:
-    """The digest of the network that made an array of the run's dataset; empty where none did."""
+def _network_digest(made: Mapping[str, Mapping], name: str) -> str:
+    """SHA-256 of the network that extracted an array of the run's dataset; empty if no network did."""
     return made.get(name, {}).get("network", "")
 
 
-def _said(path: str | Path, samples: np.ndarray, said: Text) -> str | Sequence[Word]:
-    if callable(said):
-        return said(samples)
-    if said is not None:
-        return said
+def _transcribed(path: str | Path, samples: np.ndarray, transcript: Text) -> str | Sequence[Word]:
+    if callable(transcript):
+        return transcript(samples)
+    if transcript is not None:
+        return transcript
     sidecar = split_span(path)[0].with_suffix(".txt")
     try:
         return sidecar.read_text("utf-8-sig").strip()
     except FileNotFoundError:
         raise InputError(
-            f"{path}: this run reads words: give --text=..., write them into {sidecar.name} beside it, "
+            f"{path}: this run reads words: give --text=..., put a transcript in {sidecar.name} beside it, "
             "or use --asr=faster-whisper --asr_model=FOLDER"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{sidecar}: cannot be read as UTF-8 ({error})") from None
 
 
-def _heard(said: str | Sequence[Word], start: float, end: float) -> tuple[str, tuple[Word, ...] | None]:
-    """The transcript of a window, and its words, which have no marks, by their times in it."""
+def _words_between(
+    said: str | Sequence[Word], start: float, end: float
+) -> tuple[str, tuple[Word, ...] | None]:
+    """The transcript of a window, and its words without punctuation, with times relative to the window."""
     if isinstance(said, str):
         return said, None
     inside = [word for word in said if start <= (word.start + word.end) / 2 < end]

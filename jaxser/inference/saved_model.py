@@ -1,99 +1,221 @@
-"""The saved models of a run's folder, which `jaxser.experiment` wrote: nothing in it is unpickled."""
+"""The `model/` folder of a run: written when training ends, read by prediction, report and export.
+
+It holds `model.json` (network, recipe, classes, vocabulary), `replicas.npz` (parameters and statistics of all replicas,
+stacked) and `embeddings.npy` (the word vectors). Nothing in it is pickled.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from jaxser.evaluation import run_folder
+from jaxser.evaluation.results import RunResults
 from jaxser.features.recipes import RECIPES, ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
-from jaxser.inference.ensemble import Ensemble, Replica
+from jaxser.inference.ensemble import Ensemble, ReplicaParameters
 from jaxser.models import MODELS
 from jaxser.models.network import Network
-from jaxser.types import InputError, Normalisation, UsageError
+from jaxser.types import Dataset, InputError, Normalisation, Trained, UsageError
+
+_DESCRIPTION = "model.json"
+_REPLICAS = "replicas.npz"
+_EMBEDDINGS = "embeddings.npy"
+
+Content = TypeVar("Content")
+
+
+class ReplicaId(NamedTuple):
+    """The fold, seed and setting of a replica."""
+
+    fold: str
+    seed: int
+    setting: str = ""
+
+
+def save_models(
+    folder: Path,
+    dataset: Dataset,
+    trained: Trained,
+    replicas: Sequence[tuple[str, int, str]],
+    *,
+    model: Mapping[str, Any],
+    normalise: str,
+    setting: str,
+) -> None:
+    """Save the selected parameters of every replica, and everything else that prediction needs.
+
+    Args:
+        folder: the `model/` folder of the run; created if it is missing.
+        dataset: the dataset that the replicas were trained on.
+        trained: the replicas, stacked.
+        replicas: fold, seed and setting of each replica.
+        model: the name of the network and its fields, as in the config.
+        normalise: the config's `normalise`.
+        setting: the reported setting, whose replicas predict.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stacked = {
+        "params": trained.best.params,
+        "batch_stats": trained.best.batch_stats,
+        "normalisation": {name: value._asdict() for name, value in trained.normalisation.items()},
+        "hyper": dict(trained.hyper),
+    }
+    np.savez(folder / _REPLICAS, **flax.traverse_util.flatten_dict(stacked, sep="/"))
+    if dataset.embeddings is not None:
+        np.save(folder / _EMBEDDINGS, dataset.embeddings)
+    description = {
+        "model": model,
+        "classes": dataset.classes,
+        "recipe": {
+            "name": dataset.recipe,
+            "version": dataset.version,
+            "parameters": dataset.manifest.get("parameters", {}),
+        },
+        "arrays": {  # as in the manifest: None is the dimension that varies in length
+            name: {"dtype": str(array.values.dtype), "shape": (None, *array.values.shape[1:])}
+            for name, array in dataset.arrays.items()
+        },
+        "normalise": normalise,
+        "setting": setting,
+        "vocabulary": dataset.vocabulary,
+        "replicas": [ReplicaId(*replica)._asdict() for replica in replicas],
+    }
+    run_folder.write_json(folder / _DESCRIPTION, description)
 
 
 def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None = None) -> Ensemble:
-    """The networks of a finished run: of the chosen setting of a sweep, and of one fold or seed where they are given.
+    """Load the networks of a finished run.
 
-    A fold is named as in run_folder.json, or counted from 0 where no name is a number.
+    If the run swept hyper-parameters, only the replicas of the reported setting are loaded.
+
+    Args:
+        folder: the folder that training wrote.
+        fold: only the replicas of this fold, by its name in results.json, or by its index if no name is a number.
+        seed: only the replicas of this seed.
 
     Raises:
-        InputError: the folder is no finished run, is damaged, or was made by another version of jaxser.
-        UsageError: the run has no such fold or seed.
+        InputError: if the folder is not a finished run, is damaged, or was written by an incompatible version.
+        UsageError: if the run has no such fold or seed.
     """
     folder = Path(folder)
     inside = folder / run_folder.MODEL
-    if not (inside / "model.json").is_file():
-        if (folder / run_folder.CONFIG).is_file() and not (folder / run_folder.RESULTS).is_file():
-            raise InputError(f"{folder} is not finished: it has no {run_folder.RESULTS}; {run_folder.GO_ON}")
-        raise InputError(
-            f"{folder} is no finished run: it has no model/model.json; give the folder that training wrote"
-        )
-    told, found = (
-        run_folder.read_json(inside / "model.json"),
-        run_folder.read_json(folder / run_folder.RESULTS),
+    _check_finished(folder, inside / _DESCRIPTION)
+    description = _read(
+        inside / _DESCRIPTION, lambda path: _Description.from_json(run_folder.read_json(path))
     )
-    try:
-        return _ensemble(folder, told, found, fold, seed)
-    except (InputError, UsageError):
-        raise
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{inside} is damaged, or of another version of jaxser ({type(error).__name__}: {error}); train again"
-        ) from None
-
-
-def _ensemble(
-    folder: Path, told: Mapping[str, Any], found: Mapping[str, Any], fold: str | int | None, seed: int | None
-) -> Ensemble:
-    rows = _chosen(folder, told, found, fold, seed)
-    model, inside = _model(told), folder / run_folder.MODEL
-    reads_words = "words" in model.needs
+    results = run_folder.read_results(folder)
+    model = _network(inside / _DESCRIPTION, description)
+    rows = _chosen_rows(folder, description, results, fold, seed)
+    if lacking := [name for name in model.needs if name not in description.arrays]:
+        raise _damaged(inside / _DESCRIPTION, f"it does not describe array {lacking[0]!r}")
     return Ensemble(
         folder=folder,
-        results=found,
-        classes=tuple(told["classes"]),
-        members=tuple((told["replicas"][row]["fold"], told["replicas"][row]["seed"]) for row in rows),
+        run_results=results,
+        classes=description.classes,
+        members=tuple((description.replicas[row].fold, description.replicas[row].seed) for row in rows),
         model=model,
-        recipe=_recipe(folder, **told["recipe"]),
-        arrays={name: ArraySpec(**_tuples(told["arrays"][name])) for name in model.needs},
-        normalise=told["normalise"],
-        vocabulary=Vocabulary(tuple(told["vocabulary"])),
-        embeddings=jnp.asarray(np.load(inside / "embeddings.npy", allow_pickle=False))
-        if reads_words
-        else None,
-        replicas=_replicas(inside / "replicas.npz", rows),
+        recipe=_recipe(folder, description),
+        arrays={name: description.arrays[name] for name in model.needs},
+        normalise=description.normalise,
+        vocabulary=Vocabulary(description.vocabulary),
+        embeddings=_read(inside / _EMBEDDINGS, _read_embeddings) if "words" in model.needs else None,
+        replicas=_read(inside / _REPLICAS, lambda path: _read_replicas(path, rows)),
     )
 
 
-def _chosen(
-    folder: Path, told: Mapping[str, Any], found: Mapping[str, Any], fold: str | int | None, seed: int | None
+@dataclass(frozen=True)
+class _Description:
+    """The contents of model.json."""
+
+    model: str
+    fields: Mapping[str, Any]
+    classes: tuple[str, ...]
+    recipe: str
+    recipe_version: str
+    recipe_parameters: Mapping[str, Any]
+    arrays: Mapping[str, ArraySpec]
+    normalise: str
+    setting: str
+    vocabulary: tuple[str, ...]
+    replicas: tuple[ReplicaId, ...]
+
+    @classmethod
+    def from_json(cls, value: Any) -> _Description:
+        fields = {name: _tuples(field) for name, field in value["model"].items()}
+        recipe = value["recipe"]
+        return cls(
+            model=fields.pop("name"),
+            fields=fields,
+            classes=tuple(value["classes"]),
+            recipe=recipe["name"],
+            recipe_version=recipe["version"],
+            recipe_parameters=recipe["parameters"],
+            arrays={name: ArraySpec(**_tuples(spec)) for name, spec in value["arrays"].items()},
+            normalise=value["normalise"],
+            setting=value["setting"],
+            vocabulary=tuple(value["vocabulary"]),
+            replicas=tuple(ReplicaId(**replica) for replica in value["replicas"]),
+        )
+
+
+def _check_finished(folder: Path, description: Path) -> None:
+    if description.is_file():
+        return
+    if (folder / run_folder.CONFIG).is_file() and not (folder / run_folder.RESULTS).is_file():
+        raise InputError(f"{folder} is not finished: it has no {run_folder.RESULTS}; {run_folder.RESUME}")
+    raise InputError(
+        f"{folder} is not a finished run: it has no {run_folder.MODEL}/{_DESCRIPTION}; "
+        "give the folder that training wrote"
+    )
+
+
+def _read(path: Path, read: Callable[[Path], Content]) -> Content:
+    """Read one file; a file with unexpected contents is an `InputError`."""
+    try:
+        return read(path)
+    except InputError as error:
+        raise error if str(path) in str(error) else _damaged(path, str(error)) from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, str(error)) from None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    reason = " ".join(reason.split())
+    return InputError(f"{path} is damaged or was written by an incompatible version ({reason}); train again")
+
+
+def _chosen_rows(
+    folder: Path, description: _Description, results: RunResults, fold: str | int | None, seed: int | None
 ) -> list[int]:
-    """The rows of the replicas of the chosen setting, without those that never had a finite loss."""
-    rows = {n: one for n, one in enumerate(told["replicas"]) if one["setting"] == told["setting"]}
-    folds = list(dict.fromkeys(one["fold"] for one in rows.values()))
-    seeds = sorted({one["seed"] for one in rows.values()})
+    """The rows of the reported setting's replicas that have a selected epoch."""
+    rows = {n: one for n, one in enumerate(description.replicas) if one.setting == description.setting}
+    folds = list(dict.fromkeys(one.fold for one in rows.values()))
+    seeds = sorted({one.seed for one in rows.values()})
     if fold is not None:
         name = _fold_name(folds, str(fold))
-        rows = {n: one for n, one in rows.items() if one["fold"] == name}
+        rows = {n: one for n, one in rows.items() if one.fold == name}
     if seed is not None:
         if seed not in seeds:
             raise UsageError(f"--seed={seed}: no such seed; {folder} has {', '.join(map(str, seeds))}")
-        rows = {n: one for n, one in rows.items() if one["seed"] == seed}
-    trained = {(r["fold"], r["seed"], r["setting"]) for r in found["replicas"] if r["best_epoch"] is not None}
-    kept = [n for n, one in rows.items() if (one["fold"], one["seed"], one["setting"]) in trained]
+        rows = {n: one for n, one in rows.items() if one.seed == seed}
+    trained = {(r.fold, r.seed, r.setting) for r in results.replicas if r.best_epoch is not None}
+    kept = [n for n, one in rows.items() if one in trained]
     if not kept:
         raise InputError(
-            f"{folder}: no replica that is asked for came to a finite loss; there is nothing to use"
+            f"{folder}: none of the selected replicas reached a finite loss, so none can predict"
         )
     return kept
 
@@ -106,35 +228,51 @@ def _fold_name(folds: Sequence[str], asked: str) -> str:
     raise UsageError(f"--fold={asked}: no such fold; the run has {', '.join(folds)}")
 
 
-def _model(told: Mapping[str, Any]) -> Network:
-    fields = {name: _tuples(value) for name, value in told["model"].items() if name != "name"}
-    return MODELS[told["model"]["name"]](num_classes=len(told["classes"]), **fields)
+def _network(path: Path, description: _Description) -> Network:
+    if description.model not in MODELS:
+        raise _damaged(path, f"unknown network {description.model!r}")
+    network = MODELS[description.model]
+    known = {field.name for field in dataclasses.fields(network)} - {"parent", "name", "num_classes"}
+    if unknown := sorted(description.fields.keys() - known):
+        raise _damaged(path, f"network {description.model} has no field {unknown[0]!r}")
+    return network(num_classes=len(description.classes), **description.fields)
 
 
-def _recipe(folder: Path, name: str, version: str, parameters: Mapping[str, Any]) -> Recipe:
-    """The recipe, with the parameters by which the run's dataset was made."""
-    if RECIPES[name].version != version:
+def _recipe(folder: Path, description: _Description) -> Recipe:
+    """The recipe, with the parameters of the dataset that the run was trained on."""
+    name, version = description.recipe, description.recipe_version
+    if name not in RECIPES:
+        raise InputError(f"{folder} was trained on recipe {name}, which this version of jaxser does not have")
+    recipe = RECIPES[name]
+    if recipe.version != version:
         raise InputError(
-            f"{folder} was trained on recipe {name} {version}, this jaxser makes {RECIPES[name].version}: "
-            "prepare and train again"
+            f"{folder} was trained on version {version} of recipe {name}, but this jaxser has version "
+            f"{recipe.version}: prepare the dataset and train again"
         )
-    if corpus := parameters.get("made_by"):
+    if corpus := description.recipe_parameters.get("made_by"):
         raise InputError(
-            f"{folder} was trained on features that corpus {corpus} brings; no recording has them"
+            f"{folder} was trained on the published features of corpus {corpus}, which cannot be extracted "
+            "from a recording"
         )
-    return dataclasses.replace(RECIPES[name], parameters=parameters)
+    return dataclasses.replace(recipe, parameters=description.recipe_parameters)
 
 
-def _replicas(path: Path, rows: Sequence[int]) -> Replica:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-        flat = {name: jnp.asarray(kept[name][list(rows)]) for name in kept.files}
+def _read_embeddings(path: Path) -> Float[Array, "V E"]:
+    return jnp.asarray(np.load(path, allow_pickle=False))
+
+
+def _read_replicas(path: Path, rows: Sequence[int]) -> ReplicaParameters:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stacked:
+        flat = {name: jnp.asarray(stacked[name][list(rows)]) for name in stacked.files}
     tree = flax.traverse_util.unflatten_dict(flat, sep="/")
-    normalisation = {name: Normalisation(**of) for name, of in tree.get("normalisation", {}).items()}
-    return Replica(tree["params"], tree.get("batch_stats", {}), normalisation, tree.get("hyper", {}))
+    normalisation = {name: Normalisation(**own) for name, own in tree.get("normalisation", {}).items()}
+    return ReplicaParameters(
+        tree["params"], tree.get("batch_stats", {}), normalisation, tree.get("hyper", {})
+    )
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
+    """JSON with tuples in place of lists, since fields of a network must be hashable."""
     if isinstance(value, dict):
         return {name: _tuples(one) for name, one in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The networks, by the name that a config gives them."""
+"""The networks, by their names in a config."""
 
 from jaxser.models.can import CAN
 from jaxser.models.cat_ilt import CAT, ILT

@@ -1,9 +1,13 @@
-"""CAN: Lee, Yoon & Jung, "Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text",
+"""CAN: cross attention over aligned audio and text (Lee, Yoon & Jung, Interspeech 2020).
 
-Interspeech 2020. Equation numbers are the paper's. Where it is silent: hidden units are counted per direction; average
-pooling is over valid frames; a head's query scores its own slice of the features (`head_form="full"`: all of them),
-and head k of one modality crosses to head k of the other. Without the alignment loss its two classifiers do not exist,
-since nothing would train them: alpha is then 0 in eqs. 14 and 15.
+"Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text". Equation numbers are the
+paper's. Details that the paper leaves open:
+
+- Hidden units are counted per direction, and average pooling is over valid frames.
+- The query of a head scores its own slice of the features (`head_form="full"`: all features), and the weights of head k
+  of one modality are applied to head k of the other.
+- Without the alignment loss, nothing would train the two unimodal classifiers, so they do not exist: alpha is 0 in
+  eqs. 14 and 15.
 """
 
 from __future__ import annotations
@@ -22,16 +26,26 @@ from jaxser.layers.recurrent import Recurrent
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
 from jaxser.models.losses import negative_log_likelihood
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
 Rate = Float[Array, ""] | float
 
 CONTEXTS = (("text", "text"), ("text", "audio"), ("audio", "audio"), ("audio", "text"))
-"""c(TT), c(TA), c(AA), c(AT): whose weights, and whose states they gather."""
+"""The contexts c(TT), c(TA), c(AA), c(AT): the modality of the weights, and that of the states they sum up."""
 
 
 class CAN(Network):
-    """The network of Figs. 1 and 2. Without cross attention c(TT) and c(AA) remain (section 4.3.3)."""
+    """The network of Figs. 1 and 2.
+
+    Attributes:
+        hidden_size: LSTM units per direction.
+        num_heads: heads of each attention layer.
+        head_form: whether a head sees a "slice" of the features or the "full" vector.
+        cross_attention: whether to use c(TA) and c(AT) (section 4.3.3).
+        stop_gradient: whether the gradient of cross attention stops at the weights (eqs. 7, 9).
+        align_loss: whether to train classifiers on c(TT) and c(AA) (eq. 14).
+        train_embeddings: whether the word vectors are trained.
+    """
 
     hidden_size: int = 128
     num_heads: int = 4
@@ -45,12 +59,16 @@ class CAN(Network):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return "segments", "segment_lengths", "words"
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `head_form` is unknown or the heads do not divide the features."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if `head_form` is unknown or `num_heads` does not divide the features.
+        """
         rate = hyper["dropout_rate"]
         vectors = WordEmbedding(self.train_embeddings)(batch)
         text = BLSTM(self.hidden_size, name="text_encoder")(vectors, batch.words_mask, rate, train=train)
@@ -70,7 +88,7 @@ class CAN(Network):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """Eqs. 13, 14: of the three predictions, not of their product."""
+        """The loss of the three predictions, not of their product (eqs. 13, 14)."""
         weights = _weights(hyper)
         return sum(
             weights[name] * negative_log_likelihood(jax.nn.log_softmax(scores), batch, class_weights)
@@ -79,12 +97,12 @@ class CAN(Network):
 
 
 def _weights(hyper: Hyper) -> Hyper:
-    """What each prediction counts for, in the loss and in the product."""
+    """The weight of each prediction, in the loss and in the product."""
     return {"fused": 1.0, "text": hyper["alpha"], "audio": hyper["alpha"]}
 
 
 class BLSTM(nn.Module):
-    """Eqs. 1-3: forward and backward states of each step side by side, then dropout (section 4.2)."""
+    """A BLSTM (eqs. 1-3): the concatenated states of both directions, then dropout (section 4.2)."""
 
     hidden_size: int
 
@@ -98,13 +116,13 @@ class BLSTM(nn.Module):
         train: bool,
         starts: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T H"]:
-        """`starts` marks the first steps of sequences that share a row."""
+        """Apply the BLSTM; `starts` marks the first steps of sequences that share a row."""
         states = Recurrent(self.hidden_size)(x, mask, starts)
         return Dropout()(states.reshape(*mask.shape, 2 * self.hidden_size), rate, train=train)
 
 
 class AudioEncoder(nn.Module):
-    """Section 3.2.2: a BLSTM within each word, its average over the word's frames, and a BLSTM over the words."""
+    """Section 3.2.2: a BLSTM within each word, the mean over the word's frames, and a BLSTM over the words."""
 
     hidden_size: int
 
@@ -112,7 +130,7 @@ class AudioEncoder(nn.Module):
     def __call__(
         self, batch: Batch, rate: Rate, *, train: bool
     ) -> tuple[Float[Array, "B L H"], Bool[Array, "B L"]]:
-        """Returns the words' states, and which words have frames."""
+        """Return the states of the words, and which words have frames."""
         lengths = jnp.where(batch.segment_lengths_mask, batch.segment_lengths, 0)
         word = word_of_frame(lengths, batch.segments.shape[1])
         states = BLSTM(self.hidden_size, name="within_words")(
@@ -123,7 +141,7 @@ class AudioEncoder(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Section 3.2.3: each modality's weights gather its own states and, `crossed`, those of the other."""
+    """Section 3.2.3: the weights of a modality sum up its own states and, if `crossed`, those of the other."""
 
     num_heads: int
     head_form: str
@@ -133,8 +151,8 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(
         self, states: dict[str, Float[Array, "B L H"]], masks: dict[str, Bool[Array, "B L"]]
-    ) -> tuple[dict[str, Float[Array, "B G"]], dict[str, Float[Array, "B K L"]]]:
-        """Returns the contexts in the order of eq. 10, and the weights that each is gathered by."""
+    ) -> tuple[dict[str, Float[Array, "B G"]], dict[str, AttentionMap]]:
+        """Return the contexts in the order of eq. 10, and their weights."""
         weights = {
             m: GlobalAttention(self.num_heads, self.head_form, name=f"{m}_attention")(states[m], masks[m])
             for m in states
@@ -146,13 +164,13 @@ class CrossAttention(nn.Module):
                 continue
             is_cut = crosses and self.stop_gradient
             alpha = jax.lax.stop_gradient(weights[by]) if is_cut else weights[by]
-            attention[f"{by}_on_{of}"] = alpha
+            attention[f"{by}_on_{of}"] = AttentionMap(alpha, (HEADS, Axis("words")))
             contexts[f"{by}_on_{of}"] = weighted_sum(alpha, states[of], self.head_form)  # eqs. 6-9
         return contexts, attention
 
 
 class GlobalAttention(nn.Module):
-    """Eqs. 4, 5: learned queries, one a head, weigh the steps of a sequence (after Mirsamadi et al. 2017)."""
+    """Eqs. 4, 5: one learned query per head weighs the steps of a sequence (after Mirsamadi et al. 2017)."""
 
     num_heads: int
     head_form: str = "slice"
@@ -168,13 +186,17 @@ class GlobalAttention(nn.Module):
 def weighted_sum(
     weights: Float[Array, "B K T"], x: Float[Array, "B T D"], head_form: str = "slice"
 ) -> Float[Array, "B G"]:
-    """Each head's weighted sum of what it sees of a sequence, side by side."""
+    """The weighted sums of all heads over a sequence, concatenated."""
     heads = jnp.einsum("bkt,btkd->bkd", weights, views(x, weights.shape[1], head_form))
     return heads.reshape(x.shape[0], -1)
 
 
 def views(x: Float[Array, "B T D"], num_heads: int, head_form: str) -> Float[Array, "B T K Dk"]:
-    """What each head sees of a sequence: its own slice of the features, or all of them."""
+    """What each head sees of a sequence: its own slice of the features, or all of them.
+
+    Raises:
+        FieldError: if `head_form` is unknown or `num_heads` does not divide the features.
+    """
     if head_form == "full":
         return jnp.broadcast_to(x[:, :, None], (*x.shape[:2], num_heads, x.shape[2]))
     if head_form != "slice":

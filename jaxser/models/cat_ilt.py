@@ -1,17 +1,23 @@
-"""ILT and CAT: He, Minematsu & Saito, "Effective Integration of Transformer for Network-based Speech Emotion
+"""ILT and CAT: transformers integrated with a CNN and an LSTM (He, Minematsu & Saito, 2021).
 
-Recognition", 2021. Equation numbers are the paper's. Where it is silent: ReLU between batch normalisation and average
-pooling; the CNN's channels and bands of a step are laid out and mapped to the width of the BiLSTM's output, which is
-the transformers' too; transformers as in Vaswani et al. 2017, without biases in the projections (eq. 2), their outputs
-averaged over time, so that eqs. 12-14 join vectors and CAT adds outputs of different lengths; in cross attention the
-keys and values of every layer are the other branch as it came; positions are added to queries and keys alike; no
-activation after CAT's 1-D convolution; one linear layer classifies. Padding takes no part, but recipe `cat_padded`
-fills sounds up to 7.5 s as the paper does.
+"Effective Integration of Transformer for Network-based Speech Emotion Recognition". Equation numbers are the paper's.
+Details that the paper leaves open:
+
+- A ReLU lies between batch normalisation and average pooling. The channels and bands of each CNN step are flattened and
+  projected to the width of the BiLSTM's output, which is also that of the transformers.
+- Transformers are those of Vaswani et al. 2017, without biases in the projections (eq. 2). Their outputs are averaged
+  over time, so that eqs. 12-14 combine vectors, and CAT can add branches of different lengths.
+- In cross attention, every layer takes its keys and values from the input of the other branch. Positions are added to
+  both branches.
+- CAT's 1-D convolution has no activation, and the classifier is one linear layer.
+
+Padding is masked; recipe `cat_padded` pads recordings to 7.5 s of audio, as the paper does.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,32 +31,49 @@ from jaxser.layers.norm import BatchNorm
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
-Stream = tuple[Float[Array, "B _T D"], Bool[Array, "B _T"]]
-Weights = dict[str, Float[Array, "B ..."]]
+Attention = dict[str, AttentionMap]
 
 LSTMS = ("parallel", "before", "none")
-"""Where Fig. 1 has its LSTM: beside the transformer, before it (baseline 2), or nowhere (baseline 1)."""
+"""Where the LSTM of Fig. 1 is: beside the transformer, before it (baseline 2), or left out (baseline 1)."""
 
 FUSIONS = ("concatenation", "plus", "trainable_plus")
-"""Eqs. 12, 13 and 14-16."""
+"""How ILT combines its branches: eq. 12, eq. 13, and eqs. 14-16."""
 
 DIRECTIONS = {
     "cnn_to_lstm": ("cnn", "lstm"),
     "lstm_to_cnn": ("lstm", "cnn"),
     "lstm_to_lstm": ("lstm", "lstm"),
 }
-"""Where a transformer of Fig. 2 has its queries from, and where its keys and values."""
+"""The branches of Fig. 2 that give a transformer its queries, and its keys and values."""
+
+
+class Stream(NamedTuple):
+    """The states of a branch, their mask, and what their steps run over."""
+
+    states: Float[Array, "B T D"]
+    mask: Bool[Array, "B T"]
+    axis: Axis
 
 
 class Integration(Network):
-    """The parts of both figures."""
+    """What ILT and CAT have in common.
+
+    Attributes:
+        positions: whether positions are added to the transformers' inputs (eqs. 3, 4).
+        blocks: channels, pooled steps and pooled frequency bands of each CNN block.
+        kernel_size: size of the CNN's square kernels.
+        hidden_size: LSTM units per direction; transformers are twice as wide.
+        num_layers: layers of each transformer.
+        num_heads: heads of each transformer.
+        feed_forward_size: hidden units of each transformer's feed-forward network.
+    """
 
     positions: bool = True
     blocks: tuple[tuple[int, int, int], ...] = ((32, 2, 2), (64, 2, 2), (128, 2, 2), (128, 2, 1))
     kernel_size: int = 3
-    hidden_size: int = 128  # of each direction: the transformers are twice as wide
+    hidden_size: int = 128
     num_layers: int = 2
     num_heads: int = 8
     feed_forward_size: int = 512
@@ -59,67 +82,79 @@ class Integration(Network):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Frames alone."""
+        """The arrays that the network reads."""
         return ("audio",)
 
     def _cnn(self, batch: Batch, hyper: Hyper, train: bool) -> Stream:
         layer = CNN(self.blocks, self.kernel_size, 2 * self.hidden_size, name="cnn")
-        return layer(batch.audio, batch.audio_mask, hyper["conv_dropout_rate"], train=train)
+        states, mask = layer(batch.audio, batch.audio_mask, hyper["conv_dropout_rate"], train=train)
+        return Stream(states, mask, Axis("audio", stride=math.prod(steps for _, steps, _ in self.blocks)))
 
-    def _bilstm(self, x: Float[Array, "B T F"], mask: Bool[Array, "B T"]) -> Stream:
+    def _bilstm(self, stream: Stream) -> Stream:
         """Eqs. 6-8: forward and backward outputs, concatenated."""
-        outputs = Recurrent(self.hidden_size, name="bilstm")(x, mask)
-        return outputs.reshape(*mask.shape, 2 * self.hidden_size), mask
+        outputs = Recurrent(self.hidden_size, name="bilstm")(stream.states, stream.mask)
+        return stream._replace(states=outputs.reshape(*stream.mask.shape, 2 * self.hidden_size))
 
     def _transformer(
         self, name: str, query: Stream, memory: Stream | None, hyper: Hyper, train: bool
-    ) -> tuple[Float[Array, "B D"], Weights]:
-        """The mean of a transformer's outputs over time, and its weights by layer."""
+    ) -> tuple[Float[Array, "B D"], Attention]:
+        """The mean of a transformer's outputs over time, and its attention by layer."""
         layer = Transformer(
             self.num_layers, self.num_heads, self.feed_forward_size, self.positions, name=name
         )
         outputs, weights = layer(query, memory, hyper["dropout_rate"], train=train)
-        return masked_mean(outputs, query[1]), {f"{name}_{n}": each for n, each in enumerate(weights)}
+        axes = HEADS, query.axis, (query if memory is None else memory).axis
+        attention = {f"{name}_{n}": AttentionMap(each, axes) for n, each in enumerate(weights)}
+        return masked_mean(outputs, query.mask), attention
 
-    def _classify(self, pooled: Float[Array, "B D"], attention: Weights) -> Output:
+    def _classify(self, pooled: Float[Array, "B D"], attention: Attention) -> Output:
         logits = nn.Dense(self.num_classes, name="classifier")(pooled)
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)
 
 
 class ILT(Integration):
-    """Fig. 1; its two baselines have the LSTM elsewhere."""
+    """ILT (Fig. 1) and its two baselines.
+
+    Attributes:
+        lstm: where the LSTM is, of `LSTMS`.
+        fusion: how the branches are combined, of `FUSIONS`.
+        alpha: the weight of the LSTM in eq. 13.
+    """
 
     lstm: str = "parallel"
     fusion: str = "trainable_plus"
-    alpha: float = 0.5  # eq. 13
+    alpha: float = 0.5
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `lstm` or `fusion` is unknown."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if `lstm` or `fusion` is unknown, or `blocks` leave no frequency band.
+        """
         for field, allowed in (("lstm", LSTMS), ("fusion", FUSIONS)):
             if getattr(self, field) not in allowed:
                 raise FieldError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
         stream = self._cnn(batch, hyper, train)  # eq. 5
         if self.lstm == "before":
-            stream = self._bilstm(*stream)
+            stream = self._bilstm(stream)
         pooled, attention = self._transformer("transformer", stream, None, hyper, train)  # eq. 11
         if self.lstm == "parallel":
-            recurrent, weights = self._attention_pool(*self._bilstm(*stream))
+            recurrent, weights = self._attention_pool(self._bilstm(stream))
             pooled, fusion = self._fuse(recurrent, pooled)
-            attention = {"lstm": weights, **attention, **fusion}
+            attention = {**weights, **attention, **fusion}
         return self._classify(pooled, attention)
 
-    def _attention_pool(
-        self, h: Float[Array, "B T D"], mask: Bool[Array, "B T"]
-    ) -> tuple[Float[Array, "B D"], Float[Array, "B T"]]:
-        scores = nn.Dense(1, use_bias=False, name="lstm_attention")(h)[..., 0]
-        weights = masked_softmax(scores, mask)  # eq. 9
-        return jnp.einsum("bt,btd->bd", weights, h), weights  # eq. 10
+    def _attention_pool(self, stream: Stream) -> tuple[Float[Array, "B D"], Attention]:
+        scores = nn.Dense(1, use_bias=False, name="lstm_attention")(stream.states)[..., 0]
+        weights = masked_softmax(scores, stream.mask)  # eq. 9
+        pooled = jnp.einsum("bt,btd->bd", weights, stream.states)  # eq. 10
+        return pooled, {"lstm": AttentionMap(weights, (stream.axis,))}
 
     def _fuse(
         self, recurrent: Float[Array, "B D"], transformed: Float[Array, "B D"]
-    ) -> tuple[Float[Array, "B F"], Weights]:
-        """The joined vector, and the shares of LSTM and transformer in it where it is a sum."""
+    ) -> tuple[Float[Array, "B F"], Attention]:
+        """The combined vector; if it is a sum, also the weights of LSTM and transformer in it."""
         if self.fusion == "concatenation":
             return jnp.concatenate([recurrent, transformed], axis=-1), {}  # eq. 12
         if self.fusion == "plus":
@@ -128,13 +163,21 @@ class ILT(Integration):
             weights = self.param("fusion_weights", nn.initializers.zeros, (2,), recurrent.dtype)
             shares = jax.nn.softmax(weights)  # eqs. 15, 16
         fused = shares[0] * recurrent + shares[1] * transformed  # eq. 14
-        return fused, {"fusion": jnp.broadcast_to(shares, (fused.shape[0], 2))}
+        branches = Axis("")
+        return fused, {"fusion": AttentionMap(jnp.broadcast_to(shares, (fused.shape[0], 2)), (branches,))}
 
 
 class CAT(Integration):
-    """Fig. 2: a transformer for each direction between CNN and LSTM; without one, their outputs are added as they are
+    """CAT (Fig. 2): one transformer per direction between CNN and LSTM.
 
-    (CNN+LSTM in Table 2). `lstm_to_lstm` alone is LSTM-Transformer.
+    Without directions, the outputs of CNN and LSTM are averaged over time and added (CNN+LSTM in Table 2);
+    `lstm_to_lstm` alone is LSTM-Transformer.
+
+    Attributes:
+        directions: the transformers, of `DIRECTIONS`.
+        front_channels: channels of the convolution before the LSTM.
+        front_kernel_size: its kernel size.
+        front_stride: its stride.
     """
 
     directions: tuple[str, ...] = ("cnn_to_lstm", "lstm_to_cnn")
@@ -144,10 +187,14 @@ class CAT(Integration):
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where a direction is unknown."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if a direction is unknown, or `blocks` leave no frequency band.
+        """
         streams = self._streams(batch, hyper, train)
-        attention: Weights = {}
-        pooled = [] if self.directions else [masked_mean(*stream) for stream in streams.values()]
+        attention: Attention = {}
+        pooled = [] if self.directions else [masked_mean(one.states, one.mask) for one in streams.values()]
         for direction in self.directions:
             query, memory = DIRECTIONS[direction]
             other = None if memory == query else streams[memory]
@@ -157,7 +204,7 @@ class CAT(Integration):
         return self._classify(sum(pooled[1:], start=pooled[0]), attention)
 
     def _streams(self, batch: Batch, hyper: Hyper, train: bool) -> dict[str, Stream]:
-        """H^(C) and H^(L) of section 2.3, where a direction reads them."""
+        """H^(C) and H^(L) of section 2.3, if a direction reads them."""
         if unknown := [direction for direction in self.directions if direction not in DIRECTIONS]:
             raise FieldError(
                 f"directions={self.directions!r}: {unknown[0]!r} is not one of {', '.join(DIRECTIONS)}"
@@ -169,12 +216,19 @@ class CAT(Integration):
         if "lstm" in read:
             front = Conv1D(self.front_channels, self.front_kernel_size, self.front_stride, name="front")
             shorter = front(mask_steps(batch.audio, batch.audio_mask))
-            streams["lstm"] = self._bilstm(shorter, batch.audio_mask[:, :: self.front_stride])
+            mask = batch.audio_mask[:, :: self.front_stride]
+            streams["lstm"] = self._bilstm(Stream(shorter, mask, Axis("audio", stride=self.front_stride)))
         return streams
 
 
 class CNN(nn.Module):
-    """Section 2.2: blocks of so many channels, averaged over so many steps and so many bands."""
+    """Section 2.2: blocks of convolution, batch normalisation, average pooling and dropout, and a projection.
+
+    Attributes:
+        blocks: channels, pooled steps and pooled frequency bands of each block.
+        kernel_size: size of the square kernels.
+        size: width of the output.
+    """
 
     blocks: tuple[tuple[int, int, int], ...]
     kernel_size: int
@@ -184,7 +238,11 @@ class CNN(nn.Module):
     def __call__(
         self, x: Float[Array, "B T F"], mask: Bool[Array, "B T"], rate: Rate, *, train: bool
     ) -> tuple[Float[Array, "B Tc D"], Bool[Array, "B Tc"]]:
-        """Raises ValueError where no frequency band is left."""
+        """Return the states and their mask.
+
+        Raises:
+            FieldError: if no frequency band is left after pooling.
+        """
         bands = x.shape[-1]
         x = mask_steps(x, mask)[..., None]  # [B, T, F, 1]
         for channels, steps_pooled, bands_pooled in self.blocks:
@@ -192,12 +250,12 @@ class CNN(nn.Module):
             x, mask = average_pool(jax.nn.relu(x), mask, (steps_pooled, bands_pooled))
             x = Dropout()(x, rate, train=train)
         if x.shape[2] == 0:
-            raise FieldError(f"blocks={self.blocks!r} pool {bands} frequency bands down to none")
+            raise FieldError(f"blocks={self.blocks!r} leave none of {bands} frequency bands")
         return nn.Dense(self.size)(x.reshape(*mask.shape, x.shape[2] * x.shape[3])), mask
 
 
 class Transformer(nn.Module):
-    """Section 2.1; with a memory, the cross attention of section 2.3."""
+    """The transformer of section 2.1; with a memory, the cross attention of section 2.3."""
 
     num_layers: int
     num_heads: int
@@ -216,8 +274,10 @@ class Transformer(nn.Module):
                 x = x + sinusoidal_positions(*x.shape[1:]).astype(x.dtype)  # eqs. 3, 4
             return dropped(x)
 
-        x, mask = prepared(query[0]), query[1]
-        source, source_mask = (None, mask) if memory is None else (prepared(memory[0]), memory[1])
+        x = prepared(query.states)
+        source, source_mask = None, query.mask
+        if memory is not None:
+            source, source_mask = prepared(memory.states), memory.mask
         attention = []
         for n in range(self.num_layers):
             x, weights = encoder_layer(

@@ -1,9 +1,13 @@
-"""LSTM attention: Ramet, Garner, Baeriswyl & Lazaridis, "Context-aware attention mechanism for speech emotion
+"""LSTM attention (Ramet, Garner, Baeriswyl & Lazaridis, SLT 2018).
 
-recognition", SLT 2018. Equation numbers are the paper's; eq. 8 lacks a plus sign. Where it is silent: the second
-BiLSTM (Fig. 2) is as wide as the first, reads its outputs and weighs them (`pool_from`); Yang et al.'s layer has 128
-units and their tanh, without which it would change nothing; no tanh is in Zhou et al.'s, as in eq. 1; dropout is on the
-outputs of the dense layers and of the first BiLSTM; padding takes no part (`as_published`: it does).
+"Context-aware attention mechanism for speech emotion recognition". Equation numbers are the paper's; eq. 8 lacks a plus
+sign. Details that the paper leaves open:
+
+- The second BiLSTM (Fig. 2) is as wide as the first, reads its outputs, and weighs them (`pool_from`).
+- The layer of Yang et al. has 128 units and their tanh, without which it would be redundant; that of Zhou et al. has no
+  tanh, as in eq. 1.
+- Dropout follows the dense layers and the first BiLSTM.
+- Padding is masked; with `as_published`, it is not.
 """
 
 from __future__ import annotations
@@ -24,44 +28,57 @@ from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.losses import cross_entropy, l2
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
 POOLINGS = ("mean", "zhou", "yang", "lstm_attention")
-"""How the BiLSTM's outputs become one vector: the rows of Table 1."""
+"""How the BiLSTM's outputs are pooled into one vector: the rows of Table 1."""
 
 PUBLISHED_FRAMES = 500
-"""Section 3: five seconds; shorter utterances are padded with zeros."""
+"""Section 3: utterances are cut or zero-padded to five seconds."""
 
 
 class LSTMAttention(Network):
-    """The baseline of Fig. 1 and the attention models on top of it (section 3); `lstm_attention` is Fig. 2."""
+    """The baseline of Fig. 1 and the attention models on top of it (section 3).
+
+    Attributes:
+        pooling: the attention model, of `POOLINGS`; `lstm_attention` is Fig. 2.
+        pool_from: what the weights sum up: outputs of the "main" BiLSTM or of the "attention" model.
+        dense_size: units of the three dense layers.
+        hidden_size: units of the BiLSTM, per direction.
+        attention_hidden: units of the attention model's BiLSTM, per direction.
+        yang_dense: units of Yang et al.'s layer.
+        normalise_weights: whether the sigmoid weights are divided by their sum.
+        as_published: whether utterances are zero-padded to a fixed number of frames and the padding is not masked.
+    """
 
     pooling: str = "lstm_attention"
-    pool_from: str = (
-        "main"  # what the weights sum up: the first BiLSTM's outputs, or those of the attention model
-    )
+    pool_from: str = "main"
     dense_size: int = 256
     hidden_size: int = 128
     attention_hidden: int = 128
     yang_dense: int = 128
-    normalise_weights: bool = False  # divide the sigmoid weights by their sum
-    as_published: bool = False  # zero padding up to the fixed number of frames takes part
+    normalise_weights: bool = False
+    as_published: bool = False
 
     hyper: ClassVar[tuple[str, ...]] = ("dropout_rate", "noise_variance", "l2")
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Frames alone."""
+        """The arrays that the network reads."""
         return ("audio",)
 
     @property
     def lengths(self) -> Mapping[str, int]:
-        """The paper's fixed number of frames, where padding takes part."""
+        """The paper's fixed number of frames, if `as_published`."""
         return {"audio": PUBLISHED_FRAMES} if self.as_published else {}
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `pooling` or `pool_from` is unknown."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if `pooling` or `pool_from` is unknown.
+        """
         for field, allowed in (("pooling", POOLINGS), ("pool_from", ("main", "attention"))):
             if getattr(self, field) not in allowed:
                 raise FieldError(f"{field}={getattr(self, field)!r} is not one of {', '.join(allowed)}")
@@ -82,15 +99,15 @@ class LSTMAttention(Network):
 
     def _pool(
         self, h: Float[Array, "B T D"], mask: Bool[Array, "B T"]
-    ) -> tuple[Float[Array, "B F"], dict[str, Float[Array, "B T"]]]:
+    ) -> tuple[Float[Array, "B F"], dict[str, AttentionMap]]:
         if self.pooling == "mean":
             return masked_mean(h, mask), {}
-        read = h  # the paper's H
+        keys = h  # the paper's H
         if self.pooling == "yang":
-            read = jnp.tanh(nn.Dense(self.yang_dense, name="attention_dense")(h))
+            keys = jnp.tanh(nn.Dense(self.yang_dense, name="attention_dense")(h))
         if self.pooling == "lstm_attention":
-            read = bilstm(self.attention_hidden, "attention_bilstm", h, mask)  # eqs. 5-9
-        scores = nn.Dense(1, use_bias=False, name="score")(read)[..., 0]  # eq. 1
+            keys = bilstm(self.attention_hidden, "attention_bilstm", h, mask)  # eqs. 5-9
+        scores = nn.Dense(1, use_bias=False, name="score")(keys)[..., 0]  # eq. 1
         if self.pooling == "lstm_attention":
             weights = jnp.where(mask, jax.nn.sigmoid(scores), 0)  # section 2
             if self.normalise_weights:
@@ -98,19 +115,20 @@ class LSTMAttention(Network):
                 weights = weights / jnp.where(total > 0, total, 1)
         else:
             weights = masked_softmax(scores, mask)  # eqs. 3, 4
-        values = h if self.pool_from == "main" else read
-        return jnp.einsum("bt,btd->bd", weights, values), {"pooling_audio": weights}  # eq. 2
+        values = h if self.pool_from == "main" else keys
+        attention = {"pooling_audio": AttentionMap(weights, (Axis("audio"),))}
+        return jnp.einsum("bt,btd->bd", weights, values), attention  # eq. 2
 
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """Section 3: cross-entropy, and L2 on the kernels of the entire network."""
+        """Cross-entropy, and L2 regularisation of all kernels (section 3)."""
         return cross_entropy(output, batch, class_weights) + hyper["l2"] * l2(params)
 
 
 def bilstm(
     hidden_size: int, name: str, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
 ) -> Float[Array, "B T 2*{hidden_size}"]:
-    """Forward and backward outputs, concatenated."""
+    """A BiLSTM: forward and backward outputs, concatenated."""
     outputs = Recurrent(hidden_size, name=name)(x, mask)  # [B, T, 2, H]
     return outputs.reshape(*mask.shape, -1)

@@ -1,12 +1,17 @@
-"""MCSAN: Sun, Liu, Tao & Lian, "Multimodal Cross- and Self-Attention Network for Speech Emotion Recognition",
+"""MCSAN: parallel cross- and self-attention (Sun, Liu, Tao & Lian, ICASSP 2021).
 
-ICASSP 2021. Equation numbers are the paper's. Where it is silent: ReLU network of 512 hidden units as feed-forward
-layer and dropout on sub-layers and position sums as in its reference [18] (Vaswani et al. 2017), heads scaled by
-sqrt(d / heads), no biases in the projections (eqs. 6-8), one hidden layer of 128 in the classifier f_theta,
-convolutions padded to the same length, pooling with a stride of its size and no activation (eq. 1).
+"Multimodal Cross- and Self-Attention Network for Speech Emotion Recognition". Equation numbers are the paper's. Details
+that the paper leaves open:
+
+- As in its reference [18] (Vaswani et al. 2017), the feed-forward layer is a ReLU network with 512 hidden units,
+  dropout follows each sub-layer and the addition of positions, and scores are divided by sqrt(d / heads).
+- The projections have no biases (eqs. 6-8), and the classifier f_theta has one hidden layer with 128 units.
+- Convolutions keep the length and have no activation, and the stride of pooling is its size (eq. 1).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -20,7 +25,7 @@ from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_max
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
 Sequences = dict[str, Float[Array, "B T D"]]
 Masks = dict[str, Bool[Array, "B T"]]
@@ -32,11 +37,29 @@ ARRANGEMENTS = {
     "cross_then_self": (("cross", "self"),),
     "self_then_cross": (("self", "cross"),),
 }
-"""The chains of attention modules that read the encoders, side by side."""
+"""The parallel chains of attention modules on top of the encoders."""
+
+
+POOLINGS = 2
+"""Blocks of convolution and pooling in the audio encoder (eq. 1)."""
 
 
 class MCSAN(Network):
-    """The network of Fig. 1. With one modality, its encoder and self-attention module remain (Table 3)."""
+    """The network of Fig. 1; with one modality, its encoder and self-attention module (Table 3).
+
+    Attributes:
+        modalities: "audio", "text" or both.
+        arrangement: how the attention modules are arranged, of `ARRANGEMENTS`.
+        hidden_size: width of the encoders and the attention modules.
+        num_layers: layers of each attention module.
+        num_heads: heads of each attention layer.
+        feed_forward_size: hidden units of each feed-forward layer.
+        kernel_size: kernel size of the convolutions.
+        pool_size: size and stride of each pooling.
+        relu_after_conv: whether a ReLU follows each convolution.
+        classifier_size: hidden units of the classifier.
+        train_embeddings: whether the word vectors are trained.
+    """
 
     modalities: tuple[str, ...] = ("audio", "text")
     arrangement: str = "parallel"
@@ -52,21 +75,30 @@ class MCSAN(Network):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return tuple({"audio": "audio", "text": "words"}[m] for m in self.modalities)
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `arrangement` is unknown or needs a modality that is not there."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if `arrangement` is unknown or `num_heads` does not divide the features.
+        """
         chains = self._chains()
         encoded, masks = self._encode(batch)
         pooled: list[Array] = []
-        attention: dict[str, Array] = {}
+        attention: dict[str, AttentionMap] = {}
         for chain in chains:
             sequences = encoded
             for kind in chain:
                 module = AttentionModule(
-                    kind, self.num_layers, self.num_heads, self.feed_forward_size, name=f"{kind}_attention"
+                    kind,
+                    self.num_layers,
+                    self.num_heads,
+                    self.feed_forward_size,
+                    axes={"audio": Axis("audio", stride=self.pool_size**POOLINGS), "text": Axis("words")},
+                    name=f"{kind}_attention",
                 )
                 sequences, weights = module(sequences, masks, hyper["dropout_rate"], train=train)
                 attention |= weights
@@ -76,7 +108,7 @@ class MCSAN(Network):
         logits = nn.Dense(self.num_classes, name="classifier")(hidden)
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)  # eq. 19
 
-    def _chains(self):
+    def _chains(self) -> tuple[tuple[str, ...], ...]:
         if len(self.modalities) == 1:
             return ARRANGEMENTS["self"]
         if self.arrangement not in ARRANGEMENTS:
@@ -96,7 +128,7 @@ class MCSAN(Network):
 
 
 class AudioEncoder(nn.Module):
-    """Eqs. 1-3: two blocks of convolution and max-pooling, then the averaged BiLSTM."""
+    """Eqs. 1-3: two blocks of convolution and max-pooling, then a BiLSTM with averaged directions."""
 
     hidden_size: int
     kernel_size: int
@@ -107,30 +139,39 @@ class AudioEncoder(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
     ) -> tuple[Float[Array, "B Ta H"], Bool[Array, "B Ta"]]:
-        for _ in range(2):
+        for _ in range(POOLINGS):
             x = Conv1D(self.hidden_size, self.kernel_size)(mask_steps(x, mask))
             x, mask = max_pool(jax.nn.relu(x) if self.relu else x, mask, self.pool_size)
         return averaged_bilstm(self.hidden_size, "bilstm")(x, mask), mask
 
 
-def averaged_bilstm(hidden_size: int, name: str):
-    """Eqs. 2-3 and 4-5: the mean of a BiLSTM's forward and backward states."""
+def averaged_bilstm(hidden_size: int, name: str) -> Callable[[Array, Array], Array]:
+    """A BiLSTM that averages its forward and backward states (eqs. 2-3 and 4-5)."""
     bilstm = Recurrent(hidden_size, name=name)
     return lambda x, mask: bilstm(x, mask).mean(axis=2)
 
 
 class AttentionModule(nn.Module):
-    """Position embedding and N layers of attention: `cross` (section 2.3) or `self` (section 2.4)."""
+    """Positions and N layers of attention.
+
+    Attributes:
+        kind: "cross" (section 2.3) or "self" (section 2.4).
+        num_layers: the number of layers.
+        num_heads: heads of each layer.
+        feed_forward_size: hidden units of each feed-forward layer.
+        axes: what the steps of each modality run over.
+    """
 
     kind: str
     num_layers: int
     num_heads: int
     feed_forward_size: int
+    axes: Mapping[str, Axis]
 
     @nn.compact
     def __call__(
         self, sequences: Sequences, masks: Masks, rate: Float[Array, ""] | float, *, train: bool
-    ) -> tuple[Sequences, dict[str, Float[Array, "B K Tq Tk"]]]:
+    ) -> tuple[Sequences, dict[str, AttentionMap]]:
         def dropped(x):
             return Dropout()(x, rate, train=train)
 
@@ -143,7 +184,7 @@ class AttentionModule(nn.Module):
             updated = {}
             for m, h in sequences.items():
                 source = self._source(m, sequences)
-                updated[m], attention[f"{self.kind}_{m}_{n}"] = encoder_layer(
+                updated[m], weights = encoder_layer(
                     h,
                     sequences[source],
                     masks[source],
@@ -152,6 +193,8 @@ class AttentionModule(nn.Module):
                     dropped=dropped,
                     named=f"{m}_{{}}_{n}",
                 )  # eqs. 9-14, 15-17
+                axes = HEADS, self.axes[m], self.axes[source]
+                attention[f"{self.kind}_{m}_{n}"] = AttentionMap(weights, axes)
             sequences = updated
         return sequences, attention
 

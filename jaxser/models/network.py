@@ -1,4 +1,4 @@
-"""What every network is: fields, the arrays it reads, a forward pass, a loss."""
+"""The base class of the networks."""
 
 from __future__ import annotations
 
@@ -13,29 +13,41 @@ from jaxser.types import Batch, Hyper, Output
 
 
 class Network(nn.Module):
-    """A network of plain fields, which never sees a config."""
+    """A network: its fields, the arrays it reads, a forward pass and a loss.
+
+    Fields are plain values, which a config sets by name; the network never sees the config itself.
+    """
 
     num_classes: int
 
     hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
-    """The traced scalars that it reads."""
+    """The names of the traced scalars that the network reads, such as `dropout_rate`; a sweep can vary them."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that it reads, by their names in `Batch`."""
+        """The arrays that the network reads, by their names in `Batch`."""
         raise NotImplementedError
 
     @property
     def lengths(self) -> Mapping[str, int]:
-        """The padded length of each array where the network fixes it (time as channels); empty: any length."""
+        """The padded lengths that the network requires, by array; empty if it accepts any length.
+
+        A network that treats time as channels has fixed lengths.
+        """
         return {}
 
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """The class probabilities of a batch. In training, random numbers come by the stream `dropout`."""
+        """Compute the class probabilities of a batch.
+
+        In training, random numbers come from the stream `dropout`.
+
+        Raises:
+            FieldError: if a field has an unsupported value.
+        """
         raise NotImplementedError
 
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """What training makes small; fillers do not count."""
+        """The training loss; padding rows are left out."""
         return cross_entropy(output, batch, class_weights)

@@ -1,10 +1,14 @@
-"""Self and Cross: Rajan, Brutti & Cavallaro, "Is Cross-Attention Preferable to Self-Attention for Multi-Modal Emotion
+"""Self and Cross: self- against cross-attention (Rajan, Brutti & Cavallaro, ICASSP 2022).
 
-Recognition?", ICASSP 2022. Equation numbers are the paper's. Its convolutions have time as channels: each step they put
-out is a learned mix of all steps of the padded utterance, so the network fixes the lengths, and nothing after a
-convolution can tell padding from sound; a step there is no moment in time. Where the paper is silent: no mask and no
-activation in the classifier as in its code, dropout on the embedded words from there, unbiased deviations (over 2
-vectors with two modalities), a single vector classified without statistics, encoders shared in Cross+Self.
+"Is Cross-Attention Preferable to Self-Attention for Multi-Modal Emotion Recognition?". Equation numbers are the
+paper's. The convolutions treat time as channels: each of their output steps is a learned mixture of all steps of the
+padded utterance rather than a moment in time. The network therefore requires fixed lengths, and padding cannot be
+masked after a convolution. Details that the paper leaves open:
+
+- From the published code: no masks, no activation in the classifier, and dropout on the embedded words.
+- Standard deviations are unbiased (over two vectors if there are two modalities), and a single vector is classified
+  without statistics.
+- Cross+Self shares the encoders.
 """
 
 from __future__ import annotations
@@ -24,25 +28,40 @@ from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
 ARRAYS = {"text": "words", "video": "video", "audio": "audio"}
-"""What a modality's array is called in a batch."""
+"""The batch field of each modality."""
 
 
 class Encoded(NamedTuple):
-    """A modality's states, and which of them count."""
+    """The states of a modality, their mask, and what their steps run over."""
 
     states: Float[Array, "B T D"]
     mask: Bool[Array, "B T"]
+    axis: Axis
 
 
 class SelfCross(Network):
-    """The networks of Figs. 1 and 2, and those of Table 2: `attention` is ("self",), ("cross",) or both.
+    """The networks of Figs. 1 and 2, and those of Table 2.
 
-    As published, a text has always `words_length` words, zeros where it is padded: the GRU reads them, attention weighs
-    them, the temporal average counts them, and the deviations stand before the means. Otherwise padded words are left
-    out of all three, and the order is that of eq. 7; which of the orders makes no difference to training.
+    Attributes:
+        modalities: the modalities, of "text", "video" and "audio".
+        attention: ("self",), ("cross",) or both.
+        statistics: whether statistical pooling combines the vectors of the attention modules (eq. 7).
+        hidden_size: GRU units per direction.
+        num_heads: heads of each attention module.
+        classifier_size: hidden units of the classifier.
+        relu_in_classifier: whether a ReLU follows the hidden layer of the classifier.
+        audio_length: padded audio frames.
+        audio_steps: steps after the audio convolution.
+        video_length: padded video frames.
+        video_steps: steps after the video convolution.
+        words_length: padded words.
+        train_embeddings: whether the word vectors are trained.
+        as_published: whether padded words take part, as in the published code: the GRU reads them as zeros, attention
+            weighs them, and the temporal average counts them. Standard deviations then precede the means; otherwise the
+            order is that of eq. 7. The order makes no difference to training.
     """
 
     modalities: tuple[str, ...] = ("text", "video", "audio")
@@ -64,29 +83,32 @@ class SelfCross(Network):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return tuple(ARRAYS[m] for m in self.modalities)
 
     @property
     def lengths(self) -> Mapping[str, int]:
-        """The padded length of each array."""
+        """The padded length of each array, which the convolutions require."""
         return {name: getattr(self, f"{name}_length") for name in self.needs}
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `attention` cannot be."""
+        """Compute the class probabilities of a batch.
+
+        Raises:
+            FieldError: if `attention` has an unknown kind, or "cross" with one modality.
+        """
         encoded = self._encode(batch, hyper["text_dropout_rate"], train=train)
         pooled: list[Array] = []
-        attention: dict[str, Array] = {}
+        attention: dict[str, AttentionMap] = {}
         for kind in self.attention:
             vectors = []
             for source, target in self._pairs(kind):
                 name = f"self_{target}" if source == target else f"{source}_to_{target}"
                 attend = AveragedAttention(self.num_heads, name=name)
-                vector, attention[name] = attend(
-                    encoded[target], encoded[source], hyper["dropout_rate"], train=train
-                )
+                vector, weights = attend(encoded[target], encoded[source], hyper["dropout_rate"], train=train)
                 vectors.append(vector)
+                attention[name] = AttentionMap(weights, (HEADS, encoded[source].axis))
             pooled += self._pool(vectors)
         hidden = nn.Dense(self.classifier_size, name="hidden")(jnp.concatenate(pooled, axis=-1))
         hidden = jax.nn.relu(hidden) if self.relu_in_classifier else hidden
@@ -99,7 +121,7 @@ class SelfCross(Network):
             return [(m, m) for m in self.modalities]
         if kind != "cross" or len(self.modalities) == 1:
             raise FieldError(
-                f"attention={self.attention} must hold self, or cross where there are several modalities"
+                f"attention={self.attention} may contain only self, and cross if there are several modalities"
             )
         return [
             (source, target) for target in self.modalities for source in self.modalities if source != target
@@ -109,7 +131,9 @@ class SelfCross(Network):
         encoded = {}
         for m, name in zip(self.modalities, self.needs, strict=True):
             mask = getattr(batch, f"{name}_mask")
+            axis = Axis("")  # learned mixtures of all steps
             if m == "text":
+                axis = Axis("words")
                 x = Dropout()(WordEmbedding(self.train_embeddings)(batch), text_rate, train=train)
                 mask = jnp.ones_like(mask) if self.as_published else mask
             else:
@@ -118,7 +142,7 @@ class SelfCross(Network):
                 x = nn.Dense(steps, name=f"{m}_conv")(x).swapaxes(1, 2)  # eq. 1
                 mask = jnp.ones(x.shape[:2], bool)
             states = Recurrent(self.hidden_size, cell="gru", name=f"{m}_encoder")(x, mask)  # eq. 2
-            encoded[m] = Encoded(states.reshape(*mask.shape, -1), mask)
+            encoded[m] = Encoded(states.reshape(*mask.shape, -1), mask, axis)
         return encoded
 
     def _pool(self, vectors: list[Float[Array, "B D"]]) -> list[Float[Array, "B D"]]:
@@ -129,11 +153,11 @@ class SelfCross(Network):
 
 
 class AveragedAttention(nn.Module):
-    """Multi-head attention and the temporal average of what it gathers.
+    """Multi-head attention, averaged over the query's steps.
 
-    What follows the weights is linear, so that their average over the query's steps gathers at once what the average of
-    all steps would be. They are made an utterance at a time, and again in the backward pass: 500 x 500 weights of six
-    heads stay in the cache, where those of a batch would take 200 MB and most of the training time.
+    Everything after the weights is linear, so that averaging the weights over the query's steps gives the same vector
+    as averaging the outputs. Weights are computed one utterance at a time, and once more in the backward pass: 500 x
+    500 weights of six heads fit into the cache, while those of a whole batch would take 200 MB and most of the time.
     """
 
     num_heads: int
@@ -142,9 +166,10 @@ class AveragedAttention(nn.Module):
     def __call__(
         self, target: Encoded, source: Encoded, rate: Rate, *, train: bool
     ) -> tuple[Float[Array, "B D"], Float[Array, "B K Ts"]]:
-        """Returns the vector, and the weights of the source's steps that made it.
+        """Return the averaged vector, and the averaged weights of the source's steps.
 
-        Raises ValueError where the heads do not divide the features.
+        Raises:
+            FieldError: if `num_heads` does not divide the features.
         """
         batch, _, size = target.states.shape
         if size % self.num_heads:
@@ -172,7 +197,7 @@ class AveragedAttention(nn.Module):
 
 
 def statistical_pooling(x: Float[Array, "B M D"]) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """Mean and unbiased standard deviation over the M vectors; a finite gradient where they are equal."""
+    """Mean and unbiased standard deviation over the M vectors; the gradient is finite even if they are equal."""
     mean = x.mean(1)
     variance = ((x - mean[:, None]) ** 2).sum(1) / (x.shape[1] - 1)
     return mean, jnp.sqrt(variance + 1e-12)

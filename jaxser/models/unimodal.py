@@ -1,7 +1,8 @@
-"""TextModel and AudioModel of Lee et al. 2020 (section 4.3.1): a BLSTM and the global attention of Mirsamadi et al.
+"""TextModel and AudioModel: the unimodal baselines of CAN (Lee, Yoon & Jung, Interspeech 2020, section 4.3.1).
 
-2017 on one modality, with CAN's other settings. Not stated: one head, and AudioModel reads the frames of the whole
-utterance, which without its words has no segments.
+Each is a BLSTM and the global attention of Mirsamadi et al. 2017 over one modality, with CAN's other settings. The
+paper does not state the number of heads (one, here) or what AudioModel reads: here it reads the frames of the whole
+utterance, which has no segments without its words.
 """
 
 from __future__ import annotations
@@ -13,51 +14,53 @@ from jaxtyping import Array, Bool, Float
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.models.can import BLSTM, GlobalAttention, weighted_sum
 from jaxser.models.network import Network
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, Hyper, Output
 
 
 class TextModel(Network):
-    """What is said."""
+    """A BLSTM with attention over the words."""
 
     hidden_size: int = 128
     train_embeddings: bool = True
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return ("words",)
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """The class probabilities of a batch."""
+        """Compute the class probabilities of a batch."""
         vectors = WordEmbedding(self.train_embeddings)(batch)
         encode = AttentiveBLSTM(self.hidden_size, name="text_encoder")
         context, weights = encode(vectors, batch.words_mask, hyper["dropout_rate"], train=train)
+        attention = {"text": AttentionMap(weights, (HEADS, Axis("words")))}
         logits = nn.Dense(self.num_classes, name="classifier")(context)
-        return Output(jax.nn.log_softmax(logits), {"text": logits}, {"text": weights})
+        return Output(jax.nn.log_softmax(logits), {"text": logits}, attention)
 
 
 class AudioModel(Network):
-    """How it is said."""
+    """A BLSTM with attention over the audio frames."""
 
     hidden_size: int = 128
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return ("audio",)
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """The class probabilities of a batch."""
+        """Compute the class probabilities of a batch."""
         encode = AttentiveBLSTM(self.hidden_size, name="audio_encoder")
         context, weights = encode(batch.audio, batch.audio_mask, hyper["dropout_rate"], train=train)
+        attention = {"audio": AttentionMap(weights, (HEADS, Axis("audio")))}
         logits = nn.Dense(self.num_classes, name="classifier")(context)
-        return Output(jax.nn.log_softmax(logits), {"audio": logits}, {"audio": weights})
+        return Output(jax.nn.log_softmax(logits), {"audio": logits}, attention)
 
 
 class AttentiveBLSTM(nn.Module):
-    """The sum of a BLSTM's states, weighted by one learned query."""
+    """A BLSTM and the sum of its states, weighted by one learned query."""
 
     hidden_size: int
 

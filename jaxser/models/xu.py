@@ -1,10 +1,11 @@
-"""Learned alignment: Xu, Zhang, Han, Wang, Peng & Li, "Learning Alignment for Multimodal Emotion Recognition from
+"""Learned alignment of speech and text (Xu, Zhang, Han, Wang, Peng & Li, Interspeech 2019).
 
-Speech", Interspeech 2019: each word gathers frames of speech by attention, and a recurrent layer with attention reads
-what they gathered. The fields' values are those of the authors' DELTA toolkit (egs/iemocap/emo/v1), which classifies
-the gathered speech alone: there the words only ask; the paper joins what a word gathered with the word's own state
-(`join_text`). DELTA's GRU is Keras's of TensorFlow 1, here with plain sigmoids; it drops the pooled vector twice in a
-row, here once, and masks nothing: here padding takes no part.
+"Learning Alignment for Multimodal Emotion Recognition from Speech": each word attends to the frames of speech, and a
+recurrent layer with attention reads the aligned speech. The defaults are those of the authors' DELTA toolkit
+(egs/iemocap/emo/v1), which classifies the aligned speech alone, so that the words serve as queries only; the paper
+concatenates it with the states of the words (`join_text`). DELTA uses Keras's GRU of TensorFlow 1, here with plain
+sigmoids; it applies dropout to the pooled vector twice in a row, here once; and it has no masks, while here padding is
+masked.
 """
 
 from __future__ import annotations
@@ -19,16 +20,25 @@ from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.recurrent import Recurrent
 from jaxser.models.network import Network
-from jaxser.types import Batch, FieldError, Hyper, Output
+from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
-DROPOUT_PLACES = ("embedding", "encoders", "alignment", "fusion", "pooling")
-"""After which layers there can be dropout."""
+DROPOUT_LAYERS = ("embedding", "encoders", "alignment", "fusion", "pooling")
+"""The layers that dropout can follow."""
 
 
 class Xu(Network):
-    """Encoders of speech and text, the alignment, and the recurrent layer over the aligned words."""
+    """Encoders of speech and text, their alignment, and a recurrent layer over the aligned words.
 
-    hidden_size: int = 100  # in each direction
+    Attributes:
+        hidden_size: recurrent units per direction.
+        cell: the recurrent cell, of `jaxser.layers.recurrent.CELLS`.
+        num_heads: heads of the alignment.
+        join_text: whether the states of the words are concatenated with the aligned speech.
+        dropout_after: the layers that dropout follows, of `DROPOUT_LAYERS`.
+        train_embeddings: whether the word vectors are trained.
+    """
+
+    hidden_size: int = 100
     cell: str = "gru_tf1"
     num_heads: int = 8
     join_text: bool = False
@@ -37,17 +47,23 @@ class Xu(Network):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The recipe's arrays that the model reads."""
+        """The arrays that the network reads."""
         return "audio", "words"
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
-        """Raises ValueError where `dropout_after` names another layer or the heads do not divide the features."""
-        if unknown := set(self.dropout_after) - set(DROPOUT_PLACES):
-            raise FieldError(f"dropout_after has {', '.join(unknown)}, not of {', '.join(DROPOUT_PLACES)}")
+        """Compute the class probabilities of a batch.
 
-        def dropped(x, place):
-            return Dropout()(x, hyper["dropout_rate"], train=train) if place in self.dropout_after else x
+        Raises:
+            FieldError: if `dropout_after` has an unknown layer or `num_heads` does not divide the features.
+        """
+        if not set(self.dropout_after) <= set(DROPOUT_LAYERS):
+            raise FieldError(
+                f"dropout_after={self.dropout_after} may contain only {', '.join(DROPOUT_LAYERS)}"
+            )
+
+        def dropped(x, layer):
+            return Dropout()(x, hyper["dropout_rate"], train=train) if layer in self.dropout_after else x
 
         words_mask = batch.words_mask
         vectors = dropped(WordEmbedding(self.train_embeddings)(batch), "embedding")
@@ -59,15 +75,18 @@ class Xu(Network):
         if self.join_text:
             aligned = jnp.concatenate([aligned, text], axis=-1)
         fused = dropped(self._recurrent("fusion", aligned, words_mask), "fusion")
-        read = jnp.tanh(nn.Dense(fused.shape[-1], name="attention_dense")(fused))
-        weights = masked_softmax(nn.Dense(1, use_bias=False, name="score")(read)[..., 0], words_mask)
+        keys = jnp.tanh(nn.Dense(fused.shape[-1], name="attention_dense")(fused))
+        weights = masked_softmax(nn.Dense(1, use_bias=False, name="score")(keys)[..., 0], words_mask)
         pooled = dropped(jnp.einsum("bt,btd->bd", weights, fused), "pooling")
         logits = nn.Dense(self.num_classes, name="classifier")(pooled)
-        attention = {"alignment": alignment, "pooling_words": weights}
+        attention = {
+            "alignment": AttentionMap(alignment, (HEADS, Axis("words"), Axis("audio"))),
+            "pooling_words": AttentionMap(weights, (Axis("words"),)),
+        }
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)
 
     def _recurrent(
         self, name: str, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
     ) -> Float[Array, "B T H"]:
-        """States of both directions, side by side."""
+        """Concatenate the states of both directions."""
         return Recurrent(self.hidden_size, self.cell, name=name)(x, mask).reshape(*mask.shape, -1)

@@ -19,7 +19,7 @@ from helpers import small_runs
 from jaxser.export import export, input_specs, main, write
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.features.text import Vocabulary
-from jaxser.inference.ensemble import Ensemble, Replica, padded
+from jaxser.inference.ensemble import Ensemble, ReplicaParameters, padded
 from jaxser.types import UsageError
 from models import test_contract
 
@@ -114,7 +114,7 @@ def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case)
     ids = ("words", "segment_lengths")
     run = Ensemble(
         folder=Path(),
-        results={},
+        run_results=None,
         classes=("ang", "neu", "sad"),
         members=(("1", 0),),
         model=net,
@@ -126,9 +126,9 @@ def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case)
         normalise="none",
         vocabulary=Vocabulary(("<pad>", "<unk>")),
         embeddings=batch.embeddings,
-        replicas=Replica({}, {}, {}, {}),
+        replicas=ReplicaParameters({}, {}, {}, {}),
     )
-    replica = Replica(variables["params"], variables.get("batch_stats", {}), {}, scalars)
+    replica = ReplicaParameters(variables["params"], variables.get("batch_stats", {}), {}, scalars)
 
     def log_probs(replica, inputs):
         arrays = {name: inputs[name] for name in net.needs}
@@ -157,7 +157,7 @@ def test_what_the_file_says_of_itself():
     assert told["inputs"]["words_length"] == {
         "dtype": "int32",
         "shape": ["batch"],
-        "meaning": "how many steps of words are real, for each recording",
+        "meaning": "the number of valid steps of words in each recording",
     }
     assert told["features"]["parameters"]["n_mels"] == 40
     assert [one["fold"] for one in told["replicas"]] == ["1", "1", "2", "2", "3", "3"]
@@ -203,10 +203,10 @@ def test_a_network_that_needs_fixed_sizes_says_which():
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--run={tmp}"], 1, "is no finished run"),
+        (["--run={tmp}"], 1, "is not a finished run"),
         (["--run={run}", "--fold=9"], 2, "--fold=9: no such fold; the run has 1, 2, 3"),
-        (["--run={run}", "--video=32"], 2, "--video: this network reads none; it reads audio, words"),
-        (["--run={run}", "--audio=0"], 2, "--audio=0: must be 1 or more"),
+        (["--run={run}", "--video=32"], 2, "--video: this network does not read it; it reads audio, words"),
+        (["--run={run}", "--audio=0"], 2, "--audio=0 must be at least 1"),
         (["--run={run}", "--fold=1", "--out={tmp}/file/x.zip"], 1, "file"),
         ([], 2, "the following arguments are required: --run"),
     ],

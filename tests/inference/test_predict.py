@@ -20,12 +20,13 @@ import soundfile
 import jaxser
 from helpers import small_runs
 from helpers.small_corpus import RATE, noise, sine
-from jaxser.data.normalisation import FrameSums, own_statistics
+from jaxser.data.normalisation import FrameSums, utterance_statistics
 from jaxser.evaluation import run_folder
-from jaxser.features.audio import mfcc, read_audio
+from jaxser.features.audio import read_audio
 from jaxser.features.recipes import RECIPES
+from jaxser.features.spectra import mfcc
 from jaxser.features.text import Vocabulary
-from jaxser.inference.recordings import Reader, find, open_elsewhere
+from jaxser.inference.recordings import Reader, find_recordings, open_precomputed
 from jaxser.predict import main
 from jaxser.types import InputError, Ragged, UsageError, Word
 
@@ -135,7 +136,7 @@ def test_replicas_of_the_chosen_setting_that_were_trained(tmp_path):
     folder = edited(tmp_path, model, result)
     assert jaxser.load(folder).members == (("Ses01", 1), ("Ses03", 1))
     assert jaxser.load(folder, fold="Ses03").members == jaxser.load(folder, fold=2).members == (("Ses03", 1),)
-    with pytest.raises(InputError, match="no replica that is asked for came to a finite loss"):
+    with pytest.raises(InputError, match="none of the selected replicas reached a finite loss"):
         jaxser.load(folder, fold="Ses02")
     with pytest.raises(UsageError, match=r"--seed=0: no such seed; .* has 1$"):
         jaxser.load(folder, seed=0)
@@ -143,15 +144,15 @@ def test_replicas_of_the_chosen_setting_that_were_trained(tmp_path):
 
 def test_a_run_that_cannot_be_used_is_one_line(tmp_path):
     with pytest.raises(
-        InputError, match=r"recipe mcsan 0.9.0, this jaxser makes 1.0.0: prepare and train again"
+        InputError, match=r"version 0.9.0 of recipe mcsan, but this jaxser has version 1.0.0: prepare"
     ):
         jaxser.load(edited(tmp_path / "a", lambda told: told["recipe"].update(version="0.9.0")))
-    with pytest.raises(InputError, match="features that corpus yoon brings"):
+    with pytest.raises(InputError, match="the published features of corpus yoon"):
         jaxser.load(edited(tmp_path / "b", lambda told: told["recipe"]["parameters"].update(made_by="yoon")))
-    with pytest.raises(InputError, match=r"damaged, or of another version of jaxser \(TypeError"):
+    with pytest.raises(InputError, match=r"model.json is damaged .* \(network mcsan has no field .renamed.\); train"):
         jaxser.load(edited(tmp_path / "c", lambda told: told["model"].update(renamed=3)))
     folder = edited(tmp_path / "d", lambda told: told["model"].update(classifier_size=9))
-    with pytest.raises(InputError, match="its parameters do not fit this jaxser's network"):
+    with pytest.raises(InputError, match="its parameters do not fit the network of this version"):
         jaxser.load(folder).predict(small_runs.wav(small_runs.dataset("mcsan").utterances[0]), text="no")
     with (folder / "model/replicas.npz").open("r+b") as file:
         file.truncate(1000)
@@ -208,7 +209,7 @@ def test_words_go_to_the_window_that_holds_their_middle(tmp_path):
     assert [w.unknown for w in windows] == [("Please", ","), (), ()]
     [whole] = reader(("words",)).read(path, "please leave")
     assert whole.utterance.words is None
-    with pytest.raises(InputError, match=r"its transcript has no times .*; --window=0 takes it whole"):
+    with pytest.raises(InputError, match=r"its transcript has no word times .*; --window=0 reads it as a whole"):
         reader(("words",), window=1.0).read(path, "please leave")
 
 
@@ -267,7 +268,7 @@ def test_words_of_a_model_that_hears_them_feed_can(monkeypatch, tmp_path, clip):
 
 
 def test_a_model_that_hears_is_never_fetched(monkeypatch, tmp_path):
-    with pytest.raises(UsageError, match=r"no model.bin in it; nothing is downloaded"):
+    with pytest.raises(UsageError, match=r"has no model.bin; nothing is downloaded"):
         jaxser.faster_whisper(tmp_path)
     for name in ("model.bin", "tokenizer.json"):
         (tmp_path / name).touch()
@@ -288,7 +289,7 @@ def test_attention_is_the_mean_over_the_replicas_without_padding(name, clip):
     each = jax.jit(jax.vmap(lambda one: run.forward(one, arrays, lengths).attention))(run.replicas)
     assert found.weights.keys() == each.keys()
     for key, weights in found.weights.items():
-        np.testing.assert_allclose(weights, each[key][:, 0].mean(0), atol=1e-6)
+        np.testing.assert_allclose(weights, each[key].weights[:, 0].mean(0), atol=1e-6)
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
 
 
@@ -310,7 +311,7 @@ def test_statistics_of_an_utterance_alone_are_trainings():
     lengths = np.array([9, 5])
     mask = np.arange(9) < lengths[:, None]
     padded = np.where(mask[..., None], x, np.float32(1e6))
-    mean, std = own_statistics(jnp.asarray(padded), jnp.asarray(mask))
+    mean, std = utterance_statistics(jnp.asarray(padded), jnp.asarray(mask))
     ragged = Ragged(np.concatenate([x[0], x[1, :5]]), lengths.astype(np.int32))
     for row in range(2):
         own = FrameSums.of(ragged).normalisation(np.array([row]))
@@ -324,13 +325,13 @@ def test_a_folder_is_searched_for_recordings(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     named = tmp_path / "sound.raw"
-    assert find([named, tmp_path]) == [
+    assert find_recordings([named, tmp_path]) == [
         named,
         *(tmp_path / name for name in ("a.mp4", "b/c/y.flac", "b/x.WAV")),
     ]
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match=r"no recordings in it \(.*\.wav"):
-        find([tmp_path / "none"])
+    with pytest.raises(UsageError, match=r"no recordings found \(.*\.wav"):
+        find_recordings([tmp_path / "none"])
 
 
 def test_raw_aac_is_read(tmp_path):
@@ -352,16 +353,16 @@ def test_features_made_elsewhere(tmp_path):
     np.save(tmp_path / "clip.npy", np.ones((4, 8), np.float32))
 
     def opened(widths, files=None, resnet=None):
-        return open_elsewhere(recipe, widths, made, ["clip"], files or {}, resnet)
+        return open_precomputed(recipe, widths, made, ["clip"], files or {}, resnet)
 
     assert opened({"audio": 120, "video": 8}, {"video": tmp_path})["video"].width == 8
     with pytest.raises(
-        UsageError, match=r"reads video that is made elsewhere: give --video=FOLDER .* or --resnet=FILE"
+        UsageError, match=r"reads precomputed video: give --video=FOLDER .* or --resnet=FILE"
     ):
         opened({"audio": 120, "video": 8})
-    with pytest.raises(UsageError, match="--video: video of 8 numbers a row, this run was trained on 9"):
+    with pytest.raises(UsageError, match="--video: video has 8 features, but this run was trained on 9"):
         opened({"video": 9}, {"video": tmp_path})
-    with pytest.raises(UsageError, match="--prosody: this run reads none of it"):
+    with pytest.raises(UsageError, match="--prosody: this run does not read it"):
         opened({"video": 8}, {"video": tmp_path, "prosody": tmp_path})
     assert opened({"audio": 120}) == {}
 
@@ -374,7 +375,7 @@ def test_the_table_csv_and_json_say_the_same(capsys, clip):
     assert code == 0
     assert table.splitlines()[0].split() == ["recording", "emotion", "agree", *CLASSES, "notes"]
     assert table.splitlines()[1].split()[1:3] == [one.label, f"{round(6 * one.agreement)}/6"]
-    assert "the run is a demo" in said[-1]
+    assert "this is a demo run" in said[-1]
     code, text, _ = call(capsys, f"--run={run}", "--json", folder / "clip.wav", other, "--text=no")
     assert code == 2
     Path(other).unlink()
@@ -409,27 +410,27 @@ def test_good_recordings_among_bad_ones_are_predicted(capsys, clip, tmp_path):
         "gone.wav",
     ]
     assert "cut.wav: truncated" in said[0]
-    assert "this run reads words: give --text=..., write them into silent about it.txt beside it" in said[1]
+    assert "this run reads words: give --text=..., put a transcript in silent about it.txt beside it" in said[1]
     assert "gone.wav: cannot be read (No such file or directory)" in said[2]
-    assert said[3].startswith("jaxser.predict: 1 recording, 1.5 s of sound, 6 replicas")
+    assert said[3].startswith("jaxser.predict: 1 recording, 1.5 s of audio, 6 replicas")
 
 
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--run={tmp}", "{clip}"], 1, "is no finished run: it has no model/model.json"),
+        (["--run={tmp}", "{clip}"], 1, "is not a finished run: it has no model/model.json"),
         (["{clip}"], 2, "the following arguments are required: --run"),
         (["--run={run}"], 2, "the following arguments are required: PATH"),
         (["--run={run}", "{clip}", "--fold=7"], 2, "--fold=7: no such fold; the run has 1, 2, 3"),
         (["--run={run}", "{clip}", "--seed=7"], 2, "--seed=7: no such seed;"),
-        (["--run={run}", "{clip}", "{clip}", "--text=a"], 2, "--text is of one recording, and 2 are given"),
+        (["--run={run}", "{clip}", "{clip}", "--text=a"], 2, "--text is the transcript of one recording, but 2 are given"),
         (["--run={run}", "{clip}", "--asr=whisper"], 2, "--asr=whisper is not one of faster-whisper"),
-        (["--run={run}", "{clip}", "--asr=faster-whisper"], 2, "--asr_model=FOLDER belong together"),
-        (["--run={run}", "{clip}", "--asr=faster-whisper", "--asr_model={tmp}"], 2, "no model.bin in it"),
-        (["--run={run}", "{clip}", "--window=-1"], 2, "--window=-1: must be seconds, 0 or more"),
-        (["--run={run}", "{clip}", "--window=0.5"], 1, "its transcript has no times"),
-        (["--run={run}", "{clip}", "--video={tmp}"], 2, "--video: this run reads none of it"),
-        (["--run={run}", "{tmp}"], 2, "no recordings in it"),
+        (["--run={run}", "{clip}", "--asr=faster-whisper"], 2, "--asr_model=FOLDER must be given together"),
+        (["--run={run}", "{clip}", "--asr=faster-whisper", "--asr_model={tmp}"], 2, "has no model.bin"),
+        (["--run={run}", "{clip}", "--window=-1"], 2, "--window=-1 must be at least 0 seconds"),
+        (["--run={run}", "{clip}", "--window=0.5"], 1, "its transcript has no word times"),
+        (["--run={run}", "{clip}", "--video={tmp}"], 2, "--video: this run does not read it"),
+        (["--run={run}", "{tmp}"], 2, "no recordings found"),
         (["--run={run}", "{clip}", "--sed=1"], 2, "unrecognized arguments: --sed=1"),
     ],
     ids=lambda value: str(value)[:40],

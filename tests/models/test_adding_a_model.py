@@ -12,6 +12,7 @@ import pytest
 
 from helpers import tiny
 from jaxser import experiment
+from jaxser.config import resolve
 from jaxser.models import MODELS
 from jaxser.training import loop
 
@@ -34,11 +35,11 @@ def sweep(monkeypatch):
     monkeypatch.setitem(MODELS, name, getattr(made, network))
     config = module(f"jaxser.configs.{name}", CONFIG, monkeypatch).get_config("demo")
     config.update({"epochs": 2, "seeds": 1, "buckets": 1, "batch_size": 8, "model": {"hidden_size": 6}})
-    return experiment.sweep_of(experiment.resolve(config), tiny.dataset(), jax.devices()[:1], "map")
+    return experiment.build_sweep(resolve(config), tiny.dataset(), jax.devices()[:1], "map")
 
 
 def test_the_example_trains(sweep, tmp_path):
-    trained = loop.train(sweep, tmp_path, say=lambda line: None)
+    trained = loop.train_sweep(sweep, tmp_path, log=lambda line: None)
     assert np.isfinite(np.asarray(trained.best.loss)).all()
 
 

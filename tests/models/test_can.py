@@ -97,8 +97,8 @@ def test_equations(variant):
             np.testing.assert_allclose(jax.nn.softmax(found.logits[name][n]), expected, rtol=1e-4, atol=1e-6)
         for name, alpha in found.attention.items():
             expected = weights[name.split("_on_")[0]]
-            np.testing.assert_allclose(alpha[n, :, : len(own)], expected, rtol=1e-4, atol=1e-6)
-            assert not alpha[n, :, len(own) :].any()
+            np.testing.assert_allclose(alpha.weights[n, :, : len(own)], expected, rtol=1e-4, atol=1e-6)
+            assert not alpha.weights[n, :, len(own) :].any()
         losses.append(reference_can.can_loss(y, LABEL[n], 0.3))
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)
 

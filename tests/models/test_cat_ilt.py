@@ -105,10 +105,10 @@ def test_equations(variant):
         assert ("lstm" in found.attention) == (beta is not None)
         assert ("fusion" in found.attention) == (shares is not None)
         if beta is not None:
-            close(found.attention["lstm"][n, : length // 4], beta)
-            assert not np.asarray(found.attention["lstm"][n, length // 4 :]).any()
+            close(found.attention["lstm"].weights[n, : length // 4], beta)
+            assert not np.asarray(found.attention["lstm"].weights[n, length // 4 :]).any()
         if shares is not None:
-            close(found.attention["fusion"][n], shares)
+            close(found.attention["fusion"].weights[n], shares)
     assert np.isfinite(found.log_probs).all()
 
 
@@ -118,9 +118,9 @@ def test_attention_goes_from_queries_to_valid_keys_of_the_other_branch():
     attention = run(variables, batch).attention
     steps = {"cnn": FRAMES // 4, "lstm": -(-FRAMES // 4)}
     assert list(attention) == [f"{d}_{n}" for d in net.directions for n in range(2)]
-    for name, weights in attention.items():
+    for name, found in attention.items():
         query, _, memory, _ = name.split("_")
-        weights = np.asarray(weights)
+        weights = np.asarray(found.weights)
         assert weights.shape[2:] == (
             (33 // 4, -(-33 // 4)) if (query, memory) == ("cnn", "lstm") else (-(-33 // 4), 33 // 4)
         )
@@ -134,7 +134,7 @@ def test_fusion_begins_with_equal_shares():
     begin = jax.jit(lambda key: net.init(key, make_batch(), HYPER, train=False)["params"]["fusion_weights"])
     params = {**variables["params"], "fusion_weights": begin(jax.random.key(0))}
     output = run({**variables, "params": params}, make_batch(padding=3))
-    close(output.attention["fusion"], 0.5)
+    close(output.attention["fusion"].weights, 0.5)
 
 
 SHALLOW = {**SMALL, "blocks": ((3, 4, 2),), "num_layers": 1}

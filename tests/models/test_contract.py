@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxser import experiment
+from jaxser.config import resolve
 from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.training.optim import Adam
-from jaxser.training.replica import Trainer
+from jaxser.training.replica import ReplicaTrainer
 from jaxser.types import Batch, Best, Output, ReplicaState, Status
 
 INTEGRATION = {
@@ -78,7 +78,7 @@ class Case(NamedTuple):
     def resolved(self):
         config = import_module(f"jaxser.configs.{self.config}").get_config("iemocap")
         config.variant = self.variant
-        return experiment.resolve(config)
+        return resolve(config)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def prepared(case: Case):
 def trained(case: Case):
     """A compiled step of training, and the state before it."""
     net, params, stats, _ = prepared(case)
-    trainer = Trainer(net, Adam(clip="global_norm"), (), CLASSES, epochs=1)
+    trainer = ReplicaTrainer(net, Adam(clip="global_norm"), (), CLASSES, epochs=1)
     traced = []
 
     @jax.jit
@@ -352,7 +352,7 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
     from jaxser.features.recipes import RECIPES
 
     recipe = RECIPES[config.recipe]
-    assert set(net.needs) <= {*recipe.arrays, *recipe.elsewhere}
+    assert set(net.needs) <= {*recipe.arrays, *recipe.precomputed}
 
 
 @pytest.mark.parametrize("case", WHOLE, ids=str)

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import tiny
 from jaxser import experiment
+from jaxser.config import resolve
 from jaxser.models import MODELS
 
 PLATFORMS = ("tpu", "cuda")
@@ -27,7 +28,7 @@ def resolved(module: str, variant: str):
     config = import_module(module).get_config("demo")
     config.variant = variant
     config.seeds, config.buckets = 1, 1
-    return experiment.resolve(config)
+    return resolve(config)
 
 
 @functools.cache
@@ -37,7 +38,7 @@ def data():
 
 def lowered(config) -> jax.export.Exported:
     """The epoch of two replicas side by side, as they run on a GPU or TPU: training, validation, selection."""
-    sweep = experiment.sweep_of(config, data(), jax.devices()[:1], "vmap")
+    sweep = experiment.build_sweep(config, data(), jax.devices()[:1], "vmap")
     plans = [jax.tree.map(lambda x: np.stack([x, x]), own[0]) for own in sweep.plans(0)]
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), sweep.shapes())
     epoch = jax.jit(jax.vmap(sweep.trainer.epoch, in_axes=(0, 0, 0, None)))

@@ -71,8 +71,8 @@ def test_equations(variant):
         expected, weights = lstm_attention(audio, params, net.pooling, net.pool_from, net.normalise_weights)
         np.testing.assert_allclose(found.log_probs[n], expected, rtol=1e-5, atol=1e-5)
         for shown in found.attention.values():
-            np.testing.assert_allclose(shown[n, : len(audio)], weights, rtol=1e-5, atol=1e-6)
-            assert not np.asarray(shown[n, len(audio) :]).any()
+            np.testing.assert_allclose(shown.weights[n, : len(audio)], weights, rtol=1e-5, atol=1e-6)
+            assert not np.asarray(shown.weights[n, len(audio) :]).any()
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "as_published"])
@@ -89,7 +89,7 @@ def test_as_published_zero_padding_takes_part_and_its_length_is_fixed():
     less, more = run(params, make_batch()), run(params, make_batch(5))
     assert (np.abs(more.log_probs - less.log_probs).max(1) > 1e-3).all()
     np.testing.assert_array_equal(less.log_probs, run(params, make_batch(rubbish=False)).log_probs)
-    assert (np.asarray(less.attention["pooling_audio"]) > 0).all()
+    assert (np.asarray(less.attention["pooling_audio"].weights) > 0).all()
 
 
 @pytest.mark.parametrize("variant", ["normalised", "yang", "as_published"])
@@ -172,7 +172,7 @@ def test_training_has_noise_and_dropout_and_evaluation_neither():
 def test_no_dropout_within_the_attention_model():
     """With everything dropped outside, what the attention model reads is zero; its own values are all kept."""
     hyper = HYPER | {"noise_variance": jnp.float32(0), "dropout_rate": jnp.float32(0.999999)}
-    first, second = (training()(hyper, jax.random.key(n)).attention["pooling_audio"] for n in range(2))
+    first, second = (training()(hyper, jax.random.key(n)).attention["pooling_audio"].weights for n in range(2))
     np.testing.assert_array_equal(first, second)
     assert np.ptp(np.asarray(first[1])) > 1e-3
 

@@ -87,7 +87,8 @@ def test_padding_never_matters(variant):
 def test_attention_weights_sum_to_one_over_valid_positions(variant):
     _, params, run = trained_like(variant)
     batch = make_batch()
-    for name, weights in run(params, batch).attention.items():
+    for name, found in run(params, batch).attention.items():
+        weights = found.weights
         kind, modality, _ = name.split("_")
         other = {"audio": "text", "text": "audio"}[modality]
         source = modality if kind == "self" else other

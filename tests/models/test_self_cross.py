@@ -187,7 +187,8 @@ def test_attention_is_a_distribution_over_the_source(variant):
     attention = run(params, batch).attention
     names = {f"{a}_to_{b}" for a in net.modalities for b in net.modalities if a != b}
     assert set(attention) == names | {f"self_{m}" for m in net.modalities}
-    for name, weights in attention.items():
+    for name, found in attention.items():
+        weights = found.weights
         np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
         if name.startswith("text") and not net.as_published:
             padded = np.broadcast_to(~batch.words_mask[:, None], weights.shape)
@@ -271,8 +272,8 @@ def test_the_network_fixes_its_lengths():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"attention": ("sideways",)}, r"attention=\('sideways',\) must hold self, or cross"),
-        ({"attention": ("cross",), "modalities": (A,)}, "cross where there are several modalities"),
+        ({"attention": ("sideways",)}, r"attention=\('sideways',\) may contain only self, and cross"),
+        ({"attention": ("cross",), "modalities": (A,)}, "cross if there are several modalities"),
         ({"num_heads": 3}, "num_heads=3 does not divide the 8 features"),
     ],
 )

@@ -45,8 +45,8 @@ def test_equations(name):
         x = params["WordEmbedding_0"]["table"][batch.words[n]] if name == "text" else batch.audio[n]
         expected, weights = reference_can.unimodal(np.asarray(x[:length], np.float64), params, name)
         np.testing.assert_allclose(found.log_probs[n], np.log(expected), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(found.attention[name][n, :, :length], weights, rtol=1e-4)
-        assert not found.attention[name][n, :, length:].any()
+        np.testing.assert_allclose(found.attention[name].weights[n, :, :length], weights, rtol=1e-4)
+        assert not found.attention[name].weights[n, :, length:].any()
 
 
 def test_number_of_parameters():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxser import experiment
+from jaxser.config import resolve
 from jaxser.configs import mcsan
 from jaxser.types import UsageError
 
@@ -17,7 +17,7 @@ def resolved(variant, given=None, **fields):
             "batch_size": 7,
         }
     config.variant = variant
-    return experiment.resolve(config, given)
+    return resolve(config, given)
 
 
 def test_a_compared_network_brings_its_own_fields_and_scalars():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser.models.xu import DROPOUT_PLACES, Xu
+from jaxser.models.xu import DROPOUT_LAYERS, Xu
 from jaxser.types import Batch
 from references import layers as reference
 from references import yoon as reference_yoon
@@ -64,7 +64,7 @@ def test_padding_never_matters(name):
     found, padded = run(params, make_batch()), run(params, make_batch(3))
     np.testing.assert_allclose(padded.log_probs, found.log_probs, rtol=1e-5, atol=1e-5)
     for weights, valid in (("alignment", FRAMES), ("pooling_words", WORDS)):
-        weights = np.moveaxis(np.asarray(padded.attention[weights]), -1, 1)
+        weights = np.moveaxis(np.asarray(padded.attention[weights].weights), -1, 1)
         np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
         assert not weights[np.arange(weights.shape[1]) >= valid[:, None]].any()
 
@@ -101,7 +101,7 @@ def test_every_parameter_is_trained_and_no_utterance_hurts():
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient(masked))), chosen
 
 
-@pytest.mark.parametrize(("place", "number"), [*zip(DROPOUT_PLACES, (1, 2, 1, 1, 1), strict=True)])
+@pytest.mark.parametrize(("place", "number"), [*zip(DROPOUT_LAYERS, (1, 2, 1, 1, 1), strict=True)])
 def test_each_place_of_dropout_is_one(place, number):
     """As many draws as layers: there are two encoders."""
     net, params, _ = prepared("delta")

@@ -98,7 +98,8 @@ def test_hops_weigh_valid_steps_of_each_modality_in_turn(name):
     attention = run(params, make_batch(1)).attention
     turns = ("video", "audio", "video") if name == "mha_3" else ("video", "audio", "text") * 2 + ("video",)
     assert list(attention) == [f"hop_{n}_{m}" for n, m in enumerate(turns, 1)]
-    for hop, weights in attention.items():
+    for hop, found in attention.items():
+        weights = found.weights
         m = hop.split("_")[-1]
         np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
         assert not np.asarray(weights)[np.arange(STEPS[m] + 1) >= LENGTHS[m][:, None]].any()
