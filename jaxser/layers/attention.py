@@ -1,4 +1,4 @@
-"""Multi-head attention, the encoder layer and the position encoding of Vaswani et al. 2017, over masked sequences."""
+"""Multi-head attention, encoder layers and position encodings (Vaswani et al. 2017) over masked sequences."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from jaxser.types import AnyArray, FieldError
 
 
 def masked_softmax(scores: Float[Array, "*rows T"], mask: Bool[Array, "*#rows T"]) -> Float[Array, "*rows T"]:
-    """Softmax over the last axis's valid positions; zero, with a finite gradient, where none is valid."""
+    """Softmax over the valid positions of the last axis.
+
+    A row without a valid position is zero, and so is its gradient.
+    """
     scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     return jnp.where(mask, jax.nn.softmax(scores, axis=-1), 0)
 
 
 class MultiHeadAttention(nn.Module):
-    """softmax(Q K^T / sqrt(d / heads)) V of each head, concatenated and projected."""
+    """softmax(Q K^T / sqrt(d / heads)) V of each head, concatenated and projected.
+
+    Attributes:
+        num_heads: the number of heads, which must divide the features.
+        use_bias: whether the projections have biases.
+    """
 
     num_heads: int
     use_bias: bool = False
@@ -29,9 +37,10 @@ class MultiHeadAttention(nn.Module):
     def __call__(
         self, query: Float[Array, "B Tq D"], memory: Float[Array, "B Tk D"], memory_mask: Bool[Array, "B Tk"]
     ) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
-        """Returns what `query` gathers from `memory`, and the weights by which it does.
+        """Return the attended values for each query position, and the attention weights.
 
-        Raises ValueError where the heads do not divide the features.
+        Raises:
+            FieldError: if `num_heads` does not divide the features.
         """
         size = query.shape[-1]
         if size % self.num_heads:
@@ -44,12 +53,12 @@ class MultiHeadAttention(nn.Module):
         q, k, v = project("query", query), project("key", memory), project("value", memory)
         scores = jnp.einsum("bqkd,btkd->bkqt", q, k) * (size // self.num_heads) ** -0.5
         weights = masked_softmax(scores, memory_mask[:, None, None, :])
-        gathered = jnp.einsum("bkqt,btkd->bqkd", weights, v).reshape(query.shape)
-        return nn.Dense(size, use_bias=self.use_bias, name="out")(gathered), weights
+        attended = jnp.einsum("bkqt,btkd->bqkd", weights, v).reshape(query.shape)
+        return nn.Dense(size, use_bias=self.use_bias, name="out")(attended), weights
 
 
 class FeedForward(nn.Module):
-    """Vaswani et al. 2017, section 3.3."""
+    """The feed-forward network of Vaswani et al. 2017, section 3.3, with `size` hidden units."""
 
     size: int
 
@@ -69,21 +78,33 @@ def encoder_layer(
     dropped: Callable[[Array], Array],
     named: str,
 ) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
-    """Attention and feed-forward network, each dropped out, added to its input and normalised after (section 3.1).
+    """Attention and a feed-forward network, each with dropout, a residual connection and post-normalisation.
 
-    Returns its output and the attention's weights. It is self-attention where `memory` is `query`. Its layers become
-    those of the compact module that calls it; `named` makes their names, as in "audio_{}_0".
+    This is section 3.1 of Vaswani et al. 2017. The layers become children of the compact module that calls the
+    function.
+
+    Args:
+        query: the sequence that attends.
+        memory: the sequence that is attended to; the same as `query` for self-attention.
+        memory_mask: the valid steps of `memory`.
+        num_heads: heads of the attention.
+        feed_forward_size: hidden units of the feed-forward network.
+        dropped: applies dropout.
+        named: a format string for the names of the layers, such as "audio_{}_0".
+
+    Returns:
+        The output and the attention weights.
     """
     attend = MultiHeadAttention(num_heads, name=named.format("attention"))
-    gathered, weights = attend(query, memory, memory_mask)
-    hidden = nn.LayerNorm(name=named.format("attention_norm"))(query + dropped(gathered))
+    attended, weights = attend(query, memory, memory_mask)
+    hidden = nn.LayerNorm(name=named.format("attention_norm"))(query + dropped(attended))
     forward = FeedForward(feed_forward_size, name=named.format("feed_forward"))
     return nn.LayerNorm(name=named.format("norm"))(hidden + dropped(forward(hidden))), weights
 
 
 def sinusoidal_positions(length: int, size: int) -> Float[AnyArray, "T D"]:
-    """Vaswani et al. 2017, section 3.5: sines in the even features, cosines in the odd ones."""
-    numpy = np if isinstance(length, int) else jnp  # a length is symbolic while a network is exported
+    """Position encodings of Vaswani et al. 2017, section 3.5: sines in even features, cosines in odd ones."""
+    numpy = np if isinstance(length, int) else jnp  # lengths are symbolic during export
     angle = numpy.arange(length, dtype=np.float32)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
     waves = numpy.stack([numpy.sin(angle), numpy.cos(angle)], axis=-1)
     return waves.reshape(length, -1)[:, :size].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Convolution and pooling along time, and over time and frequency."""
+"""Convolution and pooling over time, and over time and frequency."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from jaxser.types import FieldError
 
 
 class Conv1D(nn.Module):
-    """Convolution over time, zero-padded: output t is about step t * stride, so that `mask[:, ::stride]` is its mask.
+    """Convolution over time, with zero padding.
 
-    One matrix product over unfolded windows: under vmap over replicas it stays a batched product, where XLA's
-    convolution becomes a grouped one.
+    Output t is centred on step t * stride, so that the mask of the output is `mask[:, ::stride]`. The convolution is
+    one matrix product over unfolded windows, which stays a batched product under vmap over replicas; XLA's convolution
+    would become a grouped one.
     """
 
     features: int
@@ -32,9 +33,9 @@ class Conv1D(nn.Module):
 
 
 class Conv2D(nn.Module):
-    """Convolution over time and frequency by a square kernel of odd size, stride 1, zero-padded to the same lengths.
+    """Convolution over time and frequency with a square kernel of odd size, stride 1, and zero padding.
 
-    Without biases: it goes before a batch normalisation, which has its own.
+    It keeps both lengths and has no biases, since batch normalisation follows it.
     """
 
     features: int
@@ -42,9 +43,13 @@ class Conv2D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T F C"]) -> Float[Array, "B T F D"]:
-        """Raises ValueError where the size is even."""
+        """Apply the convolution.
+
+        Raises:
+            FieldError: if `kernel_size` is even.
+        """
         if self.kernel_size % 2 == 0:
-            raise FieldError(f"kernel_size={self.kernel_size} is even, so that its windows have no middle")
+            raise FieldError(f"kernel_size={self.kernel_size} must be odd")
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         return convolve(x, self.param("kernel", nn.initializers.lecun_normal(), shape, x.dtype))
 
@@ -53,8 +58,9 @@ class Conv2D(nn.Module):
 def convolve(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"]) -> Float[Array, "B T F D"]:
     """The convolution of `Conv2D`.
 
-    On a CPU, XLA's own is three times as fast as a product over unfolded windows, but in a scan its gradient takes
-    seconds; elsewhere, and for that gradient, there are products: under vmap over replicas they stay batched ones.
+    On a CPU, XLA's convolution is three times as fast as a product over unfolded windows, but its gradient takes
+    seconds inside a scan. The gradient, and the convolution on other platforms, are therefore products, which stay
+    batched under vmap over replicas.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.conv_general_dilated(
@@ -74,7 +80,7 @@ convolve.defvjp(lambda x, kernel: (convolve(x, kernel), (x, kernel)), _convolve_
 
 
 def _windows(x, size):
-    """What each place of a kernel meets, row by row."""
+    """The input under each kernel position, in the order of the kernel's elements."""
     _, steps, bands, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
     return [padded[:, t : t + steps, f : f + bands] for t in range(size) for f in range(size)]
@@ -83,23 +89,22 @@ def _windows(x, size):
 def max_pool(
     x: Float[Array, "B T D"], mask: Bool[Array, "B T"], size: int
 ) -> tuple[Float[Array, "B T//{size} D"], Bool[Array, "B T//{size}"]]:
-    """Maximum over windows of `size` steps, one after the other; windows that are not wholly valid are dropped,
+    """Maximum over adjacent windows of `size` steps.
 
-    as PyTorch's MaxPool1d drops an incomplete last one. Their values are zero.
+    Windows with a padded step are masked and zero, as PyTorch's MaxPool1d drops an incomplete last window.
     """
     batch, steps, features = x.shape
     windows = x[:, : steps // size * size].reshape(batch, steps // size, size, features)
     valid = mask[:, : steps // size * size].reshape(batch, steps // size, size).all(-1)
-    highest = reduce(
-        jnp.maximum, [windows[:, :, i] for i in range(size)]
-    )  # half the time of windows.max(2) and its gradient
+    # Half the time of `windows.max(2)` and its gradient.
+    highest = reduce(jnp.maximum, [windows[:, :, i] for i in range(size)])
     return jnp.where(valid[..., None], highest, 0), valid
 
 
 def average_pool(
     x: Float[Array, "B T F C"], mask: Bool[Array, "B T"], size: tuple[int, int]
 ) -> tuple[Float[Array, "B T//{size[0]} F//{size[1]} C"], Bool[Array, "B T//{size[0]}"]]:
-    """Mean over windows of so many steps and frequency bands; windows are dropped as in `max_pool`."""
+    """Mean over adjacent windows of `size` (steps, frequency bands); windows are masked as in `max_pool`."""
     time, band = size
     batch, steps, bands, channels = x.shape
     shape = (batch, steps // time, time, bands // band, band, channels)
@@ -109,5 +114,5 @@ def average_pool(
 
 
 def mask_steps(x: Float[Array, "B T *features"], mask: Bool[Array, "B T"]) -> Float[Array, "B T *features"]:
-    """Zero where padded, so that a convolution sees what it would see at a sequence's end."""
+    """Set padded steps to zero, so that a convolution sees the same values as at the end of an array."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)

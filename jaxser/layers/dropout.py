@@ -1,4 +1,4 @@
-"""Dropout whose rate is traced, so that a sweep may hold replicas of different rates in one program."""
+"""Dropout with a traced rate, so that one program can train replicas with different rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rate = float | Float[Array, ""]
 
 
 class Dropout(nn.Module):
-    """Drops each element with probability `rate` in training and scales the others by 1 / (1 - rate)."""
+    """Drops each element with probability `rate` in training, and scales the others by 1 / (1 - rate)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], rate: Rate, *, train: bool) -> Float[Array, "*shape"]:
@@ -21,19 +21,19 @@ class Dropout(nn.Module):
 
 
 def dropped(key: PRNGKeyArray, x: Float[Array, "*shape"], rate: Rate) -> Float[Array, "*shape"]:
-    """The elements of `x` that are kept, scaled by 1 / (1 - rate), and zero where one is dropped."""
+    """Set dropped elements of `x` to zero and scale the others by 1 / (1 - rate)."""
     return jnp.where(kept(key, x.shape, rate), x / (1 - jnp.asarray(rate, x.dtype)), 0)
 
 
 def kept(key: PRNGKeyArray, shape: tuple[int, ...], rate: Rate) -> Bool[Array, ...]:
-    """True with probability 1 - rate, by a hash of each element's number and two random words.
+    """Draw a mask that is True with probability 1 - rate, by hashing the index of each element with two random words.
 
-    The hash is `lowbias32` of C. Wellons's hash-prospector: a thirtieth of the time of threefry, which alone
-    took two thirds of a training step of Rajan's attention over 500 steps.
+    The hash is `lowbias32` of C. Wellons's hash-prospector. It takes a thirtieth of the time of threefry, which took
+    two thirds of a training step of Rajan et al.'s attention over 500 steps.
     """
-    begin, stir = jax.random.bits(key, (2,), jnp.uint32)
-    x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + begin
-    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD) + stir
+    offset, salt = jax.random.bits(key, (2,), jnp.uint32)
+    x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + offset
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD) + salt
     x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
     x = x ^ (x >> 15)
     threshold = jnp.asarray(rate, jnp.float32) * 2**24

@@ -1,4 +1,4 @@
-"""Word vectors: a fixed table shared by all replicas, or a trained copy of it."""
+"""Word embeddings: a fixed table that all replicas share, or a trained copy of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from jaxser.types import Batch
 
 
 class WordEmbedding(nn.Module):
-    """Looks the batch's words up in its table of word vectors; `trainable` begins from that table."""
+    """Looks up the words of a batch; padding is zero.
+
+    Attributes:
+        trainable: whether the table is a parameter, initialised with the batch's table.
+    """
 
     trainable: bool
 

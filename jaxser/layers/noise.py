@@ -1,4 +1,4 @@
-"""White noise whose variance is traced, so that a sweep may hold replicas of different variances in one program."""
+"""White noise with a traced variance, so that one program can train replicas with different variances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class WhiteNoise(nn.Module):
-    """Adds independent Gaussian values of the given variance to valid steps in training, anew at each call.
+    """Adds independent Gaussian noise of the given variance to valid steps in training.
 
     The gradient with respect to the variance is finite at zero.
     """

@@ -11,10 +11,10 @@ from jaxser.layers.conv import mask_steps
 
 
 class BatchNorm(nn.Module):
-    """Ioffe & Szegedy 2015: each of the last axis's features by its statistics over the valid steps of the batch.
+    """Batch normalisation (Ioffe & Szegedy 2015) of the last axis, with statistics over the valid steps of a batch.
 
-    Padding and fillers count for nothing. Running averages, kept in `batch_stats` with PyTorch's weights of .9 and .1
-    and used where `train` is False, stay as they are by a batch without a valid step, where Flax's layer gives NaN.
+    Padded steps and padding rows are left out. Running averages are kept in `batch_stats` and used if `train` is False;
+    they have PyTorch's momentum. A batch without a valid step leaves them unchanged, while Flax's layer returns NaN.
     """
 
     momentum: float = 0.9
@@ -24,7 +24,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "B T *bands C"], mask: Bool[Array, "B T"], *, train: bool
     ) -> Float[Array, "B T *bands C"]:
-        dtype, x = x.dtype, x.astype(jnp.float32)  # variances of a lower precision are of no use
+        dtype, x = x.dtype, x.astype(jnp.float32)  # lower precision is not enough for variances
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, x.dtype)
         running_variance = self.variable("batch_stats", "variance", jnp.ones, features, x.dtype)
@@ -43,9 +43,9 @@ class BatchNorm(nn.Module):
 def masked_moments(
     x: Float[Array, "B T *bands C"], mask: Bool[Array, "B T"]
 ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-    """Mean and (biased) variance of each feature over valid steps; zero where there is none."""
+    """Mean and biased variance of each feature over valid steps; zero without valid steps."""
     axes = tuple(range(x.ndim - 1))
     count = jnp.maximum(mask.sum() * (x[0, 0].size // x.shape[-1]), 1).astype(x.dtype)
     x = mask_steps(x, mask)
     mean = x.sum(axes) / count
-    return mean, jnp.maximum(jnp.square(x).sum(axes) / count - jnp.square(mean), 0)  # x is read once
+    return mean, jnp.maximum(jnp.square(x).sum(axes) / count - jnp.square(mean), 0)  # reads x once

@@ -1,9 +1,9 @@
-"""The recurrent core: LSTM and GRU layers with a lean backward pass.
+"""LSTM and GRU layers with a lean backward pass.
 
-RNN time is training time here. The input projection is one matrix product before the scan and only `h U` stays inside
-it; the backward pass (a `custom_vjp`) carries dh and dc alone and forms dU as one product after its scan. Reverse mode
-only. Equations and gate order are PyTorch's (i, f, g, o and r, z, n), so that weights can be exchanged; `gru_tf1` is
-TensorFlow 1's GRU, which resets h before its product.
+Recurrent layers dominate the training time. The input projection is one matrix product before the scan, so that only
+`h U` stays inside it. The backward pass (a `custom_vjp`) carries only dh and dc, and computes dU as one product after
+its scan; forward-mode differentiation is not supported. Equations and gate order are PyTorch's (i, f, g, o and r, z,
+n), so that weights can be exchanged. `gru_tf1` is the GRU of TensorFlow 1, which resets h before its product.
 """
 
 from __future__ import annotations
@@ -26,20 +26,25 @@ def _outer(h, dhu):
 
 
 def _rows(x):
-    """Steps and utterances as one axis on a CPU: over two, XLA first copies the operands of `_outer`.
+    """Merge steps and utterances into one axis on a CPU, where XLA would otherwise copy the operands of `_outer`.
 
-    Elsewhere it does not, and a batch that is spread over devices must stay apart to be worked on where it is.
+    On other platforms it does not, and merging would gather a batch that is sharded over devices.
     """
     return x.reshape(-1, x.shape[-1]) if jax.default_backend() == "cpu" else x
 
 
 class Cell(NamedTuple):
-    """A recurrent cell. The state is a tuple of [B, H] arrays, h first.
+    """A recurrent cell, whose state is a tuple of [B, H] arrays, h first.
 
-    forward(state, xw, times) -> (state, saved) and
-    backward(dstate, saved, previous state, state, back) -> ((dxw, dhu), dstate), or one for both where they are equal,
-    where times(h, gates) = h U + b and back(dhu, gates) = dhu U^T of all gates, or of these columns;
-    dkernel(previous h, saved, dhu) -> dU.
+    `times(h, gates)` is h U + b and `back(dhu, gates)` is dhu U^T, for all gates or for the given columns.
+
+    Attributes:
+        num_gates: gates, each with H columns of U.
+        state_size: arrays in the state.
+        forward: (state, xw, times) -> (state, saved).
+        backward: (dstate, saved, previous state, state, back) -> ((dxw, dhu), dstate), or ((dxw,), dstate) if dhu is
+            equal to dxw.
+        dkernel: (previous h, saved, dhu) -> dU.
     """
 
     num_gates: int
@@ -106,7 +111,7 @@ def _gru_tf1_backward(dstate, saved, previous, state, back):
     r, z, n = saved
     gates, candidate = _gru_tf1_columns(h)
     dn = dh * (1 - z) * (1 - n * n)
-    dreset = back(dn, candidate)  # of r * h
+    dreset = back(dn, candidate)  # the gradient of r * h
     dgates = jnp.concatenate([dreset * h * r * (1 - r), dh * (h - n) * z * (1 - z)], -1)
     dhu = jnp.concatenate([dgates, dn], -1)
     return (dhu,), (dh * z + dreset * r + back(dgates, gates),)
@@ -119,7 +124,7 @@ def _gru_tf1_dkernel(previous, saved, dhu):
 
 
 def _gru_tf1_columns(h):
-    """Where the kernel has the two gates, and where the candidate."""
+    """The columns of the two gates, and those of the candidate."""
     size = h.shape[-1]
     return slice(0, 2 * size), slice(2 * size, 3 * size)
 
@@ -139,9 +144,18 @@ def recurrence(
     bias: Float[Array, " G"],
     keep: Float[Array, "T B 1"],
 ) -> Float[Array, "T B H"]:
-    """Run a cell over time: h_t from xw_t, and from keep_t * (h, c)_{t-1} through `kernel` and `bias`.
+    """Run a cell over time.
 
-    `keep` is 0 where a sequence begins, so that rows may hold several, and padding before or after them.
+    Args:
+        cell: the cell.
+        xw: the projected inputs.
+        kernel: the recurrent kernel U.
+        bias: the recurrent bias.
+        keep: a factor on the previous state. It is 0 at the first step of a sequence, so that a row can hold several
+            sequences, with padding before and after them.
+
+    Returns:
+        The states h of all steps.
     """
     return _forward(cell, xw, kernel, bias, keep)[0]
 
@@ -192,7 +206,12 @@ def _uniform(key, shape, dtype, hidden_size):
 class Recurrent(nn.Module):
     """A recurrent layer over masked sequences, in one direction or both; outputs at padded steps are zero.
 
-    Weights begin uniform within 1/sqrt(hidden_size), as in PyTorch, which Sun et al. and Rajan et al. use.
+    Weights are initialised uniformly within 1/sqrt(hidden_size), as in PyTorch, which Sun et al. and Rajan et al. use.
+
+    Attributes:
+        hidden_size: units per direction.
+        cell: the name of the cell, of `CELLS`.
+        bidirectional: whether to add a backward direction.
     """
 
     hidden_size: int
@@ -203,7 +222,7 @@ class Recurrent(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None = None
     ) -> Float[Array, "B T directions H"]:
-        """`starts` marks the first steps of sequences that share a row (packed segments)."""
+        """Return the states of each direction; `starts` marks the first steps of sequences that share a row."""
         cell, directions = CELLS[self.cell], 2 if self.bidirectional else 1
         gates = cell.num_gates * self.hidden_size
         init = partial(_uniform, hidden_size=self.hidden_size)
@@ -213,32 +232,32 @@ class Recurrent(nn.Module):
         bias = self.param("bias", init, (directions, gates), x.dtype)
 
         by_time = x.swapaxes(0, 1)
-        rows = _rows(by_time)  # see _outer: the same holds for the gradient of input_kernel
+        rows = _rows(by_time)  # for the gradient of input_kernel, as in _outer
         keep = _continues(mask, starts, directions).astype(x.dtype)  # [directions, T, B, 1]
         inputs = [rows @ input_kernel[d] + input_bias[d] for d in range(directions)]
         inputs = [reverse_time(xw.reshape(*by_time.shape[:2], gates), d) for d, xw in enumerate(inputs)]
         run = partial(recurrence, cell)
         if jax.default_backend() == "cpu" or directions == 1:
             outputs = [run(inputs[d], kernel[d], bias[d], keep[d]) for d in range(directions)]
-        else:  # half the kernel launches
+        else:  # half as many kernel launches
             outputs = list(jax.vmap(run)(jnp.stack(inputs), kernel, bias, keep))
         outputs = [reverse_time(h, d) for d, h in enumerate(outputs)]
         return jnp.stack(outputs, axis=2).swapaxes(0, 1) * mask[:, :, None, None]
 
 
 def reverse_time(x: Float[Array, "T ..."], direction: int) -> Float[Array, "T ..."]:
-    """The sequence as direction 0 (forward) or 1 (backward) reads it."""
+    """Reverse the sequence if `direction` is 1 (backward)."""
     return x[::-1] if direction else x
 
 
 def _continues(
     mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None, directions: int
 ) -> Bool[Array, "directions T B 1"]:
-    """Where a step continues the one that its direction reads before it."""
-    joined = mask[:, 1:] & mask[:, :-1]  # step t+1 and step t are of one sequence
+    """Whether a step continues the sequence of the previous step, in the order of each direction."""
+    joined = mask[:, 1:] & mask[:, :-1]  # steps t and t+1 belong to one sequence
     if starts is not None:
         joined &= ~starts[:, 1:]
-    nothing = jnp.zeros_like(mask[:, :1])
-    forward = jnp.concatenate([nothing, joined], axis=1)
-    backward = jnp.concatenate([joined, nothing], axis=1)[:, ::-1]
+    first = jnp.zeros_like(mask[:, :1])
+    forward = jnp.concatenate([first, joined], axis=1)
+    backward = jnp.concatenate([joined, first], axis=1)[:, ::-1]
     return jnp.stack([forward, backward][:directions]).swapaxes(1, 2)[..., None]

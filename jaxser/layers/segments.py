@@ -1,7 +1,7 @@
-"""Word segments that share a row: an utterance's frames, one word after the other.
+"""Word segments packed into one row: the frames of all words of an utterance, concatenated.
 
-Words are never padded to the longest of them. Scatters are slow on accelerators and none is needed: which frame is of
-which word is a comparison, and pooling by it a matrix product.
+Words are not padded to the longest one. Since scatters are slow on accelerators, frames are assigned to words by
+comparison, and pooled by a matrix product.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def word_of_frame(lengths: Int[Array, "B L"], num_frames: int) -> Int[Array, "B {num_frames}"]:
-    """The word of each frame of a row, from the number of frames of each word; L where the words have ended."""
+    """The index of the word of each frame, from the number of frames per word; L after the last word."""
     ends = jnp.cumsum(lengths, axis=1)
     return (ends[:, None, :] <= jnp.arange(num_frames)[:, None]).sum(-1)
 
 
 def first_frames(word: Int[Array, "B T"]) -> Bool[Array, "B T"]:
-    """Where a word begins."""
+    """Whether a frame is the first one of its word."""
     return jnp.concatenate([jnp.ones_like(word[:, :1], bool), word[:, 1:] != word[:, :-1]], axis=1)
 
 
 def mean_by_word(
     x: Float[Array, "B T D"], mask: Bool[Array, "B T"], word: Int[Array, "B T"], num_words: int
 ) -> tuple[Float[Array, "B {num_words} D"], Bool[Array, "B {num_words}"]]:
-    """Mean over the valid frames of each word, and which words have any; the mean of none is zero."""
+    """The mean over the valid frames of each word, and which words have one; otherwise the mean is zero."""
     is_of = (word[:, None, :] == jnp.arange(num_words)[:, None]) & mask[:, None, :]  # [B, L, T]
     count = is_of.sum(-1)
     total = jnp.einsum("blt,btd->bld", is_of.astype(x.dtype), x)
