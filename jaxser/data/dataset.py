@@ -1,4 +1,4 @@
-"""Shards to arrays: a prepared dataset with the label set chosen at loading."""
+"""Prepared datasets: finding one, reading its manifest, and loading its shards with a label set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
+from jaxser import corpora
 from jaxser.data import shards
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.types import Dataset, Fold, InputError, Ragged, UsageError, Utterance
 
-CLASSES: dict[str, dict[str, str] | None] = {
-    "seven": {name: name for name in ("ang", "hap", "exc", "sad", "neu", "fru", "sur")},
-    "four_merged": {"ang": "ang", "hap": "hap", "exc": "hap", "sad": "sad", "neu": "neu"},
-    "four": {name: name for name in ("ang", "hap", "neu", "sad")},
-    "all": None,
-}
-"""Which class a label belongs to, in the order of the classes; `all` takes the labels as they are found."""
-
-SUBSETS = ("all", "improvised")
-
 VOCABULARY, EMBEDDINGS = "vocabulary.json", "embeddings.npy"
 
 
-def load(
+def load_prepared(
     directory: str | Path,
     recipe: str | None = None,
     version: str | None = None,
@@ -37,34 +29,42 @@ def load(
     classes: str = "all",
     subset: str = "all",
 ) -> Dataset:
-    """The utterances of a prepared dataset, sorted by id, and their arrays laid end to end.
+    """Loads a prepared dataset into memory, with its utterances sorted by id.
 
-    `directory` is `<out>/<name>`, or the folder with the manifest itself. `version` is that of this code
-    where it is not given. Raises `UsageError` where the dataset is missing or another than was asked for,
-    with the command that makes it, and `InputError` where a file is damaged.
+    Args:
+        directory: `<out>/<name>`, or the folder that contains the manifest.
+        recipe: the expected recipe; None accepts any.
+        version: the expected version of the recipe; None is the version of the installed code.
+        corpus: the expected corpus; None accepts any.
+        classes: a label set of the corpus, such as "four" (`jaxser.corpora`).
+        subset: a key of `jaxser.corpora.SUBSETS`.
+
+    Raises:
+        UsageError: if the dataset is missing or does not match, with the command that prepares it, or if no utterance
+            has a label of the label set.
+        InputError: if a file of the dataset is damaged.
     """
-    if classes not in CLASSES:
-        raise UsageError(f"classes={classes!r}: must be one of {', '.join(CLASSES)}")
-    if subset not in SUBSETS:
-        raise UsageError(f"subset={subset!r}: must be one of {', '.join(SUBSETS)}")
-    folder = find(directory, recipe, version, corpus)
+    _check_choice("classes", classes, corpora.LABEL_SETS)
+    _check_choice("subset", subset, corpora.SUBSETS)
+    folder = find_prepared(directory, recipe, version, corpus)
     manifest = read_manifest(folder)
-    found = Counter(manifest["labels"]["found"])
-    mapping = CLASSES[classes] or {label: label for label in sorted(found)}
-    utterances, arrays, left_out = _read(folder, manifest, mapping, subset)
-    names = tuple(dict.fromkeys(mapping.values()))
+    labels = sorted(manifest["labels"]["found"])
+    label_sets = corpora.find(manifest["corpus"]).label_sets
+    class_of = label_sets.get(classes, corpora.LABEL_SETS[classes]) or {label: label for label in labels}
+    utterances, arrays, left_out = _read(folder, manifest, class_of, subset)
     if not utterances:
         raise UsageError(
-            f"{folder}: no utterance is left by classes={classes}, subset={subset}; "
-            f"the labels found are {', '.join(sorted(found))}"
+            f"{folder}: no utterance matches classes={classes}, subset={subset}; "
+            f"the dataset has the labels {', '.join(labels)}"
         )
+    names = tuple(dict.fromkeys(class_of.values()))
     return Dataset(
         name=manifest["name"],
         recipe=manifest["recipe"],
         version=manifest["version"],
         classes=names,
         utterances=tuple(utterances),
-        label=np.array([names.index(mapping[u.label]) for u in utterances], dtype=np.int32),
+        label=np.array([names.index(class_of[u.label]) for u in utterances], dtype=np.int32),
         arrays=arrays,
         vocabulary=read_vocabulary(folder),
         embeddings=_read_embeddings(folder),
@@ -76,68 +76,75 @@ def load(
 def with_copies(
     dataset: Dataset, folds: Sequence[Fold], in_validation: bool
 ) -> tuple[Dataset, tuple[Fold, ...]]:
-    """The dataset with the noisy copies of its N utterances as rows N to 2N, and folds that train on both (He 2021).
+    """Appends the noisy copies of a dataset's N utterances as rows N to 2N - 1 (He et al. 2021).
 
-    Raises UsageError where the recipe has no copies.
+    Returns:
+        The dataset of 2N rows, and the folds with the copies in their training parts and, if `in_validation`, in their
+        validation parts.
+
+    Raises:
+        UsageError: if the recipe has no noisy copies.
     """
     if "audio_noisy" not in dataset.arrays:
-        raise UsageError(f"config.copies: recipe {dataset.recipe} has no noisy copies; recipe cat has")
+        raise UsageError(f"config.copies: recipe {dataset.recipe} has no noisy copies; recipe cat does")
     arrays = {name: array for name, array in dataset.arrays.items() if name != "audio_noisy"}
     copied = {**arrays, "audio": dataset.arrays["audio_noisy"]}
     number = len(dataset.label)
 
-    def both(rows):
+    def with_their_copies(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 2n"]:
         return np.concatenate([rows, rows + number])
 
     doubled = dataclasses.replace(
         dataset,
         utterances=dataset.utterances * 2,
         label=np.tile(dataset.label, 2),
-        arrays={name: _joined(arrays[name], copied[name]) for name in arrays},
+        arrays={name: _concatenate(arrays[name], copied[name]) for name in arrays},
     )
     return doubled, tuple(
         dataclasses.replace(
             fold,
-            train=both(fold.train),
-            validation=both(fold.validation) if in_validation else fold.validation,
+            train=with_their_copies(fold.train),
+            validation=with_their_copies(fold.validation) if in_validation else fold.validation,
         )
         for fold in folds
     )
 
 
-def _joined(first: Ragged, second: Ragged) -> Ragged:
-    return Ragged(
-        np.concatenate([first.values, second.values]), np.concatenate([first.length, second.length])
-    )
-
-
-def find(
+def find_prepared(
     directory: str | Path, recipe: str | None = None, version: str | None = None, corpus: str | None = None
 ) -> Path:
-    """The folder of the dataset that is asked for; `UsageError` says what is there instead, what makes it."""
+    """Returns the folder with the manifest of the dataset that matches; see `load_prepared` for the arguments.
+
+    Raises:
+        UsageError: if none or several match. The message lists what was found, and the command that prepares the
+            dataset.
+    """
     directory = Path(directory)
-    if recipe is not None and recipe not in RECIPES:
-        raise UsageError(f"recipe={recipe!r}: must be one of {', '.join(RECIPES)}")
-    if version is None and recipe is not None:
-        version = RECIPES[recipe].version
-    candidates = _prepared(directory)
+    if recipe is not None:
+        _check_choice("recipe", recipe, RECIPES)
+        version = version or RECIPES[recipe].version
+    candidates = _manifest_folders(directory)
     wanted = {"recipe": recipe, "version": version, "corpus": corpus}
-    fitting = [path for path in candidates if _fits(read_manifest(path), wanted)]
-    if len(fitting) == 1:
-        return fitting[0]
-    need = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
-    if fitting:
-        found = ", ".join(str(path.relative_to(directory)) for path in fitting)
-        raise UsageError(f"{directory} holds several datasets ({found}): say which recipe and version")
+    matching = [path for path in candidates if _matches(read_manifest(path), wanted)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        found = ", ".join(str(path.relative_to(directory)) for path in matching)
+        raise UsageError(f"{directory} contains several datasets ({found}): specify recipe and version")
     found = "; ".join(_described(read_manifest(path)) for path in candidates) or "no prepared dataset"
+    needed = ", ".join(f"{name} {value}" for name, value in wanted.items() if value) or "a dataset"
     raise UsageError(
-        f"{directory}: found {found}; needed {need or 'a dataset'}. "
-        f"Make it by: {_command(directory, candidates, recipe, corpus)}"
+        f"{directory}: found {found}; needed {needed}. "
+        f"Prepare it with: {_prepare_command(directory, candidates, recipe, corpus)}"
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `prepare` wrote about a dataset."""
+    """Reads the manifest of a prepared dataset.
+
+    Raises:
+        InputError: if the manifest is missing, damaged or incomplete.
+    """
     path = folder / shards.MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -149,18 +156,59 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def with_corpus(name: str, data_dir: Path) -> str:
+    """Returns "NAME:CORPUS", the argument of a config file, for a prepared dataset and the corpus in its manifest.
+
+    A name that already has a corpus, or that no prepared dataset has, is returned unchanged.
+
+    Raises:
+        UsageError: if datasets of several corpora have this name.
+    """
+    if not name or ":" in name:
+        return name
+    found = sorted({read_manifest(folder)["corpus"] for folder in _manifest_folders(data_dir / name)})
+    if len(found) > 1:
+        raise UsageError(
+            f"{data_dir / name} was prepared from several corpora ({', '.join(found)}); "
+            f"choose one, such as {name}:{found[0]}"
+        )
+    return f"{name}:{found[0]}" if found else name
+
+
 def array_specs(manifest: Mapping[str, Any]) -> dict[str, ArraySpec]:
-    """The arrays of a manifest's records."""
+    """Returns the specs of the arrays that a manifest lists."""
     return {name: ArraySpec(spec["dtype"], tuple(spec["shape"])) for name, spec in manifest["arrays"].items()}
 
 
-def _prepared(directory: Path) -> list[Path]:
+def read_vocabulary(folder: Path) -> tuple[str, ...]:
+    """Reads the words of a prepared dataset, in the order of their ids; empty if the recipe has no words."""
+    path = folder / VOCABULARY
+    if not path.exists():
+        return ()
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))["words"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a vocabulary ({error}); prepare the dataset again") from None
+
+
+def _check_choice(name: str, value: str, choices: Mapping[str, Any]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+
+
+def _concatenate(first: Ragged, second: Ragged) -> Ragged:
+    return Ragged(
+        np.concatenate([first.values, second.values]), np.concatenate([first.length, second.length])
+    )
+
+
+def _manifest_folders(directory: Path) -> list[Path]:
     if (directory / shards.MANIFEST).is_file():
         return [directory]
     return sorted(path.parent for path in directory.glob(f"*/*/{shards.MANIFEST}"))
 
 
-def _fits(manifest: Mapping[str, Any], wanted: Mapping[str, str | None]) -> bool:
+def _matches(manifest: Mapping[str, Any], wanted: Mapping[str, str | None]) -> bool:
     return all(value is None or manifest[name] == value for name, value in wanted.items())
 
 
@@ -168,13 +216,15 @@ def _described(manifest: Mapping[str, Any]) -> str:
     return f"corpus {manifest['corpus']}, recipe {manifest['recipe']}, version {manifest['version']}"
 
 
-def _command(directory: Path, candidates: Sequence[Path], recipe: str | None, corpus: str | None) -> str:
-    """How the dataset that is asked for would be made."""
+def _prepare_command(
+    directory: Path, candidates: Sequence[Path], recipe: str | None, corpus: str | None
+) -> str:
+    """The command that prepares a missing dataset; FOLDER stands for what cannot be inferred."""
     name, out = directory.name, directory.parent
-    if candidates == [directory]:  # the folder of the shards itself: <out>/<name>/<recipe>/<version>
+    if candidates == [directory]:  # the folder with the manifest: <out>/<name>/<recipe>/<version>
         name, out = directory.parents[1].name, directory.parents[2]
     if corpus is None:
-        corpus = read_manifest(candidates[0])["corpus"] if candidates else _corpus(name)
+        corpus = read_manifest(candidates[0])["corpus"] if candidates else _likely_corpus(name)
     root = "" if corpus == "demo" else " --root=FOLDER"
     named = "" if name == corpus else f" --name={name}"
     frames = " --frames=FOLDER" if recipe == "frames" else ""
@@ -184,27 +234,27 @@ def _command(directory: Path, candidates: Sequence[Path], recipe: str | None, co
     )
 
 
-def _corpus(name: str) -> str:
-    """The corpus that a dataset of this name is probably of (`meld_final` of meld); else one's own folder."""
+def _likely_corpus(name: str) -> str:
+    """The corpus in the suggested command for a missing dataset: meld for `meld_final`; else a folder of recordings."""
     stem = name.partition("_")[0]
-    return stem if stem in ("demo", "emodb", "iemocap", "meld", "ravdess", "yoon") else "folder"
+    return stem if stem in corpora.CORPORA else "folder"
 
 
 def _read(
-    folder: Path, manifest: Mapping[str, Any], mapping: Mapping[str, str], subset: str
+    folder: Path, manifest: Mapping[str, Any], class_of: Mapping[str, str], subset: str
 ) -> tuple[list[Utterance], dict[str, Ragged], Counter[str]]:
-    """The chosen utterances; arrays go straight to their place, so that there is never a second copy."""
+    """Reads the selected utterances. Arrays are copied to their final position, so that memory holds them once."""
     specs = array_specs(manifest)
     infos = [shards.shard_info(entry) for entry in manifest["shards"]]
-    values = {name: _room(spec, sum(info.rows[name] for info in infos)) for name, spec in specs.items()}
+    values = {name: _allocate(spec, sum(info.rows[name] for info in infos)) for name, spec in specs.items()}
     filled = dict.fromkeys(specs, 0)
     lengths: dict[str, list[int]] = {name: [] for name in specs}
     utterances: list[Utterance] = []
     left_out: Counter[str] = Counter()
     for utterance, arrays in _records(folder, infos, specs):
-        if subset == "improvised" and "impro" not in utterance.dialogue:
+        if corpora.SUBSETS[subset] not in utterance.dialogue:
             continue
-        if utterance.label not in mapping:
+        if utterance.label not in class_of:
             left_out[utterance.label] += 1
             continue
         utterances.append(utterance)
@@ -218,8 +268,8 @@ def _read(
     return utterances, ragged, left_out
 
 
-def _room(spec: ArraySpec, rows: int) -> np.ndarray:
-    """Memory for so many rows of an array; what stays unused is never touched, so costs nothing."""
+def _allocate(spec: ArraySpec, rows: int) -> np.ndarray:
+    """Memory for `rows` rows of an array. Rows that stay unused are never touched, so they occupy no memory."""
     return np.empty((rows, *(size or 0 for size in spec.shape[1:])), spec.dtype)
 
 
@@ -233,22 +283,12 @@ def _records(
                 count += 1
                 yield record
         except InputError as error:
-            raise InputError(f"{error}; the command that prepared the dataset remakes this shard") from None
+            raise InputError(f"{error}; run the preparation command again to rebuild this shard") from None
         if count != info.records:
             raise InputError(
                 f"{path}: record {count} is missing ({info.records} were written); "
-                "the command that prepared the dataset remakes this shard"
+                "run the preparation command again to rebuild this shard"
             )
-
-
-def read_vocabulary(folder: Path) -> tuple[str, ...]:
-    path = folder / VOCABULARY
-    if not path.exists():
-        return ()
-    try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["words"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a vocabulary ({error}); prepare the dataset again") from None
 
 
 def _read_embeddings(folder: Path) -> np.ndarray | None:

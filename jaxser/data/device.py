@@ -1,4 +1,4 @@
-"""A dataset on the devices, and the batches that a training step gathers from it."""
+"""Datasets in device memory, and the batches that a training step gathers from them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxser.data.batch_schedule import Widths
-from jaxser.data.normalisation import FrameSums, is_standardised, normalised
+from jaxser.data.normalisation import is_standardised, normalised, normalised_by_utterance
 from jaxser.types import AnyArray, Batch, Dataset, Normalisation
 
 
 class Sequences(NamedTuple):
-    """A `Ragged` on the device."""
+    """The device counterpart of `Ragged`: row n is `values[offset[n] : offset[n] + length[n]]`."""
 
     values: Shaped[AnyArray, "total ..."]
     offset: Int[AnyArray, " N"]
@@ -23,25 +23,33 @@ class Sequences(NamedTuple):
 
 
 class DeviceData(NamedTuple):
-    """A dataset on the device, shared by all replicas."""
+    """A dataset in device memory, shared by all replicas.
+
+    Attributes:
+        label: the class of each utterance.
+        arrays: the arrays that the model reads.
+        embeddings: word vectors `[V, E]`; None if the model reads no words.
+    """
 
     label: Int[AnyArray, " N"]
     arrays: Mapping[str, Sequences]
-    embeddings: Any  # Float[Array, "V E"], or None where there are no words
+    embeddings: Any
 
 
 def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") -> DeviceData:
-    """The arrays that a model needs, as they go to the device; normalised already where each utterance is by itself."""
+    """Collects what a model reads as numpy arrays, ready for `jax.device_put`.
+
+    Args:
+        dataset: the dataset.
+        needs: the arrays that the model reads.
+        normalise: one of `NORMALISATIONS`. With "utterance" the arrays are normalised here; statistics of training
+            parts are applied by `gather`.
+    """
     arrays = {}
     for name in needs:
         ragged = dataset.arrays[name]
-        values = ragged.values
-        if normalise == "utterance" and is_standardised(name, ragged.values.dtype):
-            values = values.copy()
-            sums = FrameSums.of(ragged)
-            for n, (start, length) in enumerate(zip(ragged.offset, ragged.length, strict=True)):
-                own = sums.normalisation(np.array([n]))
-                values[start : start + length] = (values[start : start + length] - own.mean) / own.std
+        is_normalised_here = normalise == "utterance" and is_standardised(name, ragged.values.dtype)
+        values = normalised_by_utterance(ragged) if is_normalised_here else ragged.values
         arrays[name] = Sequences(values, ragged.offset, ragged.length.astype(np.int32))
     embeddings = dataset.embeddings if "words" in needs else None
     return DeviceData(dataset.label.astype(np.int32), arrays, embeddings)
@@ -54,7 +62,15 @@ def gather(
     widths: Widths,
     normalisation: Mapping[str, Normalisation],
 ) -> Batch:
-    """The batch of some rows, padded to the bucket's widths; a filler (weight 0) is masked as a whole."""
+    """Gathers the rows of a batch, normalised and padded to the widths of their bucket.
+
+    Args:
+        data: the dataset.
+        index: the rows.
+        weight: 1, or 0 for a padding row, which is masked as a whole.
+        widths: the padded length of each array.
+        normalisation: the statistics of each array that is normalised.
+    """
     fields: dict[str, Array] = {}
     for name, width in widths.items():
         values, offset, length = data.arrays[name]

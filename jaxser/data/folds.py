@@ -1,12 +1,12 @@
-"""Protocols: how a dataset is split into training, validation and test.
+"""Protocols: how a dataset is split into folds of training, validation and test part.
 
-Folds come from the corpus's utterances and the protocol's own seed, never from what a model or a training seed does.
+Folds depend only on the utterances and on the protocol with its own seed, not on the model or on training seeds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,59 +16,45 @@ from jaxser.data.leaks import KINDS
 from jaxser.types import Dataset, Fold, UsageError
 
 GROUP_BY = {"transcript": "transcript", "speaker": "speaker", "dialogue": "dialogue", "audio": "recording"}
-"""What `group_by` keeps in one part, and the kind of leak (`jaxser.leaks.KINDS`) that it avoids."""
+"""The values of `Protocol.group_by`, and the kind of leak that each prevents (`jaxser.data.leaks.KINDS`)."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How to split. `folds` 0 means the protocol's own number: 10 random folds, one for every session or speaker group.
+    """How a dataset is split.
 
-    `groups` names the speakers that are tested together (`speaker` protocol); without it, groups of consecutive
-    speakers. `file` holds folds as id lists (`file` protocol). `group_by` (`random` protocol) keeps utterances of
-    one transcript, speaker, dialogue or of byte-identical audio in one part; what is not known goes by itself.
+    Attributes:
+        name: "random", "session", "holdout", "speaker", "official" or "file".
+        folds: the number of folds; 0 means 10 random folds, or one fold per session or group of speakers.
+        split_seed: the seed of random splits.
+        validation_share: the fraction that validates (`random`); 0 means that the next fold validates.
+        validation_from: what this is a fraction of: "rest" (everything but the held-out fold) or "test" (that fold).
+        select: the part that selects the epoch. With "test" (Ramet et al. 2018) the validation part is trained on.
+        groups: the speakers that are tested together (`speaker`); () makes groups of consecutive speakers.
+        group_by: a key of `GROUP_BY` (`random`): utterances with the same value stay in one part. Utterances whose
+            value is unknown are split one by one.
+        file: a JSON file of folds as lists of utterance ids (`file`).
     """
 
     name: str = "session"
     folds: int = 0
     split_seed: int = 0
-    validation_share: float = 0.0  # in `random`; 0: the next fold validates
-    validation_from: str = (
-        "rest"  # what that share is of: "rest" (what is not tested) or "test" (the held-out fold)
-    )
-    select: str = "validation"  # what selects the epoch; "test" (Ramet 2018): validation is trained on too
+    validation_share: float = 0.0
+    validation_from: str = "rest"
+    select: str = "validation"
     groups: tuple[tuple[str, ...], ...] = ()
-    group_by: str = ""  # a key of `GROUP_BY`
+    group_by: str = ""
     file: str = ""
 
 
 def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """The folds of a dataset, in order.
+    """Splits a dataset into the folds of a protocol.
 
     Raises:
-        UsageError: the protocol is unknown, or the dataset has not what it needs.
+        UsageError: if a field of the protocol is invalid, or if the dataset cannot be split as it demands.
     """
-    makers = {
-        "random": _random,
-        "session": _session,
-        "holdout": _holdout,
-        "speaker": _speaker,
-        "official": _official,
-        "file": _file,
-    }
-    if protocol.name not in makers:
-        raise UsageError(f"protocol.name={protocol.name!r} is not one of {', '.join(makers)}")
-    for field, allowed in (("validation_from", ("rest", "test")), ("select", ("validation", "test"))):
-        if getattr(protocol, field) not in allowed:
-            raise UsageError(
-                f"protocol.{field}={getattr(protocol, field)!r} is not one of {', '.join(allowed)}"
-            )
-    if protocol.group_by not in ("", *GROUP_BY):
-        raise UsageError(f"protocol.group_by={protocol.group_by!r} is not one of {', '.join(GROUP_BY)}")
-    if protocol.group_by and protocol.name != "random":
-        raise UsageError(
-            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random, not {protocol.name}"
-        )
-    folds = makers[protocol.name](dataset, protocol)
+    _check(protocol)
+    folds = _PROTOCOLS[protocol.name](dataset, protocol)
     for fold in folds:
         for part in ("train", "validation", "test"):
             if len(getattr(fold, part)) == 0:
@@ -76,14 +62,8 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     return tuple(_selected_on_test(fold) for fold in folds) if protocol.select == "test" else folds
 
 
-def _selected_on_test(fold: Fold) -> Fold:
-    """Ramet et al. 2018 hold out a session alone, and report its best epoch: an upper bound."""
-    train = np.sort(np.concatenate([fold.train, fold.validation]))
-    return Fold(fold.name, train=train, validation=fold.test, test=fold.test)
-
-
 def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object]]:
-    """The folds as lists of utterance ids: what `folds.json` holds and the `file` protocol reads."""
+    """Returns the folds as lists of utterance ids, the format of `folds.json` and of the `file` protocol."""
     ids = dataset.column("id")
     parts = ("train", "validation", "test")
     return [
@@ -91,8 +71,31 @@ def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object
     ]
 
 
+def _check(protocol: Protocol) -> None:
+    choices = {
+        "name": tuple(_PROTOCOLS),
+        "validation_from": ("rest", "test"),
+        "select": ("validation", "test"),
+        "group_by": tuple(GROUP_BY),
+    }
+    for field, allowed in choices.items():
+        value = getattr(protocol, field)
+        if value not in allowed and not (field == "group_by" and not value):
+            raise UsageError(f"protocol.{field}={value!r} is not one of {', '.join(allowed)}")
+    if protocol.group_by and protocol.name != "random":
+        raise UsageError(
+            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random, not {protocol.name}"
+        )
+
+
+def _selected_on_test(fold: Fold) -> Fold:
+    """Ramet et al. 2018 hold out one session and report its best epoch, which is an upper bound."""
+    train = np.sort(np.concatenate([fold.train, fold.validation]))
+    return Fold(fold.name, train=train, validation=fold.test, test=fold.test)
+
+
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Stratified by class, utterance by utterance or by groups: fold k tests; fold k + 1 or a share validates."""
+    """Folds stratified by class, of single utterances or groups. Part k tests; part k + 1 or a fraction validates."""
     number = protocol.folds or 10
     counts = np.bincount(dataset.label, minlength=len(dataset.classes))
     if few := [f"{counts[n]} of {dataset.classes[n]}" for n in np.flatnonzero(counts < 3)]:
@@ -107,13 +110,15 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
         )
     groups = _groups(dataset, protocol.group_by)
     everything = np.arange(len(dataset.label))
-    tests = _dealt(dataset, everything, groups, number, protocol.split_seed)
+    tests = _stratified_parts(dataset, everything, groups, number, protocol.split_seed)
     folds = []
     for k, test in enumerate(tests):
         rest = np.setdiff1d(everything, test)
         if protocol.validation_share:
             pool = {"rest": rest, "test": test}[protocol.validation_from]
-            validation = _share(dataset, pool, groups, protocol.validation_share, protocol.split_seed + k)
+            validation = _stratified_fraction(
+                dataset, pool, groups, protocol.validation_share, protocol.split_seed + k
+            )
             test = np.setdiff1d(test, validation)
         else:
             validation = tests[(k + 1) % number]
@@ -122,20 +127,20 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _groups(dataset: Dataset, group_by: str) -> np.ndarray | None:
-    """A number for each utterance, the same for those that stay together; None where each goes by itself."""
+    """The group of each utterance, as a number; None if utterances are split one by one."""
     if not group_by:
         return None
-    key = KINDS[GROUP_BY[group_by]]
-    names = [key(vars(utterance)) for utterance in dataset.utterances]
+    kind = GROUP_BY[group_by]
+    names = [KINDS[kind](utterance) for utterance in dataset.utterances]
     if not any(names):
-        raise UsageError(f"protocol.group_by={group_by!r}: {dataset.name} does not say what it is by")
+        raise UsageError(f"protocol.group_by={group_by!r}: no utterance of {dataset.name} has a known {kind}")
     return np.unique([name or f"\0{row}" for row, name in enumerate(names)], return_inverse=True)[1]
 
 
-def _dealt(
+def _stratified_parts(
     dataset: Dataset, rows: np.ndarray, groups: np.ndarray | None, number: int, seed: int
 ) -> list[np.ndarray]:
-    """`rows` in `number` parts, stratified by class."""
+    """Splits rows into `number` parts, stratified by class."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     label = dataset.label[rows]
@@ -147,30 +152,30 @@ def _dealt(
     return [rows[test] for _, test in parts]
 
 
-def _share(
+def _stratified_fraction(
     dataset: Dataset, pool: np.ndarray, groups: np.ndarray | None, share: float, seed: int
 ) -> np.ndarray:
-    """A share of `pool`, stratified by class; by groups the nearest 1 / n of it."""
+    """A fraction of `pool`, stratified by class; for groups, the nearest fraction 1 / n."""
     from sklearn.model_selection import train_test_split
 
     if groups is not None:
-        return _dealt(dataset, pool, groups, max(2, round(1 / share)), seed)[0]
+        return _stratified_parts(dataset, pool, groups, max(2, round(1 / share)), seed)[0]
     try:
         return train_test_split(pool, test_size=share, stratify=dataset.label[pool], random_state=seed)[1]
-    except ValueError as error:  # of a class with one utterance in the pool, or a share outside (0, 1)
+    except ValueError as error:  # a class has one utterance in the pool, or the share is outside (0, 1)
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"protocol.validation_share={share} of {len(pool)} utterances cannot be taken by class: {reason}"
+            f"protocol.validation_share={share} of {len(pool)} utterances cannot be stratified by class: {reason}"
         ) from None
 
 
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Fold k tests session k; session k + 1 validates."""
+    """One fold per session: session k tests, and session k + 1 validates."""
     return _by_group(dataset.column("session"), "session", protocol)
 
 
 def _holdout(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold: the last session (or speaker, where there are no sessions) tests, the one before it validates."""
+    """One fold: the last session tests and the one before validates; speakers replace sessions if there are none."""
     column = "session" if any(dataset.column("session")) else "speaker"
     group = dataset.column(column)
     names = sorted(set(group.tolist()) - {""})
@@ -188,14 +193,16 @@ def _holdout(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _speaker(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Fold k tests the k-th group of speakers; the next group validates."""
+    """One fold per group of speakers: group k tests, and group k + 1 validates."""
     speakers = dataset.column("speaker")
     names = sorted(set(speakers.tolist()) - {""})
     groups = protocol.groups or _consecutive(names, protocol.folds or len(names))
-    of = {speaker: str(g + 1) for g, group in enumerate(groups) for speaker in group}
-    if missing := [name for name in names if name not in of]:
+    group_of = {speaker: str(g + 1) for g, group in enumerate(groups) for speaker in group}
+    if missing := [name for name in names if name not in group_of]:
         raise UsageError(f"protocol.groups leaves out the speakers {', '.join(missing)}")
-    return _by_group(np.array([of.get(s, "") for s in speakers]), "speaker", protocol, number=len(groups))
+    return _by_group(
+        np.array([group_of.get(s, "") for s in speakers]), "speaker", protocol, number=len(groups)
+    )
 
 
 def _consecutive(names: list[str], number: int) -> list[list[str]]:
@@ -223,7 +230,7 @@ def _by_group(group: np.ndarray, what: str, protocol: Protocol, number: int = 0)
 
 
 def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """The corpus's own split (MELD)."""
+    """One fold: the official split of the corpus (MELD)."""
     split = dataset.column("split")
     parts = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
     if any(len(rows) == 0 for rows in parts.values()):
@@ -234,14 +241,14 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Folds as id lists, such as another run's `folds.json`."""
+    """Folds from a file of utterance ids, such as the `folds.json` of another run."""
     try:
         stored = json.loads(Path(protocol.file).read_text(encoding="utf-8"))
         entries = stored["folds"] if isinstance(stored, Mapping) else stored
         parts = [{p: entry[p] for p in ("train", "validation", "test")} for entry in entries]
         names = [str(entry.get("name", k + 1)) for k, entry in enumerate(entries)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"protocol.file={protocol.file!r} is no file of folds ({error})") from error
+        raise UsageError(f"protocol.file={protocol.file!r} is not a file of folds ({error})") from error
     row = {name: n for n, name in enumerate(dataset.column("id").tolist())}
     for part in parts:
         for ids in part.values():
@@ -252,3 +259,13 @@ def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
                 )
     rows = [{p: np.array([row[i] for i in ids], dtype=np.int64) for p, ids in part.items()} for part in parts]
     return tuple(Fold(name, **part) for name, part in zip(names, rows, strict=True))
+
+
+_PROTOCOLS: Mapping[str, Callable[[Dataset, Protocol], tuple[Fold, ...]]] = {
+    "random": _random,
+    "session": _session,
+    "holdout": _holdout,
+    "speaker": _speaker,
+    "official": _official,
+    "file": _file,
+}

@@ -1,30 +1,26 @@
-"""Folds as ids, and what their parts share and should not: pure functions over the utterances of a run.
-
-`rows` are the utterances by id, as utterances.jsonl has them.
-"""
+"""Leaks: what the parts of a fold share although they should not, such as speakers or transcripts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from jaxser.types import Fold
-
-Row = Mapping[str, Any]
+from jaxser.types import Fold, Utterance
 
 SHORT = 4
 """Transcripts of fewer words ("I don't know") recur by chance and are not compared."""
 
 PAIRS = (("train", "test"), ("validation", "test"), ("train", "validation"))
+"""The pairs of parts that are compared. A leak is measured by its share of the second part."""
 
-SPOKEN = {"train": "training", "validation": "validation", "test": "test"}
+PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+"""The names of the parts in sentences."""
 
 
 @dataclass(frozen=True)
 class FoldIds:
-    """A fold as the ids of its parts, in the order of the dataset."""
+    """A fold as the utterance ids of its parts, in the order of the dataset."""
 
     name: str
     train: tuple[str, ...]
@@ -33,90 +29,107 @@ class FoldIds:
 
     @classmethod
     def of(cls, fold: Fold, ids: Sequence[str]) -> FoldIds:
-        """The ids of a fold that is given as rows of a dataset."""
+        """Converts a fold from dataset rows to utterance ids."""
         parts = (fold.train, fold.validation, fold.test)
         return cls(fold.name, *(tuple(str(ids[row]) for row in rows) for rows in parts))
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Values (speakers, say) that two parts of a fold share, and the utterances of the second with one."""
+    """What two parts of a fold share.
 
-    kind: str  # a key of `KINDS`
+    Attributes:
+        kind: a key of `KINDS`.
+        fold: the name of the fold.
+        parts: an element of `PAIRS`.
+        values: the shared values, such as speakers.
+        utterances: the ids of the utterances of the second part that have one of the values.
+        share: the fraction of the second part's utterances in `utterances`.
+    """
+
+    kind: str
     fold: str
     parts: tuple[str, str]
     values: tuple[str, ...]
     utterances: tuple[str, ...]
-    share: float  # of the second part's utterances
+    share: float
 
 
-def normalised(transcript: str) -> str:
-    """Lower-cased words without punctuation; empty where there are fewer than `SHORT`."""
+def normalise_transcript(transcript: str) -> str:
+    """Returns the lower-cased words without punctuation, or "" if there are fewer than `SHORT`."""
     words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", transcript.lower())
     return " ".join(words) if len(words) >= SHORT else ""
 
 
-KINDS: Mapping[str, Callable[[Row], str]] = {
-    "utterance": lambda row: row["id"],
-    "recording": lambda row: row["sha256"],
-    "speaker": lambda row: row["speaker"],
-    "dialogue": lambda row: row["dialogue"],
-    "transcript": lambda row: normalised(row["transcript"]),
+KINDS: Mapping[str, Callable[[Utterance], str]] = {
+    "utterance": lambda utterance: utterance.id,
+    "recording": lambda utterance: utterance.sha256,
+    "speaker": lambda utterance: utterance.speaker,
+    "dialogue": lambda utterance: utterance.dialogue,
+    "transcript": lambda utterance: normalise_transcript(utterance.transcript),
 }
-"""What two parts may share, and how an utterance names it ("": not known, never counted as shared)."""
+"""The kinds of leaks, most severe first, and the value of an utterance for each; "" is unknown and never shared."""
 
 
-def leaks(folds: Iterable[FoldIds], rows: Mapping[str, Row]) -> list[Leak]:
-    """Everything that two parts of a fold share, the gravest kind first."""
+def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list[Leak]:
+    """Finds everything that two parts of a fold share, by kind (most severe first), pair of parts and fold.
+
+    Args:
+        folds: the folds of a run.
+        utterances: the utterances of the run by id.
+    """
     folds = tuple(folds)
-    keys = {kind: {i: key(row) for i, row in rows.items()} for kind, key in KINDS.items()}
+    values = {kind: {i: value(u) for i, u in utterances.items()} for kind, value in KINDS.items()}
     found = []
     for kind, parts, fold in ((k, p, f) for k in KINDS for p in PAIRS for f in folds):
         first, second = (getattr(fold, part) for part in parts)
-        seen = {keys[kind][i] for i in first} - {""}
-        shared = tuple(i for i in second if keys[kind][i] in seen)
-        if shared:
-            values = tuple(sorted({keys[kind][i] for i in shared}))
-            found.append(Leak(kind, fold.name, parts, values, shared, len(shared) / len(second)))
+        seen = {values[kind][i] for i in first} - {""}
+        affected = tuple(i for i in second if values[kind][i] in seen)
+        if affected:
+            shared = tuple(sorted({values[kind][i] for i in affected}))
+            found.append(Leak(kind, fold.name, parts, shared, affected, len(affected) / len(second)))
     return found
 
 
-def leak_warnings(folds: Sequence[FoldIds], rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for each kind of leak, and one where speakers are not known."""
-    found = leaks(folds, rows)
-    # What is shared because the very utterances are the same is said once, by the gravest kind.
-    told: set[tuple[Any, ...]] = set()
+def leak_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
+    """Returns one sentence per kind of leak, and one if the speakers are unknown.
+
+    Recordings and transcripts that are shared only because the same utterances are in both parts are not reported
+    again.
+    """
+    found = leaks(folds, utterances)
+    reported: set[tuple[str, tuple[str, str], str]] = set()
     sentences = []
     for kind in KINDS:
         group = [leak for leak in found if leak.kind == kind]
-        places = {(leak.fold, leak.parts, i) for leak in group for i in leak.utterances}
-        if places - told if kind in ("recording", "transcript") else places:
+        affected = {(leak.fold, leak.parts, i) for leak in group for i in leak.utterances}
+        if affected - reported if kind in ("recording", "transcript") else affected:
             sentences.append(_sentence(kind, group, len(folds)))
-        told |= places if kind in ("utterance", "recording") else set()
-    if rows and not any(row["speaker"] for row in rows.values()):
-        sentences.append("The corpus names no speakers: whether the parts share speakers is not known.")
+        reported |= affected if kind in ("utterance", "recording") else set()
+    if utterances and not any(utterance.speaker for utterance in utterances.values()):
+        sentences.append("The corpus does not name its speakers, so shared speakers cannot be detected.")
     return sentences
 
 
-def class_warnings(folds: Sequence[FoldIds], rows: Mapping[str, Row]) -> list[str]:
-    """A sentence for every class that a part of a fold lacks; a part that is empty as a whole is no news."""
+def class_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
+    """Returns one sentence per class and part that lacks the class in some fold; empty parts are not reported."""
     consequence = {
-        "train": "no replica of it can learn the class",
+        "train": "its replicas cannot learn the class",
         "validation": "the epoch is selected without the class",
-        "test": "its UA leaves the class out",
+        "test": "its UA does not include the class",
     }
     sentences = []
-    for part, says in consequence.items():
-        present = {fold.name: {rows[i]["label"] for i in getattr(fold, part)} for fold in folds}
-        for name in sorted({row["label"] for row in rows.values()}):
+    for part, effect in consequence.items():
+        present = {fold.name: {utterances[i].label for i in getattr(fold, part)} for fold in folds}
+        for name in sorted({utterance.label for utterance in utterances.values()}):
             lacking = [fold for fold, labels in present.items() if labels and name not in labels]
             if lacking:
-                where = f"the {SPOKEN[part]} part of {_folds(lacking, len(folds))}"
-                sentences.append(f"Class {name} has no utterance in {where}: {says}.")
+                where = f"the {PART_NAMES[part]} part of {_folds(lacking, len(folds))}"
+                sentences.append(f"Class {name} has no utterance in {where}: {effect}.")
     return sentences
 
 
-_WHAT = {
+_SUBJECTS = {
     "utterance": "The same utterances are",
     "recording": "Byte-identical recordings are",
     "speaker": "Speakers are",
@@ -126,21 +139,22 @@ _WHAT = {
 
 
 def _sentence(kind: str, group: Sequence[Leak], num_folds: int) -> str:
-    """All leaks of one kind in words: which parts, how much of them, which folds, and what for example."""
+    """One sentence on all leaks of a kind: which parts and folds share how much, and examples."""
     shared = []
     for parts in PAIRS:
-        leaks = [leak for leak in group if leak.parts == parts]
-        if leaks:
-            most = max(leak.share for leak in leaks)
-            first, second = (SPOKEN[part] for part in parts)
+        of_parts = [leak for leak in group if leak.parts == parts]
+        if of_parts:
+            most = max(leak.share for leak in of_parts)
+            first, second = (PART_NAMES[part] for part in parts)
             share = "all" if most == 1 else f"up to {most:.1%}"
-            where = _folds([leak.fold for leak in leaks], num_folds)
+            where = _folds([leak.fold for leak in of_parts], num_folds)
             shared.append(f"{first} and {second} ({share} of the {second} utterances; {where})")
     values = [value for leak in group for value in (leak.utterances if kind == "recording" else leak.values)]
-    return f"{_WHAT[kind]} in both {', '.join(shared)}: {_some([f'“{value}”' for value in values])}."
+    examples = _shortened([f"“{value}”" for value in values])
+    return f"{_SUBJECTS[kind]} in both {', '.join(shared)}: {examples}."
 
 
-def _some(values: Sequence[str], shown: int = 3) -> str:
+def _shortened(values: Sequence[str], shown: int = 3) -> str:
     values = list(dict.fromkeys(values))
     more = f" and {len(values) - shown} more" if len(values) > shown else ""
     return ", ".join(values[:shown]) + more

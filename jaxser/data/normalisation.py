@@ -1,35 +1,48 @@
-"""Normalisation of features: whose mean and standard deviation are taken, and z-scores."""
+"""Normalisation of features to z-scores, with the statistics of training parts or of single utterances."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxser.types import Dataset, Normalisation, Ragged, UsageError
+from jaxser.types import AnyArray, Dataset, Normalisation, Ragged, UsageError
 
 NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
-"""Whose frames' mean and standard deviation are taken from a feature's values."""
+"""The frames whose mean and standard deviation normalise the features.
 
-AS_GIVEN = ("video",)
-"""Features that are never z-scored: Rajan et al. 2022 standardise audio alone."""
+Those of the training part, those of its neutral utterances (Ramet et al. 2018), those of each utterance itself, or none.
+"""
+
+NOT_NORMALISED = ("video",)
+"""Features that are never normalised: Rajan et al. 2022 standardise only audio."""
 
 
 def is_standardised(name: str, dtype: np.dtype) -> bool:
-    """Whether z-scores are made of an array: of features over time, rather than of ids or of video."""
-    return name not in AS_GIVEN and np.issubdtype(dtype, np.floating)
+    """Whether an array is normalised: features over time are, but not video and ids of words."""
+    return name not in NOT_NORMALISED and np.issubdtype(dtype, np.floating)
 
 
 def fold_normalisations(
     dataset: Dataset, rows: Sequence[Int[np.ndarray, _]], needs: tuple[str, ...], normalise: str = "train"
 ) -> list[dict[str, Normalisation]]:
-    """The statistics of each set of training rows; of its neutral utterances alone for `train_neutral` (Ramet 2018).
+    """Computes the statistics of each training part.
+
+    Args:
+        dataset: the dataset.
+        rows: the rows of each training part.
+        needs: the arrays that the model reads.
+        normalise: one of `NORMALISATIONS`.
+
+    Returns:
+        One mapping per training part, from array name to statistics; empty for "utterance" and "none".
 
     Raises:
-        UsageError: a training part has no utterance labelled neutral.
+        UsageError: if `normalise` is "train_neutral" and a training part has no utterance labelled neutral.
     """
     if normalise in ("utterance", "none"):
         return [{} for _ in rows]
@@ -44,7 +57,7 @@ def fold_normalisations(
 
 
 class FrameSums(NamedTuple):
-    """Per-utterance sums of frames, in float64, from which any fold's statistics follow."""
+    """Sums over the frames of each utterance, in float64. The statistics of any set of utterances follow from them."""
 
     frames: Int[np.ndarray, " N"]
     total: Float[np.ndarray, "N D"]
@@ -52,7 +65,7 @@ class FrameSums(NamedTuple):
 
     @classmethod
     def of(cls, frames: Ragged) -> FrameSums:
-        """One pass over the frames, an utterance at a time."""
+        """Sums the frames in one pass."""
         count, width = frames.length, frames.values.shape[1]
         total, squares = np.zeros((len(count), width)), np.zeros((len(count), width))
         for n, (start, length) in enumerate(zip(frames.offset, count, strict=True)):
@@ -61,29 +74,50 @@ class FrameSums(NamedTuple):
         return cls(count, total, squares)
 
     def normalisation(self, rows: Int[np.ndarray, " n"]) -> Normalisation:
-        """Mean and standard deviation of each feature over the valid frames of `rows`; 1 for a constant feature."""
+        """Returns the statistics of the frames of some utterances."""
         count = self.frames[rows].sum()
         mean = self.total[rows].sum(0) / count
         variance = np.maximum(self.squares[rows].sum(0) / count - mean**2, 0)
-        std = np.where(variance > 1e-12 * (mean**2 + 1), np.sqrt(variance), 1)
+        std = _standard_deviation(mean, variance, np)
         return Normalisation(mean.astype(np.float32), std.astype(np.float32))
+
+
+def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:
+    """Normalises each utterance by its own statistics, on the host and before training."""
+    values = frames.values.copy()
+    sums = FrameSums.of(frames)
+    for n, (start, length) in enumerate(zip(frames.offset, frames.length, strict=True)):
+        own = sums.normalisation(np.array([n]))
+        values[start : start + length] = (values[start : start + length] - own.mean) / own.std
+    return values
+
+
+# `FrameSums` and `utterance_statistics` both compute the statistics of single utterances. The former adds up float64 on
+# the host, once per dataset; JAX has no float64 by default, and the latter is traced into the programs that predict and
+# that are exported, where the frames are padded. A test holds them to each other.
+def utterance_statistics(
+    x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+) -> tuple[Float[Array, "B 1 D"], Float[Array, "B 1 D"]]:
+    """Computes mean and standard deviation of each utterance of a padded batch."""
+    count = jnp.maximum(mask.sum(1, keepdims=True), 1)[..., None].astype(x.dtype)
+    valid = mask[..., None]
+    mean = jnp.where(valid, x, 0).sum(1, keepdims=True) / count
+    variance = jnp.where(valid, (x - mean) ** 2, 0).sum(1, keepdims=True) / count
+    return mean, _standard_deviation(mean, variance, jnp)
 
 
 def normalised(
     x: Shaped[Array, "B T ..."], mask: Bool[Array, "B T"], statistics: Normalisation | None
 ) -> Shaped[Array, "B T ..."]:
-    """z-scores where there are statistics; zero where padded."""
+    """Converts a padded batch to z-scores, unless `statistics` is None, and sets padded frames to zero."""
     if statistics is not None:
         x = (x - statistics.mean) / statistics.std
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
 
 
-def own_statistics(
-    x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
-) -> tuple[Float[Array, "B 1 D"], Float[Array, "B 1 D"]]:
-    """Mean and standard deviation of each utterance's own frames; 1 for a constant feature."""
-    count = jnp.maximum(mask.sum(1, keepdims=True), 1)[..., None].astype(x.dtype)
-    valid = mask[..., None]
-    mean = jnp.where(valid, x, 0).sum(1, keepdims=True) / count
-    variance = jnp.where(valid, (x - mean) ** 2, 0).sum(1, keepdims=True) / count
-    return mean, jnp.where(variance > 1e-12 * (mean**2 + 1), jnp.sqrt(variance), 1)
+def _standard_deviation(mean: AnyArray, variance: AnyArray, xp: ModuleType) -> Any:
+    """The standard deviation, or 1 for a constant feature, whose variance is only rounding error.
+
+    `xp` is numpy or jax.numpy.
+    """
+    return xp.where(variance > 1e-12 * (mean**2 + 1), xp.sqrt(variance), 1)

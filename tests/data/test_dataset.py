@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from helpers.numbers import assert_close
 from helpers.small_corpus import RATE, talk, write_talks
 from jaxser.data import dataset, shards
 from jaxser.data_prep import prepare as preparation
-from jaxser.features import audio
+from jaxser.features import spectra
 from jaxser.types import InputError, UsageError
 
 LABELS = ["ang", "hap", "exc", "sad", "neu", "fru", "sur", "xxx", "neu", "oth", "exc"]
@@ -27,7 +28,7 @@ def prepared(tmp_path_factory):
     reading = write_talks(out / "release", LABELS, DIALOGUES[: len(LABELS)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-        patch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+        patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
         preparation.prepare("chatter", out / "release", "mcsan", out, name="talks", workers=1, quiet=True)
     return out / "talks"
 
@@ -39,19 +40,19 @@ def copied(prepared, tmp_path):
 
 
 def test_arrays_are_the_features_of_the_wavs(prepared):
-    data = dataset.load(prepared)
+    data = dataset.load_prepared(prepared)
     assert (data.name, data.recipe, data.version) == ("talks", "mcsan", "1.0.0")
     for row, utterance in enumerate(data.utterances):
         samples, rate = soundfile.read(prepared.parent / "release" / utterance.wav, dtype="float32")
         assert rate == RATE
-        np.testing.assert_allclose(data.arrays["audio"][row], audio.mfcc([samples])[0], atol=1e-4)
+        assert_close(data.arrays["audio"][row], spectra.mfcc([samples])[0])
         words = [data.vocabulary[word] for word in data.arrays["words"][row]]
         assert words == ["don't", "talk", ",", "please", "!"]
     assert data.embeddings.shape == (len(data.vocabulary), 300)
 
 
 def test_utterances_come_back_whole_and_sorted(prepared):
-    data = dataset.load(prepared)
+    data = dataset.load_prepared(prepared)
     for index, utterance in enumerate(data.utterances):
         expected = talk(index, LABELS[index], DIALOGUES[index])
         assert len(utterance.sha256) == 64
@@ -70,7 +71,7 @@ def test_utterances_come_back_whole_and_sorted(prepared):
     ],
 )
 def test_label_sets(prepared, classes, names, labels, left_out):
-    data = dataset.load(prepared, classes=classes)
+    data = dataset.load_prepared(prepared, classes=classes)
     assert data.classes == tuple(names.split())
     assert data.label.tolist() == labels
     assert data.label.dtype == np.int32
@@ -80,7 +81,7 @@ def test_label_sets(prepared, classes, names, labels, left_out):
 
 
 def test_rows_keep_their_frames_when_others_are_left_out(prepared):
-    whole, part = dataset.load(prepared), dataset.load(prepared, classes="four")
+    whole, part = dataset.load_prepared(prepared), dataset.load_prepared(prepared, classes="four")
     rows = {utterance.id: row for row, utterance in enumerate(whole.utterances)}
     for row, utterance in enumerate(part.utterances):
         for name in ("audio", "words"):
@@ -88,25 +89,25 @@ def test_rows_keep_their_frames_when_others_are_left_out(prepared):
 
 
 def test_improvised_subset(prepared):
-    data = dataset.load(prepared, classes="seven", subset="improvised")
+    data = dataset.load_prepared(prepared, classes="seven", subset="improvised")
     assert all("impro" in utterance.dialogue for utterance in data.utterances)
     assert [utterance.label for utterance in data.utterances] == ["ang", "exc", "neu", "sur", "neu", "exc"]
     assert data.left_out == {}
 
 
 def test_manifest_folder_can_be_given_itself(prepared):
-    assert len(dataset.load(prepared / "mcsan" / "1.0.0", "mcsan").utterances) == len(LABELS)
+    assert len(dataset.load_prepared(prepared / "mcsan" / "1.0.0", "mcsan").utterances) == len(LABELS)
 
 
 @pytest.mark.parametrize(("key", "value"), [("classes", "eight"), ("subset", "scripted"), ("recipe", "mfcc")])
 def test_unknown_choices_are_refused_with_what_is_allowed(prepared, key, value):
     with pytest.raises(UsageError, match=rf"{key}='{value}': must be one of"):
-        dataset.load(prepared, **{key: value})
+        dataset.load_prepared(prepared, **{key: value})
 
 
 def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
     with pytest.raises(UsageError) as caught:
-        dataset.load(tmp_path / "data" / "ravdess", "mcsan")
+        dataset.load_prepared(tmp_path / "data" / "ravdess", "mcsan")
     command = (
         f"python -m data_prep.prepare --corpus=ravdess --root=FOLDER --recipe=mcsan --out={tmp_path / 'data'}"
     )
@@ -115,16 +116,16 @@ def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
         f"Make it by: {command}"
     )
     with pytest.raises(UsageError, match="prepare --corpus=demo --recipe=mcsan --out="):
-        dataset.load(tmp_path / "data" / "demo", "mcsan")
+        dataset.load_prepared(tmp_path / "data" / "demo", "mcsan")
     for name, corpus in {"mine": "folder", "meld_final": "meld"}.items():
         with pytest.raises(UsageError, match=f"--corpus={corpus} --root=FOLDER .* --name={name}$"):
-            dataset.load(tmp_path / "data" / name, "mcsan")
+            dataset.load_prepared(tmp_path / "data" / name, "mcsan")
 
 
 @pytest.mark.parametrize("folder", [".", "mcsan/1.0.0"])
 def test_another_version_is_one_line_with_the_command(prepared, folder):
     with pytest.raises(UsageError) as caught:
-        dataset.load(prepared / folder, "mcsan", version="2.0.0")
+        dataset.load_prepared(prepared / folder, "mcsan", version="2.0.0")
     message = str(caught.value)
     assert "found corpus chatter, recipe mcsan, version 1.0.0; needed recipe mcsan, version 2.0.0" in message
     assert message.endswith(
@@ -137,7 +138,7 @@ def test_another_corpus_is_one_line_with_the_command(prepared):
     with pytest.raises(
         UsageError, match=r"found corpus chatter, .* corpus iemocap.* --corpus=iemocap --root=FOLDER"
     ):
-        dataset.load(prepared, "mcsan", corpus="iemocap")
+        dataset.load_prepared(prepared, "mcsan", corpus="iemocap")
 
 
 def test_label_set_that_fits_nothing_is_refused(copied):
@@ -145,10 +146,10 @@ def test_label_set_that_fits_nothing_is_refused(copied):
     reading = write_talks(release, ["happy", "angry"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-        patch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+        patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
         preparation.prepare("chatter", release, "mcsan", copied.parent, workers=1, quiet=True)
     with pytest.raises(UsageError, match="classes=seven, subset=all; the labels found are angry, happy"):
-        dataset.load(copied.parent / "chatter", classes="seven")
+        dataset.load_prepared(copied.parent / "chatter", classes="seven")
 
 
 def shard_of(folder):
@@ -161,7 +162,7 @@ def test_flipped_bit_is_named_with_file_and_record(copied):
     content[-100] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"{path}: record 10 is damaged .* remakes this shard"):
-        dataset.load(copied)
+        dataset.load_prepared(copied)
 
 
 def test_records_missing_at_the_end_are_noticed(copied):
@@ -170,13 +171,13 @@ def test_records_missing_at_the_end_are_noticed(copied):
     last = len(records[-1]) + 16
     path.write_bytes(path.read_bytes()[:-last])
     with pytest.raises(InputError, match=r"record 10 is missing \(11 were written\)"):
-        dataset.load(copied)
+        dataset.load_prepared(copied)
 
 
 def test_missing_shard_is_named(copied):
     shard_of(copied).unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        dataset.load(copied)
+        dataset.load_prepared(copied)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +194,13 @@ def test_missing_shard_is_named(copied):
 def test_damaged_side_files_are_named(copied, name, content, reason):
     (copied / "mcsan" / "1.0.0" / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: {reason}"):
-        dataset.load(copied)
+        dataset.load_prepared(copied)
 
 
 def test_pickled_embeddings_are_never_loaded(copied):
     np.save(copied / "mcsan" / "1.0.0" / "embeddings.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="not word vectors"):
-        dataset.load(copied)
+        dataset.load_prepared(copied)
 
 
 def test_manifest_says_what_was_found(prepared):

@@ -96,9 +96,13 @@ def test_selection_on_test_trains_on_what_validated(data, protocol):
 def test_a_share_that_cannot_be_taken_by_class_is_said(data):
     rare = dataclasses.replace(data, label=np.where(np.arange(90) < 5, 2, np.arange(90) % 2).astype(np.int32))
     split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
-    with pytest.raises(UsageError, match=r"protocol.validation_share=0.25 of 18 utterances cannot be taken"):
+    with pytest.raises(
+        UsageError, match=r"protocol.validation_share=0.25 of 18 utterances cannot be stratified by class"
+    ):
         make_folds(rare, split)
-    with pytest.raises(UsageError, match=r"protocol.validation_share=1.5 of 18 utterances cannot be taken"):
+    with pytest.raises(
+        UsageError, match=r"protocol.validation_share=1.5 of 18 utterances cannot be stratified by class"
+    ):
         make_folds(data, dataclasses.replace(split, validation_share=1.5))
 
 
@@ -151,7 +155,7 @@ def test_folds_from_a_file(data, tmp_path):
         make_folds(data, Protocol("file", file=str(path)))
     for content in ("{}", "[", '[{"train": []}]', "3"):
         path.write_text(content)
-        with pytest.raises(UsageError, match="is no file of folds"):
+        with pytest.raises(UsageError, match="is not a file of folds"):
             make_folds(data, Protocol("file", file=str(path)))
 
 
@@ -167,7 +171,7 @@ def test_folds_from_a_file(data, tmp_path):
         (Protocol(select="train"), "protocol.select='train' is not one of validation, test"),
         (Protocol("session", folds=5), "protocol.folds=5, but the dataset has 3 sessions"),
         (Protocol("speaker", folds=7), "protocol.folds=7 must be from 3 to the 6 speakers"),
-        (Protocol("file", file="nowhere.json"), "protocol.file='nowhere.json' is no file of folds"),
+        (Protocol("file", file="nowhere.json"), "protocol.file='nowhere.json' is not a file of folds"),
     ],
     ids=str,
 )

@@ -31,8 +31,9 @@ def planted(field: str):
 
 def found(data, folds, kind):
     ids = [u.id for u in data.utterances]
-    rows = {u.id: vars(u) for u in data.utterances}
-    return [leak for leak in leaks([FoldIds.of(fold, ids) for fold in folds], rows) if leak.kind == kind]
+    utterances = {u.id: u for u in data.utterances}
+    every = leaks([FoldIds.of(fold, ids) for fold in folds], utterances)
+    return [leak for leak in every if leak.kind == kind]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
@@ -57,7 +58,7 @@ def test_what_group_by_cannot_do_is_said():
     for protocol, message in (
         (Protocol("random", group_by="session"), "protocol.group_by='session' is not one of transcript"),
         (Protocol("session", group_by="speaker"), "is for protocol.name=random, not session"),
-        (Protocol("random", folds=5, group_by="dialogue"), "tiny does not say what it is by"),
+        (Protocol("random", folds=5, group_by="dialogue"), "no utterance of tiny has a known dialogue"),
     ):
         with pytest.raises(UsageError, match=message):
             make_folds(data, protocol)

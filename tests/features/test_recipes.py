@@ -1,4 +1,4 @@
-"""Recipes cat, lld and self_cross against librosa and openSMILE, and what every recipe states."""
+"""Recipes against librosa and openSMILE, and what all recipes have in common."""
 
 import json
 import subprocess
@@ -12,48 +12,55 @@ import numpy as np
 import pytest
 import soundfile
 
+from helpers.numbers import assert_close
 from helpers.small_corpus import RATE, noise, sine, talk, write_talks
 from jaxser.data import dataset
 from jaxser.data_prep import prepare as preparation
-from jaxser.features import audio, lld
-from jaxser.features.recipes import RECIPES, doubts, extract, tokens, with_noise, with_sources
+from jaxser.features import lld, spectra
+from jaxser.features.extraction import extract, with_noise
+from jaxser.features.quality import quality_flags
+from jaxser.features.recipes import RECIPES, tokens, with_sources
 from jaxser.features.sources import ArrayFiles
 from jaxser.features.text import build_vocabulary
 from jaxser.types import InputError, UsageError
 
 UTTERANCE = talk(3, "ang")
 VOCABULARY = build_vocabulary([tokens(RECIPES["mcsan"], UTTERANCE)])
-OF_SOUND_ALONE = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross")
+WITHOUT_PRECOMPUTED = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross")
 
 
-def made(name: str, samples: np.ndarray, identity: str = UTTERANCE.id) -> dict[str, np.ndarray]:
+def features_of(name: str, samples: np.ndarray, identity: str = UTTERANCE.id) -> dict[str, np.ndarray]:
     return extract(RECIPES[name], replace(UTTERANCE, id=identity), samples, VOCABULARY)
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.31, 7.49, 7.5, 9.0])
-def test_cat_is_librosas_log_mel_of_the_padded_signal_without_the_padding(seconds):
+def test_cat_is_librosas_log_mel_of_the_padded_signal_minus_the_padding(seconds):
     samples = noise(seconds, seed=1)
     padded = librosa.util.fix_length(samples, size=120_000)
     power = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=400, hop_length=160, n_mels=40)
-    found = made("cat", samples)["audio"]
+    found = features_of("cat", samples)["audio"]
     assert len(found) == min(750, 1 + len(samples) // 160)
     whole = librosa.power_to_db(power).T
-    np.testing.assert_allclose(found, whole[: len(found)], atol=1e-3)
-    np.testing.assert_allclose(made("cat_padded", samples)["audio"], whole[:750], atol=1e-3)
+    assert_close(found, whole[: len(found)], rtol=1e-5)
+    assert_close(features_of("cat_padded", samples)["audio"], whole[:750], rtol=1e-5)
 
 
-def test_padding_comes_after_the_noise():
-    found = made("cat_padded", noise(1.0))["audio_noisy"]
+def test_padding_has_no_noise():
+    found = features_of("cat_padded", noise(1.0))["audio_noisy"]
     assert len(found) == 750
     np.testing.assert_array_equal(found[105:], found.min())
 
 
 def test_cat_ends_before_the_751st_frame():
     assert librosa.util.frame(np.zeros(120_400), frame_length=400, hop_length=160).shape[1] == 751
-    assert len(made("cat", noise(7.5))["audio"]) == len(made("cat", noise(7.5))["audio_noisy"]) == 750
+    assert (
+        len(features_of("cat", noise(7.5))["audio"])
+        == len(features_of("cat", noise(7.5))["audio_noisy"])
+        == 750
+    )
 
 
-def test_noisy_copy_has_the_stated_ratio_and_comes_back():
+def test_noisy_copy_has_the_stated_ratio_and_is_reproducible():
     clean = sine(2.0)
     ratios = []
     for index in range(300):
@@ -76,10 +83,10 @@ def test_noise_is_white():
 
 def test_noisy_copy_is_the_log_mel_of_the_noisy_signal():
     samples = noise(0.5)
-    found = made("cat", samples, "some_id")["audio_noisy"]
-    [expected] = audio.log_mel([with_noise(samples, "some_id", 1)], audio.LIBROSA)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    silent = made("cat", np.zeros(4_000, np.float32))
+    found = features_of("cat", samples, "some_id")["audio_noisy"]
+    [expected] = spectra.log_mel([with_noise(samples, "some_id", 1)], spectra.LIBROSA)
+    assert_close(found, expected)
+    silent = features_of("cat", np.zeros(4_000, np.float32))
     np.testing.assert_array_equal(silent["audio"], silent["audio_noisy"])
 
 
@@ -93,7 +100,7 @@ def opensmile_table(samples: np.ndarray, level: str):
 def test_lld_are_opensmiles_is09_descriptors_and_their_slopes():
     samples = np.zeros(20_800, np.float32)
     samples[::100] = 0.5  # a voice of 160 Hz
-    found = made("lld", samples)["audio"]
+    found = features_of("lld", samples)["audio"]
     static = opensmile_table(samples, "LowLevelDescriptors")
     slopes = opensmile_table(samples, "LowLevelDescriptors_Deltas")
     assert (*static.columns, *slopes.columns) == lld.DESCRIPTORS == RECIPES["lld"].parameters["descriptors"]
@@ -102,30 +109,30 @@ def test_lld_are_opensmiles_is09_descriptors_and_their_slopes():
     assert np.median(found[:, 15]) == pytest.approx(160, rel=0.02)  # Hz
 
 
-def test_slopes_belong_to_the_frames_beside_them():
+def test_slopes_are_aligned_with_their_frames():
     """openSMILE's slope: sum of w (x[t + w] - x[t - w]) over w = 1, 2, divided by 2 (1 + 4)."""
-    found = made("lld", noise(1.0))["audio"].astype(np.float64)
+    found = features_of("lld", noise(1.0))["audio"].astype(np.float64)
     around = np.pad(found[:, :16], ((2, 2), (0, 0)), mode="edge")
     expected = (2 * (around[4:] - around[:-4]) + around[3:-1] - around[1:-3]) / 10
     np.testing.assert_allclose(found[:, 16:], expected, atol=1e-5)
 
 
 def test_lld_is_cut_at_five_seconds():
-    found = made("lld", noise(5.5))["audio"]
+    found = features_of("lld", noise(5.5))["audio"]
     assert found.shape == (500, 32)
-    assert "cut_audio" in doubts(RECIPES["lld"], UTTERANCE, noise(5.5))
-    assert made("lld", noise(0.025))["audio"].shape == (2, 32)
+    assert "cut_audio" in quality_flags(RECIPES["lld"], UTTERANCE, noise(5.5))
+    assert features_of("lld", noise(0.025))["audio"].shape == (2, 32)
 
 
 def test_missing_opensmile_is_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
     lld._levels.cache_clear()
     with pytest.raises(UsageError, match=r'pip install "jaxser\[lld\]"'):
-        made("lld", noise(0.3))
+        features_of("lld", noise(0.3))
     lld._levels.cache_clear()
 
 
-def by_librosa(samples: np.ndarray) -> np.ndarray:
+def librosa_mfcc_and_deltas(samples: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=512 is too large")
         cepstra = librosa.feature.mfcc(
@@ -139,22 +146,15 @@ def by_librosa(samples: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seconds", [0.025, 0.05, 0.0799, 0.08, 0.1, 0.7, 11.0])
 def test_self_cross_is_librosas_mfcc_and_deltas(seconds):
     samples = noise(seconds, seed=2)
-    found = made("self_cross", samples)["audio"]
+    found = features_of("self_cross", samples)["audio"]
     assert found.dtype == np.float32
     assert len(found) == min(1000, 1 + len(samples) // 160)
-    np.testing.assert_allclose(found, by_librosa(samples)[:1000], atol=1e-3)
+    assert_close(found, librosa_mfcc_and_deltas(samples)[:1000], rtol=1.5e-6)
 
 
-def test_deltas_of_a_parabola_by_hand():
-    time = np.arange(20.0, dtype=np.float32)[:, None]
-    np.testing.assert_allclose(audio.deltas(3 * time, 1), 3, atol=1e-5)
-    np.testing.assert_allclose(audio.deltas(time**2, 2), 2, atol=1e-4)
-    np.testing.assert_allclose(audio.deltas(time[:4] * 0 + 5, 1), 0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", OF_SOUND_ALONE)
-def test_a_recipe_makes_the_arrays_that_it_states(name):
-    recipe, found = RECIPES[name], made(name, noise(0.3))
+@pytest.mark.parametrize("name", WITHOUT_PRECOMPUTED)
+def test_extracted_arrays_match_their_specs(name):
+    recipe, found = RECIPES[name], features_of(name, noise(0.3))
     assert recipe.name == name
     assert recipe.version == "1.0.0"
     assert found.keys() == recipe.arrays.keys()
@@ -171,51 +171,53 @@ def test_normalisation_of_each_recipe():
     }
 
 
-def test_recipes_without_words_read_none():
+def test_recipes_without_words_have_no_tokens():
     for name in ("cat", "lld"):
         assert tokens(RECIPES[name], UTTERANCE) == ()
-        assert "no_words" not in doubts(RECIPES[name], replace(UTTERANCE, transcript=""), noise(0.3))
+        assert "no_words" not in quality_flags(RECIPES[name], replace(UTTERANCE, transcript=""), noise(0.3))
 
 
-def test_arrays_that_a_recipe_does_not_take_are_refused(tmp_path):
+def test_precomputed_arrays_that_a_recipe_does_not_accept_are_rejected(tmp_path):
     source = ArrayFiles(tmp_path, width=3)
-    with pytest.raises(UsageError, match="recipe mcsan takes no video made elsewhere; it takes none"):
+    with pytest.raises(
+        UsageError, match=r"recipe mcsan does not accept precomputed video \(.* accepts: none\)"
+    ):
         with_sources(RECIPES["mcsan"], {"video": source})
     with pytest.raises(UsageError, match="recipe frames needs --frames"):
         with_sources(RECIPES["frames"], {})
     fitted = with_sources(RECIPES["self_cross"], {"video": source})
     assert fitted.arrays["video"].shape == (None, 3)
-    with pytest.raises(InputError, match="no video of it is given"):
+    with pytest.raises(InputError, match="missing precomputed features: video"):
         extract(fitted, UTTERANCE, noise(0.3), VOCABULARY)
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """`<out>/talks` under every recipe of sound alone."""
+    """The folder `<out>/talks` with a dataset of every recipe without precomputed arrays."""
     out = tmp_path_factory.mktemp("data")
     reading = write_talks(out / "release", ["ang", "neu", "sad"])
     soundfile.write(out / "release" / "0002.wav", noise(0.025), RATE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-        patch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
-        for name in OF_SOUND_ALONE:
+        patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
+        for name in WITHOUT_PRECOMPUTED:
             preparation.prepare("chatter", out / "release", name, out, name="talks", workers=1, quiet=True)
     return out / "talks"
 
 
-@pytest.mark.parametrize("name", OF_SOUND_ALONE)
-def test_prepared_arrays_are_the_recipes(prepared, name):
-    data = dataset.load(prepared, name)
+@pytest.mark.parametrize("name", WITHOUT_PRECOMPUTED)
+def test_prepared_arrays_are_the_extracted_ones(prepared, name):
+    data = dataset.load_prepared(prepared, name)
     for row, utterance in enumerate(data.utterances):
         samples, _ = soundfile.read(prepared.parent / "release" / utterance.wav, dtype="float32")
         words = (
             [data.vocabulary[word] for word in data.arrays["words"][row]] if "words" in data.arrays else []
         )
-        for array, expected in made(name, samples, utterance.id).items():
+        for array, expected in features_of(name, samples, utterance.id).items():
             if array == "words":
                 assert len(words) == len(expected)
             else:
-                np.testing.assert_allclose(data.arrays[array][row], expected, atol=1e-4)
+                assert_close(data.arrays[array][row], expected)
     assert data.manifest["recipe"] == name
     assert data.manifest["version"] == RECIPES[name].version
     assert data.manifest["normalise"] == RECIPES[name].normalise
@@ -223,11 +225,11 @@ def test_prepared_arrays_are_the_recipes(prepared, name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_another_recipe_or_version_is_one_line_with_the_command(prepared, name):
+def test_mismatch_of_recipe_or_version_is_one_line_with_the_command(prepared, name):
     other = "cat" if name != "cat" else "lld"
     folder = prepared / other / "1.0.0"
     with pytest.raises(UsageError) as caught:
-        dataset.load(folder, name)
+        dataset.load_prepared(folder, name)
     assert f"found corpus chatter, recipe {other}, version 1.0.0; needed recipe {name}, version 1.0.0" in str(
         caught.value
     )
@@ -236,10 +238,10 @@ def test_another_recipe_or_version_is_one_line_with_the_command(prepared, name):
         f"prepare --corpus=chatter --root=FOLDER --recipe={name} --out={prepared.parent} --name=talks{flags}"
     )
     with pytest.raises(UsageError, match=f"needed recipe {name}, version 9.0.0"):
-        dataset.load(prepared, name, "9.0.0")
+        dataset.load_prepared(prepared, name, "9.0.0")
 
 
-def test_recipes_need_none_of_the_extras():
+def test_importing_recipes_needs_no_extras():
     code = "import sys, jaxser.features.recipes, data_prep.prepare; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"opensmile", "av", "onnxruntime", "h5py"} & set(modules.split())

@@ -1,4 +1,4 @@
-"""Segmentation by hand, and the recipe `can` that follows it."""
+"""Word segments computed by hand, and recipe `can`, which uses them."""
 
 from dataclasses import replace
 
@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.numbers import assert_close
 from helpers.small_corpus import RATE, noise
-from jaxser.features import audio, segments
-from jaxser.features.recipes import RECIPES, doubts, extract, segment_bounds, tokens
+from jaxser.features import audio, segments, spectra
+from jaxser.features.extraction import extract, segment_bounds
+from jaxser.features.quality import quality_flags
+from jaxser.features.recipes import RECIPES, tokens
 from jaxser.features.text import build_vocabulary
 from jaxser.types import Utterance, Word
 
@@ -18,9 +21,10 @@ TABLE_1 = (Word("i", 0.52, 0.76), Word("like", 0.76, 0.89), Word("apple", 1.41, 
 
 
 def test_table_1_by_hand():
-    """Silence shared: i 0-75, like 76-114 (26 of 52 frames of silence), apple 115-177; 76, 39 and 63 frames.
+    """The bounds of Table 1.
 
-    Interior ends out by 5 %: 3.8 frames = 608 samples, 1.95 = 312, 3.15 = 504.
+    With silences divided: i 0-75, like 76-114 (26 of 52 frames of silence), apple 115-177, which are 76, 39 and 63
+    frames. Inner bounds move by 5 %: 3.8 frames are 608 samples, 1.95 are 312, and 3.15 are 504.
     """
     frame = 160
     bounds = segments.aligned_bounds(TABLE_1, 178 * frame)
@@ -32,7 +36,7 @@ def test_table_1_by_hand():
 
 
 def test_the_overlap_is_a_parameter_of_the_recipe():
-    """Without one, neighbours meet; equal parts never overlap."""
+    """Without overlap, neighbouring words meet. Segments of equal length never overlap."""
     recipe, bounds = RECIPES["can"], {}
     for overlap in (0.0, 0.2):
         changed = replace(recipe, parameters={**recipe.parameters, "overlap": overlap})
@@ -49,7 +53,7 @@ def test_odd_frame_of_silence_goes_to_the_left():
     assert (first_end - margin[0], second_start + margin[1]) == (13 * 160, 13 * 160)
 
 
-def test_one_word_is_the_whole_utterance():
+def test_a_single_word_gets_the_whole_utterance():
     assert segments.aligned_bounds((Word("yes", 0.3, 0.5),), 16_123).tolist() == [[0, 16_123]]
 
 
@@ -58,17 +62,17 @@ def test_one_word_is_the_whole_utterance():
     [
         [("a", 0.0, 0.3), ("b", 0.2, 0.5)],  # overlapping
         [("a", 0.3, 0.5), ("b", 0.0, 0.2)],  # backwards
-        [("a", -0.1, 0.3)],  # before the sound
-        [("a", 0.0, 0.3), ("b", 1.05, 1.2)],  # after the sound
+        [("a", -0.1, 0.3)],  # before the audio starts
+        [("a", 0.0, 0.3), ("b", 1.05, 1.2)],  # after the audio ends
         [("a", 0.4, 0.2)],  # ends before it starts
-        [("a", 0.1, 0.1), ("b", 0.1, 0.1), ("c", 0.1, 0.1)],  # no room for the second
+        [("a", 0.1, 0.1), ("b", 0.1, 0.1), ("c", 0.1, 0.1)],  # no frame left for the second
         [("a", float("nan"), 0.3)],
         [("a", 0.0, float("inf"))],
         [("a", 0.0, 1e300)],
         [],
     ],
 )
-def test_times_that_contradict_the_sound_are_refused(words):
+def test_times_that_contradict_the_audio_are_rejected(words):
     assert segments.aligned_bounds([Word(*word) for word in words], RATE) is None
 
 
@@ -93,7 +97,7 @@ def test_any_alignment_covers_the_utterance_with_small_overlaps(spans, trailing,
     assert bounds[0, 0] == 0
     assert bounds[-1, 1] == num_samples
     assert (bounds[:, 0] < bounds[:, 1]).all()
-    assert (np.diff(bounds, axis=0) >= 0).all()  # a long word's 5 % may hold all of a short neighbour
+    assert (np.diff(bounds, axis=0) >= 0).all()  # 5 % of a long word may contain all of a short neighbour
     overlap = bounds[:-1, 1] - bounds[1:, 0]
     longest = (bounds[:, 1] - bounds[:, 0]).max()
     assert (overlap >= 0).all()
@@ -113,20 +117,20 @@ def words_of(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     return np.split(arrays["segments"], np.cumsum(arrays["segment_lengths"])[:-1])
 
 
-def test_each_word_is_a_signal_of_its_own():
+def test_each_word_is_transformed_as_a_separate_signal():
     samples = noise(1.78)
-    samples[20_000:] *= 1e-6  # the last word's floor is its own
+    samples[20_000:] *= 1e-6  # the last word has its own limit of 80 dB
     arrays = make("can", utterance(words=TABLE_1), samples)
     bounds = segments.aligned_bounds(TABLE_1, len(samples)).tolist()
     assert arrays["words"].tolist() == [3, 4, 2]
     assert arrays["segment_lengths"].tolist() == [audio.num_frames(end - start) for start, end in bounds]
-    for ours, (start, end) in zip(words_of(arrays), bounds, strict=True):
-        np.testing.assert_allclose(ours, audio.mfcc([samples[start:end]])[0], atol=1e-4)
-    np.testing.assert_allclose(arrays["audio"], audio.mfcc([samples])[0], atol=1e-4)
-    assert doubts(RECIPES["can"], utterance(words=TABLE_1), samples) == ()
+    for found, (start, end) in zip(words_of(arrays), bounds, strict=True):
+        assert_close(found, spectra.mfcc([samples[start:end]])[0])
+    assert_close(arrays["audio"], spectra.mfcc([samples])[0])
+    assert quality_flags(RECIPES["can"], utterance(words=TABLE_1), samples) == ()
 
 
-def test_arrays_are_of_the_kind_the_recipe_states():
+def test_extracted_arrays_match_their_specs():
     for name, recipe in RECIPES.items():
         arrays = make(name, utterance(words=TABLE_1), noise(1.78))
         assert arrays.keys() == recipe.arrays.keys()
@@ -143,7 +147,7 @@ def test_long_words_are_cut_and_flagged():
     arrays = make("can", utterance(words=words), noise(4.5))
     assert arrays["segment_lengths"].tolist() == [300, 53]
     assert len(arrays["segments"]) == 353
-    assert doubts(RECIPES["can"], utterance(words=words), noise(4.5)) == ("cut_segments",)
+    assert quality_flags(RECIPES["can"], utterance(words=words), noise(4.5)) == ("cut_segments",)
 
 
 @pytest.mark.parametrize(
@@ -154,27 +158,27 @@ def test_long_words_are_cut_and_flagged():
         ({"words": ()}, 1, ("no_words",)),
     ],
 )
-def test_without_a_usable_alignment_segments_are_equal_and_flagged(fields, count, flags):
+def test_segments_without_a_usable_alignment_have_equal_length_and_a_flag(fields, count, flags):
     samples = noise(1.5)
     arrays = make("can", utterance(**fields), samples)
     expected = audio.num_frames(len(samples) // count)
     assert arrays["segment_lengths"].tolist() == [expected] * count == [expected] * len(arrays["words"])
-    assert doubts(RECIPES["can"], utterance(**fields), samples) == flags
+    assert quality_flags(RECIPES["can"], utterance(**fields), samples) == flags
 
 
-def test_equal_recipe_has_the_same_words_and_other_segments():
+def test_can_equal_has_the_same_words_and_different_segments():
     samples = noise(1.8)
     aligned, equal = (make(name, utterance(words=TABLE_1), samples) for name in ("can", "can_equal"))
     np.testing.assert_array_equal(aligned["words"], equal["words"])
     assert equal["segment_lengths"].tolist() == [61, 61, 61]
-    assert doubts(RECIPES["can_equal"], utterance(words=TABLE_1), samples) == ()
+    assert quality_flags(RECIPES["can_equal"], utterance(words=TABLE_1), samples) == ()
 
 
-def test_more_words_than_allowed_are_cut_and_flagged():
+def test_words_beyond_the_limit_are_cut_and_flagged():
     words = tuple(Word("x", n / 10, (n + 1) / 10) for n in range(130))
     arrays = make("can", utterance(words=words), noise(13.0))
     assert len(arrays["words"]) == len(arrays["segment_lengths"]) == 128
-    assert doubts(RECIPES["can"], utterance(words=words), noise(13.0)) == ("cut_words",)
+    assert quality_flags(RECIPES["can"], utterance(words=words), noise(13.0)) == ("cut_words",)
 
 
 def test_more_words_than_samples():
@@ -184,10 +188,10 @@ def test_more_words_than_samples():
     assert np.isfinite(arrays["segments"]).all()
 
 
-def test_nothing_said_is_one_segment_without_words():
+def test_an_utterance_without_words_is_one_segment():
     spoken = Utterance(id="x", wav="x.wav", label="neu", transcript="...")
     arrays = make("can", spoken, noise(0.5))
-    np.testing.assert_array_equal(arrays["segments"], arrays["audio"])
+    assert_close(arrays["segments"], arrays["audio"])
     assert tokens(RECIPES["can"], spoken) == ("<none>",)
     assert tokens(RECIPES["mcsan"], spoken) == (".", ".", ".")
-    assert doubts(RECIPES["can"], spoken, noise(0.5)) == ("no_words",)
+    assert quality_flags(RECIPES["can"], spoken, noise(0.5)) == ("no_words",)

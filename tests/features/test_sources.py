@@ -36,7 +36,7 @@ def corpus(tmp_path, monkeypatch) -> Reading:
     """The corpus `chatter` in `release`, with frames in `frames`."""
     reading = write_talks(tmp_path / "release", LABELS)
     monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-    monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+    monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
     write_frames(tmp_path / "frames", reading)
     return reading
 
@@ -51,7 +51,7 @@ def rejected(folder: Path) -> list[dict[str, str]]:
 
 
 def assert_frames(out: Path) -> None:
-    data = dataset.load(out / "chatter", "frames")
+    data = dataset.load_prepared(out / "chatter", "frames")
     assert len(data.utterances) == len(LABELS)
     for row in range(len(LABELS)):
         np.testing.assert_array_equal(data.arrays["audio"][row], frames_of(row))
@@ -87,7 +87,7 @@ def test_an_hdf5_file(corpus, tmp_path):
 def test_glove_vectors_go_with_frames(corpus, tmp_path):
     (tmp_path / "glove.txt").write_text(" ".join(["talk", *["1.5"] * 300]) + "\n")
     prepare(tmp_path, tmp_path / "frames", glove=tmp_path / "glove.txt")
-    data = dataset.load(tmp_path / "chatter", "frames")
+    data = dataset.load_prepared(tmp_path / "chatter", "frames")
     assert data.embeddings[data.vocabulary.index("talk"), 0] == 1.5
 
 
@@ -148,7 +148,7 @@ def test_bad_files_are_rejected_with_the_reason(corpus, tmp_path, reason, monkey
     assert reason in line["reason"]
     assert "\n" not in line["reason"]
     assert str(tmp_path) not in line["reason"]
-    assert len(dataset.load(tmp_path / "chatter", "frames").utterances) == len(LABELS) - 1
+    assert len(dataset.load_prepared(tmp_path / "chatter", "frames").utterances) == len(LABELS) - 1
     assert not (tmp_path / "unpickled.txt").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_vector_is_one_row_and_half_precision_is_widened(tmp_path):
 def test_long_arrays_are_cut_and_flagged(corpus, tmp_path):
     np.save(tmp_path / "frames" / "talk_0003.npy", np.ones((3_001, WIDTH)))
     prepare(tmp_path, tmp_path / "frames")
-    data = dataset.load(tmp_path / "chatter", "frames")
+    data = dataset.load_prepared(tmp_path / "chatter", "frames")
     assert data.arrays["audio"].length[3] == 3_000
     assert data.utterances[3].flags == ("cut_audio",)
 
@@ -195,7 +195,10 @@ def test_a_changed_file_remakes_the_shard(corpus, tmp_path):
     prepare(tmp_path, tmp_path / "frames")
     np.save(tmp_path / "frames" / "talk_0003.npy", np.ones((2, WIDTH)))
     prepare(tmp_path, tmp_path / "frames")
-    assert dataset.load(tmp_path / "chatter", "frames").arrays["audio"][3].tolist() == [[1.0] * WIDTH] * 2
+    assert (
+        dataset.load_prepared(tmp_path / "chatter", "frames").arrays["audio"][3].tolist()
+        == [[1.0] * WIDTH] * 2
+    )
 
 
 def test_prosody_is_one_row(corpus, tmp_path):
@@ -212,7 +215,7 @@ def test_prosody_is_one_row(corpus, tmp_path):
         workers=1,
         quiet=True,
     )
-    data = dataset.load(tmp_path / "chatter", "self_cross")
+    data = dataset.load_prepared(tmp_path / "chatter", "self_cross")
     assert list(data.arrays) == ["audio", "words", "prosody"]
     assert set(data.arrays["prosody"].length) == {1}
     assert data.arrays["prosody"][7].tolist() == [[7.0] * 35]
@@ -239,7 +242,7 @@ def test_missing_h5py_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_status_2(corpus, tmp_path, arguments, message, capsys):
-    status = preparation.run(
+    status = preparation.main(
         ["--corpus=chatter", f"--root={tmp_path / 'release'}", f"--out={tmp_path}", *arguments]
     )
     error = capsys.readouterr().err
@@ -259,6 +262,6 @@ def test_no_traceback_for_ids_that_are_no_file_names(tmp_path):
 def test_readings_of_no_utterances_are_said_as_before(tmp_path, monkeypatch):
     reading = replace(write_talks(tmp_path / "release", ["ang"]), utterances=())
     monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-    monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+    monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
     with pytest.raises(InputError, match="no utterance of chatter can be used"):
         prepare(tmp_path, tmp_path)

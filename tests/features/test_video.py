@@ -204,7 +204,7 @@ def test_iemocap_under_self_cross_with_a_network(tmp_path, network):
     folder = preparation.prepare(
         "iemocap", root, "self_cross", tmp_path, resnet=network, workers=1, quiet=True
     )
-    data = dataset.load(tmp_path / "iemocap", "self_cross")
+    data = dataset.load_prepared(tmp_path / "iemocap", "self_cross")
     assert data.arrays["video"].length.tolist() == [6, 5, 5]
     red = (np.array([LEFT, RIGHT, RIGHT]) / 255 - 0.485) / 0.229
     found = [data.arrays["video"][row][:, 0].mean() for row in range(3)]
@@ -223,7 +223,7 @@ def test_utterances_without_video_are_rejected(tmp_path, network, monkeypatch):
     seen = {utterance.id: Clip("seen.mp4") for utterance in reading.utterances[1:]}
     module = SimpleNamespace(read=lambda root: reading, clips=lambda root, utterances: seen)
     monkeypatch.setitem(sys.modules, "corpus_of_this_test", module)
-    monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+    monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
     folder = preparation.prepare(
         "chatter",
         tmp_path / "release",
@@ -236,7 +236,7 @@ def test_utterances_without_video_are_rejected(tmp_path, network, monkeypatch):
     )
     [line] = (folder / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line) == {"id": "talk_0000", "where": "0000.wav", "reason": "no video of it"}
-    assert dataset.load(tmp_path / "chatter").arrays["video"].length.tolist() == [6, 6, 6]
+    assert dataset.load_prepared(tmp_path / "chatter").arrays["video"].length.tolist() == [6, 6, 6]
 
 
 @pytest.fixture(scope="module")
@@ -249,14 +249,14 @@ def test_demo_brings_its_own_video_and_says_that_it_is_synthetic(demo_root):
     out = demo_root.parent
     assert corpus.video(demo_root, make=False) is None
     preparation.prepare("demo", recipe="self_cross", out=out, workers=1, quiet=True)
-    data = dataset.load(out / "demo", "self_cross")
+    data = dataset.load_prepared(out / "demo", "self_cross")
     assert list(data.arrays) == ["audio", "words", "video"]
     lengths = np.clip(np.ceil((data.arrays["audio"].length - 1) * 0.03), 1, 32)
     assert np.abs(data.arrays["video"].length - lengths).max() <= 1
     assert data.arrays["video"].values.min() == 0
     assert json.loads((demo_root / "video" / "SYNTHETIC.json").read_text())["synthetic"] is True
     preparation.prepare("demo", demo_root, "self_cross", out, name="again", workers=1, quiet=True)
-    assert "video" in dataset.load(out / "again", "self_cross").arrays
+    assert "video" in dataset.load_prepared(out / "again", "self_cross").arrays
 
 
 def test_demo_video_shows_its_own_emotion_in_half_of_the_utterances():

@@ -1,0 +1,160 @@
+"""The arrays of a recipe for one utterance.
+
+Preparation and prediction both call `extract`, so training and prediction see the same features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from jaxser.features import audio, lld, segments, spectra, text
+from jaxser.features.recipes import SNR_DB, Recipe, tokens
+from jaxser.types import InputError, Utterance
+
+Precomputed = Mapping[str, Float[np.ndarray, "rows width"]]
+"""Precomputed arrays of an utterance by name; see `Recipe.precomputed`."""
+
+
+def extract(
+    recipe: Recipe,
+    utterance: Utterance,
+    samples: Float[np.ndarray, " samples"],
+    vocabulary: text.Vocabulary,
+    precomputed: Precomputed | None = None,
+) -> dict[str, Shaped[np.ndarray, ...]]:
+    """Computes the recipe's arrays of one utterance.
+
+    Args:
+        recipe: the recipe, with the precomputed arrays added by `with_sources`.
+        utterance: transcript, word times and id, which seeds the noise of noisy copies.
+        samples: the utterance's samples at 16 kHz.
+        vocabulary: the ids of the words.
+        precomputed: the precomputed arrays that the recipe includes.
+
+    Returns:
+        The arrays by name. The noisy copy of `audio` in recipe `cat` is an array of its own, `audio_noisy`; training
+        decides when to use it.
+
+    Raises:
+        InputError: if a precomputed array is missing, or the features cannot be computed.
+    """
+    arrays = _EXTRACTORS[recipe.name](recipe, utterance, samples, vocabulary)
+    arrays |= {name: rows[: recipe.precomputed[name]] for name, rows in (precomputed or {}).items()}
+    if missing := recipe.arrays.keys() - arrays.keys():
+        raise InputError(f"missing precomputed features: {', '.join(sorted(missing))}")
+    return arrays
+
+
+def segment_bounds(
+    recipe: Recipe, utterance: Utterance, num_samples: int
+) -> tuple[Shaped[np.ndarray, "words 2"], bool]:
+    """Returns the first and the last sample (exclusive) of each word, and whether they follow the word times.
+
+    If the word times are missing or contradict the audio, the words get parts of equal length.
+    """
+    bounds = None
+    if recipe.parameters["segmentation"] == "aligned" and utterance.words:
+        bounds = segments.aligned_bounds(utterance.words, num_samples, recipe.parameters["overlap"])
+    is_aligned = bounds is not None
+    if bounds is None:
+        bounds = segments.equal_bounds(len(tokens(recipe, utterance)), num_samples)
+    return bounds[: recipe.parameters["max_words"]], is_aligned
+
+
+def with_noise(
+    samples: Float[np.ndarray, " samples"], identity: str, copy: int
+) -> Float[np.ndarray, " samples"]:
+    """Adds white noise at a signal-to-noise ratio drawn uniformly from `SNR_DB`.
+
+    Args:
+        samples: the signal.
+        identity: the utterance's id, which seeds the noise together with `copy`.
+        copy: the number of the copy.
+    """
+    seed = hashlib.sha256(f"{identity}/{copy}".encode("utf-8", "surrogateescape")).digest()
+    rng = np.random.default_rng(np.frombuffer(seed, np.uint32))
+    decibels = rng.uniform(*SNR_DB)
+    deviation = np.sqrt(np.mean(np.square(samples, dtype=np.float64)) / 10 ** (decibels / 10))
+    return samples + np.float32(deviation) * rng.standard_normal(len(samples), np.float32)
+
+
+def _mcsan(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    [cepstra] = spectra.mfcc([samples])
+    return {
+        "audio": cepstra[: recipe.parameters["max_frames"]],
+        "words": _words(recipe, utterance, vocabulary),
+    }
+
+
+def _can(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    bounds, _ = segment_bounds(recipe, utterance, len(samples))
+    whole, *cepstra = spectra.mfcc([samples, *(samples[start:end] for start, end in bounds)])
+    words = [frames[: recipe.parameters["max_segment_frames"]] for frames in cepstra]
+    return {
+        "segments": np.concatenate(words),
+        "segment_lengths": np.array([len(frames) for frames in words], dtype=np.int32),
+        "audio": whole[: recipe.parameters["max_frames"]],
+        "words": _words(recipe, utterance, vocabulary),
+    }
+
+
+def _cat(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    longest = recipe.parameters["max_frames"] * audio.HOP
+    kept = samples[:longest]
+    signals = [kept, with_noise(kept, utterance.id, copy=1)]
+    if "padding" in recipe.parameters:
+        signals = [np.pad(signal, (0, longest - len(signal))) for signal in signals]
+    clean, noisy = spectra.log_mel(signals, spectra.LIBROSA)
+    return {  # 7.5 s have 751 frames, of which the paper keeps 750
+        "audio": clean[: recipe.parameters["max_frames"]],
+        "audio_noisy": noisy[: recipe.parameters["max_frames"]],
+    }
+
+
+def _lld(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    return {"audio": lld.low_level_descriptors(samples)[: recipe.parameters["max_frames"]]}
+
+
+def _self_cross(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    [cepstra] = spectra.mfcc([samples])
+    frames = np.concatenate([cepstra, spectra.deltas(cepstra, 1), spectra.deltas(cepstra, 2)], axis=1)
+    return {
+        "audio": frames[: recipe.parameters["max_frames"]],
+        "words": _words(recipe, utterance, vocabulary),
+    }
+
+
+def _frames(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    return {"words": _words(recipe, utterance, vocabulary)}
+
+
+def _words(recipe: Recipe, utterance: Utterance, vocabulary: text.Vocabulary) -> np.ndarray:
+    return vocabulary.ids(tokens(recipe, utterance)[: recipe.parameters["max_words"]])
+
+
+_EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
+    "mcsan": _mcsan,
+    "can": _can,
+    "can_equal": _can,
+    "cat": _cat,
+    "cat_padded": _cat,
+    "lld": _lld,
+    "self_cross": _self_cross,
+    "frames": _frames,
+}
