@@ -1,4 +1,4 @@
-"""What the commands share: flags explained by their module, and errors as one line with an exit status."""
+"""Shared code of the commands: argument parsers, one-line error messages, and the cache of compiled programs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from typing import NoReturn
 from jaxser.types import InputError, UsageError
 
 CACHE_DIR = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path.home() / ".cache" / "jaxser")
+"""The default of `--cache_dir`."""
+
+RESUMABLE = "stopped; run the same command to resume"
+"""What a command says if it is interrupted and can be resumed."""
 
 
-def exit_status(
+def run_command(
     program: str, work: Callable[[], int], *, output: object = "output", stopped: str = "stopped"
 ) -> int:
-    """What `work` returns; 2 where the usage is wrong, 1 where it failed, with a line that says why.
+    """Run a command and report an error in one line.
 
-    `output` is named where an error of the file system names no file.
+    Args:
+        program: the name that begins an error message.
+        work: does the work and returns the exit status.
+        output: named in errors of the file system that name no file.
+        stopped: the message if the user interrupts the command.
+
+    Returns:
+        The exit status: 0 if done, 1 if failed, 2 for wrong usage.
     """
     try:
         return work()
@@ -33,14 +44,20 @@ def exit_status(
         return fail(program, stopped, 1)
 
 
-def fail(program: str, error: object, code: int) -> int:
-    """Say an error in a line; returns the exit status."""
+def fail(program: str, error: object, status: int) -> int:
+    """Print an error in one line, and return the exit status."""
     print(f"{program}: {' '.join(str(error).splitlines())}", file=sys.stderr)
-    return code
+    return status
 
 
 def parser(program: str, command: str, doc: str | None) -> argparse.ArgumentParser:
-    """Flags with the module's docstring as help; wrong ones are a line that `program` says, and exit status 2."""
+    """Create a parser that shows a module's docstring as help and reports wrong flags in one line.
+
+    Args:
+        program: the name that begins an error message.
+        command: the command as a user types it.
+        doc: the docstring of the command's module.
+    """
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -56,9 +73,9 @@ def parser(program: str, command: str, doc: str | None) -> argparse.ArgumentPars
     )
 
 
-def keep_programs(folder: str) -> None:
-    """Keep compiled programs in a folder; "" keeps none. To be called before the first is compiled."""
-    import jax  # takes a second, which `--help` need not wait for
+def enable_compilation_cache(folder: str) -> None:
+    """Keep compiled programs in a folder; "" keeps none. Call it before anything is compiled."""
+    import jax  # takes a second, which `--help` does not need
 
     if folder:
         jax.config.update("jax_compilation_cache_dir", folder)

@@ -37,7 +37,7 @@ from jaxser.training.streaming import choose_data_source
 from jaxser.training.sweep import Sweep, grid
 from jaxser.types import Dataset, FieldError, Status, Trained, UsageError
 
-Log = Callable[[str], object]
+Log = Callable[[str], None]
 """Prints a line, such as `print`."""
 
 

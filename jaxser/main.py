@@ -1,10 +1,10 @@
-"""Train a table's fold x seed grid and write its report.
+"""Train the folds and seeds of a config and write the report.
 
-    python -m jaxser.main --config=configs/mcsan.py                  # the demo corpus, made where it is missing
+    python -m jaxser.main --config=configs/mcsan.py                  # the demo corpus, made if it is missing
     python -m jaxser.main --config=configs/mcsan.py:iemocap          # a prepared corpus
     python -m jaxser.main --config=configs/mcsan.py:iemocap --config.variant=no_cross --config.seeds=10
 
-An interrupted run goes on with the same command. Exit status: 0 done, 1 failed, 2 wrong usage.
+To resume an interrupted run, run the same command again. Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -13,93 +13,101 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from jaxser.cli import CACHE_DIR, exit_status, fail, keep_programs
-from jaxser.types import UsageError
+from jaxser.cli import CACHE_DIR, RESUMABLE, enable_compilation_cache, fail, run_command
+from jaxser.types import InputError, UsageError
+
+if TYPE_CHECKING:
+    from jaxser.evaluation.results import RunResults
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE.py:DATASET, such as configs/mcsan.py:iemocap", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder; default runs/<model>-<variant>-<dataset>")
-_DATA_DIR = flags.DEFINE_string("data_dir", "data", "where prepared datasets are")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run; default: runs/<model>-<variant>-<dataset>"
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "folder of the prepared datasets")
 _STRATEGY = flags.DEFINE_string(
     "strategy",
     "",
-    "how replicas run: map (on each device one by one), vmap (side by side), data (one by one, the batches of each "
-    "spread over all devices: for one large run); default by device",
+    "how replicas are trained: map (one after another on each device), vmap (all at once), data (one after another, "
+    "each batch spread over all devices, for a single large run); default: map on CPUs, vmap on GPUs and TPUs",
 )
 _DATA_BUDGET = flags.DEFINE_integer(
     "data_budget",
     0,
-    "MB of a device's memory for the dataset, which streams where it is larger; default: half of what is free",
+    "MB of a device's memory for the dataset, which is streamed if it is larger; default: half of the free memory",
     lower_bound=0,
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     True,
-    "join the processes of a cluster (TPU pod, SLURM, Open MPI, Kubernetes) where one is found",
+    "join the other processes of a cluster (TPU pod, SLURM, Open MPI, Kubernetes) if there is one",
 )
-_CACHE_DIR = flags.DEFINE_string(
-    "cache_dir",
-    CACHE_DIR,
-    "compiled programs are kept here; empty: nowhere",
-)
+_CACHE_DIR = flags.DEFINE_string("cache_dir", CACHE_DIR, "folder for compiled programs; empty: keep none")
 _OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _CACHE_DIR)
+
+_NOT_CONFIGS = ("common", "baselines")
+"""Modules of `jaxser.configs` that are not configs."""
 
 
 def run() -> None:
-    """The command `jaxser-train`, and `python -m jaxser.main`."""
+    """Run the command `jaxser-train`, which is also `python -m jaxser.main`."""
     app.run(_main, flags_parser=_parse)
 
 
 def _main(_: list[str]) -> int:
     warnings.formatwarning = lambda message, *_: f"jaxser: warning: {message}\n"
-    stopped = "stopped; the same command goes on"
-    return exit_status("jaxser", _train, output=_WORKDIR.value or "runs", stopped=stopped)
+    return run_command("jaxser", _train, output=_WORKDIR.value or "runs", stopped=RESUMABLE)
 
 
 def _train() -> int:
-    from jaxser import experiment, report
-    from jaxser.evaluation.run_folder import command_line
+    from jaxser import experiment, report  # they import JAX, which takes seconds
+    from jaxser.config import check_strategy, resolve
+    from jaxser.evaluation.environment import command_line
     from jaxser.training import multihost
 
-    logging.set_verbosity(logging.WARNING)  # the libraries' own chatter
+    logging.set_verbosity(logging.WARNING)  # of the libraries
     if _DISTRIBUTED.value:
         multihost.join()
-    if not multihost.leads():
+    is_primary = multihost.is_primary()
+    if not is_primary:
         warnings.simplefilter("ignore")
-    config = experiment.resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
-    experiment.check_strategy(_STRATEGY.value)
-    keep_programs(_CACHE_DIR.value)
-    say = print if multihost.leads() else lambda text: None
-    dataset = experiment.load(config, Path(_DATA_DIR.value), say)
-    name = f"{config.model.name}-{config.variant}-{config.dataset}"
-    folder = Path(_WORKDIR.value or f"runs/{name}")
-    command = command_line(["python", "-m", "jaxser.main", *sys.argv[1:]])
-    found = experiment.run(
+    config = resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
+    check_strategy(_STRATEGY.value)
+    enable_compilation_cache(_CACHE_DIR.value)
+    log = print if is_primary else lambda text: None
+    dataset = experiment.load_dataset(config, Path(_DATA_DIR.value), log)
+    folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{config.dataset}")
+    results = experiment.run_experiment(
         config,
         dataset,
         folder,
         strategy=_STRATEGY.value,
         budget=_DATA_BUDGET.value * 2**20,
-        command=command,
-        say=say,
+        command=command_line(["python", "-m", "jaxser.main", *sys.argv[1:]]),
+        log=log,
     )
-    if not multihost.leads():
-        return 0
-    page = report.write(folder)
-    mean, std = found["summary"]["mean"], found["summary"]["std"]
-    shown = "  ".join(f"{key} {_percent(mean[name])} ± {_percent(std[name])}" for key, name in _SHOWN.items())
-    mark = " (demo numbers: synthetic speech)" if found["synthetic"] else ""
-    print(f"test  {shown}  (± over {found['summary']['std_over']}){mark}")
-    print(f"report: {page}")
+    if is_primary:
+        page = report.write(folder)
+        print(_test_scores(results))
+        print(f"report: {page}")
     return 0
 
 
-_SHOWN = {"WA": "wa", "UA": "ua", "weighted F1": "f1_weighted"}
+def _test_scores(results: RunResults) -> str:
+    """The mean test scores in one line."""
+    summary = results.summary
+    scores = "  ".join(
+        f"{name} {_percent(summary.mean[metric])} ± {_percent(summary.std[metric])}"
+        for name, metric in (("WA", "wa"), ("UA", "ua"), ("weighted F1", "f1_weighted"))
+    )
+    mark = " (demo numbers: synthetic speech)" if results.synthetic else ""
+    return f"test  {scores}  (± over {summary.std_over}){mark}"
 
 
 def _percent(value: float | None) -> str:
@@ -107,45 +115,64 @@ def _percent(value: float | None) -> str:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Flags, with a misspelt one in a line; a config's file is looked for here, then among the installed ones."""
-    if any(argument in ("-h", "--help") for argument in arguments[1:]):
-        print(_help(arguments))
-        sys.exit(0)
+    """Parse the flags; an error is one line, and `--help` shows the fields of the config."""
     try:
+        if any(argument in ("-h", "--help") for argument in arguments[1:]):
+            print(_help(arguments))
+            sys.exit(0)
         rest = flags.FLAGS(_completed(arguments))
         if len(rest) > 1:
             raise UsageError(f"unexpected argument {rest[1]!r}; flags are --name=value")
         if _CONFIG.value is None:
             raise UsageError("--config is missing, such as --config=configs/mcsan.py (--help says more)")
+        _checked_config()
     except (AttributeError, KeyError) as error:
-        sys.exit(fail("jaxser", f"{_no_field(error)} (--help lists all fields)", 2))
+        sys.exit(fail("jaxser", f"{_field_error(error)} (--help lists all fields)", 2))
+    except SyntaxError as error:
+        sys.exit(fail("jaxser", f"{error.filename}:{error.lineno}: {error.msg}; correct the config file", 2))
+    except InputError as error:
+        sys.exit(fail("jaxser", error, 1))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         sys.exit(fail("jaxser", " ".join(str(error).split()), 2))
     return rest
 
 
-def _no_field(error: BaseException) -> str:
-    """ml_collections' own sentence about a field that the config has not, which it wraps several times."""
+def _checked_config() -> ConfigDict:
+    config = _CONFIG.value
+    if not isinstance(config, ConfigDict) or "variants" not in config:
+        raise UsageError(
+            "--config: get_config() of the file must return a ConfigDict with variants; see configs/mcsan.py"
+        )
+    return config
+
+
+def _field_error(error: BaseException) -> str:
+    """The message of ml_collections about an unknown field, which it wraps several times."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
-    said = " ".join(str(error.args[0] if error.args else error).split())
-    return re.sub(r"^'(\w+)'", r"the config has no field '\1'.", said).removesuffix(".")
+    message = " ".join(str(error.args[0] if error.args else error).split())
+    if "has no attribute 'get_config'" in message:
+        return "--config: the file has no function get_config"
+    return re.sub(r"^'(\w+)'", r"the config has no field '\1'.", message).removesuffix(".")
 
 
 def _completed(arguments: list[str]) -> list[str]:
-    """Completes the value of --config: the path of the file, and the corpus of a prepared dataset."""
-    data_dir, completed = _data_dir(arguments), list(arguments)
-    for place, argument in enumerate(arguments):
+    """Complete the value of --config: the path of the file, and the corpus of a prepared dataset."""
+    data_dir = _data_dir(arguments)
+    completed, rest = arguments[:1], iter(arguments[1:])
+    for argument in rest:
         flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config") and equals:
-            completed[place] = f"{flag}={_complete_config(value, data_dir)}"
-        elif arguments[place - 1] in ("--config", "-config") and place > 1:
-            completed[place] = _complete_config(argument, data_dir)
+        if flag not in ("--config", "-config"):
+            completed.append(argument)
+        elif equals or (value := next(rest, "")):
+            completed.append(f"--config={_complete_config(value, data_dir)}")
+        else:
+            completed.append(argument)  # without a value, which is an error of its own
     return completed
 
 
 def _data_dir(arguments: list[str]) -> Path:
-    """Reads --data_dir alone, which is needed before the config file is evaluated."""
+    """The value of --data_dir, which is needed before the config file is evaluated."""
     values = flags.FlagValues()
     flags.DEFINE_string("data_dir", _DATA_DIR.default, "", flag_values=values)
     values.set_gnu_getopt()
@@ -161,23 +188,22 @@ def _complete_config(value: str, data_dir: Path) -> str:
 
 
 def _config_file(name: str) -> str:
+    """The path of a config file: the user's own, or else the installed one of that name."""
     from jaxser import configs
 
     installed = Path(configs.__file__).parent
     for path in (Path(name), installed / Path(name).name, installed / f"{Path(name).name}.py"):
         if path.is_file():
             return str(path)
-    names = sorted(
-        path.name for path in installed.glob("[!_]*.py") if path.stem not in ("common", "baselines")
-    )
+    names = sorted(path.name for path in installed.glob("[!_]*.py") if path.stem not in _NOT_CONFIGS)
     raise UsageError(f"--config={name}: no such file; installed are configs/{{{','.join(names)}}}")
 
 
 def _help(arguments: list[str]) -> str:
     lines = [__doc__.strip(), "", *(f"  --{flag.name}: {flags.FLAGS[flag.name].help}" for flag in _OWN)]
-    named = [argument for argument in arguments if argument.startswith("--config=")]
-    flags.FLAGS(_completed([arguments[0], named[0] if named else "--config=configs/mcsan.py"]))
-    config = _CONFIG.value
+    given = [argument for argument in _completed(arguments) if argument.startswith("--config=")]
+    flags.FLAGS([arguments[0], *(given or _completed(["", "--config=configs/mcsan.py"])[1:])])
+    config = _checked_config()
     lines += [
         "",
         f"variants (--config.variant=NAME): {', '.join(config.variants)}",
@@ -189,7 +215,7 @@ def _help(arguments: list[str]) -> str:
     return "\n".join([*lines, *(f"  --config.{line}" for line in _fields(config))])
 
 
-def _fields(config, prefix: str = "") -> list[str]:
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
     lines = []
     for name, value in config.items():
         if hasattr(value, "items"):

@@ -22,14 +22,16 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxser import cli, experiment, papers, report
-from jaxser.cli import CACHE_DIR, exit_status, keep_programs
+from jaxser.cli import CACHE_DIR, run_command, enable_compilation_cache
 from jaxser.configs import common
 from jaxser.data.dataset import with_corpus
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
 from jaxser.papers import Printed
+from jaxser.report.analysis import Analysis
 from jaxser.report.protocols import compare_protocols
-from jaxser.report.tables import Score, Table, best_possible_score, escape_markdown, markdown
+from jaxser.report.run_tables import best_possible_score
+from jaxser.report.tables import Score, Table, escape_markdown, markdown
 from jaxser.types import Dataset, UsageError
 
 PROTOCOLS = ("paper", "quick")
@@ -52,7 +54,7 @@ SLOWEST = 40.0
 
 
 def reproduce(
-    table: str, dataset: str, protocol: str, runs: Path, data_dir: Path, say: Callable[[str], None] = print
+    table: str, dataset: str, protocol: str, runs: Path, data_dir: Path, log: Callable[[str], None] = print
 ) -> Path:
     """Train the table's missing rows and write `<runs>/<table>-<dataset>.md` and `.json`; returns the first.
 
@@ -63,7 +65,7 @@ def reproduce(
     if rows is None:
         raise UsageError(f"--table={table} is not one of {', '.join(papers.tables())}")
     configs = {row.id: config_of(row, dataset, protocol, data_dir) for row in rows if row.variant}
-    datasets = _Datasets(data_dir, say)
+    datasets = _Datasets(data_dir, log)
     folders = {identity: _folder(runs, config, protocol) for identity, config in configs.items()}
     missing = {
         folders[identity]: config
@@ -71,15 +73,15 @@ def reproduce(
         if not (folders[identity] / run_folder.RESULTS).is_file()
     }
     expected = {folder: seconds(config, datasets(config)) for folder, config in missing.items()}
-    say(
+    log(
         f"{table}: {len(missing)} of {len(set(folders.values()))} runs to train{_projected(expected.values())}"
     )
     pace = 1.0
     for number, (folder, config) in enumerate(missing.items(), 1):
         left = [pace * expected[other] for other in list(missing)[number - 1 :]]
-        say(f"\n{number}/{len(missing)} {folder.name}{_projected(left)}")
+        log(f"\n{number}/{len(missing)} {folder.name}{_projected(left)}")
         begin = time.monotonic()
-        experiment.run(config, datasets(config), folder, command=_command(table, dataset, protocol), say=say)
+        experiment.run_experiment(config, datasets(config), folder, command=_command(table, dataset, protocol), log=log)
         report.write(folder)
         pace = (time.monotonic() - begin) / expected[folder]
         jax.clear_caches()
@@ -97,7 +99,7 @@ def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> Conf
     config = module.get_config(with_corpus(row.corpus if dataset == "paper" else dataset, data_dir))
     config.variant = row.variant.name
     config.update(row.variant.changes)
-    config = experiment.resolve(config)
+    config = resolve(config)
     if protocol == "quick":
         common.quick(config)
     return config
@@ -116,14 +118,14 @@ def seconds(config: ConfigDict, dataset: Dataset) -> float:
 class _Datasets:
     """The last dataset that was loaded is kept: rows of a table mostly share it."""
 
-    def __init__(self, data_dir: Path, say: Callable[[str], None]):
-        self.data_dir, self.say = data_dir, say
+    def __init__(self, data_dir: Path, log: Callable[[str], None]):
+        self.data_dir, self.log = data_dir, log
         self.kept: tuple[Any, Dataset] | None = None
 
     def __call__(self, config: ConfigDict) -> Dataset:
         key = (config.dataset, config.recipe, config.classes, config.subset)
         if self.kept is None or self.kept[0] != key:
-            self.kept = (key, experiment.load(config, self.data_dir, self.say))
+            self.kept = (key, experiment.load_dataset(config, self.data_dir, self.log))
         return self.kept[1]
 
 
@@ -223,7 +225,7 @@ def differences(rows: Sequence[Printed], found: Mapping[str, run_folder.Run]) ->
         if row.id not in found:
             continue
         run = found[row.id]
-        for aspect in compare_protocols(row, run):
+        for aspect in compare_protocols(row, Analysis(run)):
             if aspect.differs is not False:
                 lines[f"{aspect.name}: printed {aspect.paper}; here {aspect.here}"] = None
         if note := run.results["protocol"].get("note"):
@@ -248,13 +250,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(_listed()))
         return 0
     stopped = "stopped; the same command goes on"
-    return exit_status("jaxser", lambda: _reproduce(given), output=given.runs, stopped=stopped)
+    return run_command("jaxser", lambda: _reproduce(given), output=given.runs, stopped=stopped)
 
 
 def _reproduce(given: argparse.Namespace) -> int:
     if not given.table:
         raise UsageError("--table is missing; --list names all tables")
-    keep_programs(given.cache_dir)
+    enable_compilation_cache(given.cache_dir)
     path = reproduce(given.table, given.dataset, given.protocol, given.runs, given.data_dir)
     print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
     return 0

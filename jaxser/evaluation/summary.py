@@ -145,7 +145,7 @@ def _stds(pairs: _Pairs) -> dict[str, float | None]:
 def _moments_by(scores: Sequence[Scores | None], group: Iterable[object]) -> _Pairs:
     """Mean and standard deviation of each score over groups (folds, say), averaged within each group first."""
     group = list(group)
-    values = {name: [one and one[name] for one in scores] for name in metrics.SCORES}
+    values = {name: [None if one is None else one[name] for one in scores] for name in metrics.SCORES}
     return {name: _moments(_group_means(values[name], group)) for name in metrics.SCORES}
 
 
