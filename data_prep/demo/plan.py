@@ -1,7 +1,7 @@
-"""Who says what in the demo corpus: every draw but the sound, a pure function of the settings.
+"""The plan of the demo corpus: who says what and how, as a pure function of the settings.
 
-Each choice comes from a generator seeded by (seed, stream, ...), so that an utterance drawn again does not
-move the others.
+Every draw uses a generator seeded by (seed, stream, ...), so that drawing one utterance again does not change the
+others.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .truth import (
 )
 
 SESSIONS = 5
-SMALLEST = SESSIONS  # utterances of a corpus
-LABELS_A_CLASS = 8  # of each class in each session, where the corpus is large enough
-EMOTIONS_A_CLASS = 10  # drawn, so that the raters leave LABELS_A_CLASS as a rule
+MIN_UTTERANCES = SESSIONS
+MIN_LABELS = 8  # of each class in each session, if the corpus is large enough
+MIN_EMOTIONS = 10  # of each class in each session, from which raters usually produce MIN_LABELS labels
 BURSTS = ("1", "3", "all")
-GENDER_GAP = 0.5  # share of the men's utterances that lose their cues
-SPEAKER_PRIOR = 0.8  # share of an emotion's utterances that its speaker of the session has
-DUPLICATES = 0.02  # share of copies
-LEAKED = 0.5  # share of utterances in a sentence that gives the label away
+GENDER_GAP = 0.5  # fraction of male utterances that lose their cues
+SPEAKER_PRIOR = 0.8  # fraction of an emotion's utterances in a session that one of its two speakers has
+DUPLICATES = 0.02  # fraction of copies
+LEAKED = 0.5  # fraction of utterances whose sentence reveals the label
 ATTEMPTS = 50
 STREAM_SESSION, STREAM_SENTENCE, STREAM_LEAK, STREAM_DUPLICATES, STREAM_QUIRKS = range(5)
 
@@ -56,7 +56,7 @@ NEUTRAL_WORDS = (
     *("table", "window", "paper", "garden", "river", "bottle", "corner", "engine", "ladder", "market"),
     *("button", "pencil", "carpet", "basket", "bridge", "pocket", "lemon", "yellow", "number", "morning"),
 )
-ACCENTED = "café"  # rare: puts latin-1 bytes into the transcripts, as the release has them
+ACCENTED = "café"  # rare; adds Latin-1 bytes to the transcripts, which the release has as well
 PROSODY = {
     "ang": 'rate="135%" volume="x-loud"',
     "hap": 'pitch="+70%" range="x-high" rate="120%" volume="soft"',
@@ -74,12 +74,20 @@ VOICES = {"F": ("f1", "f2", "f3", "f4", "f5"), "M": ("m1", "m2", "m3", "m4", "m5
 
 @dataclass(frozen=True)
 class Settings:
-    """What a demo corpus is made from; the same settings give the same corpus.
+    """The settings of a demo corpus; the same settings give the same bytes.
 
-    `burst` is how many words carry a redundant voice cue. The last four are traps for checks of leaks:
-    sentences that give the label away, weaker cues of the men, speakers with emotions of their own,
-    byte-identical copies. The best possible accuracies take account of the second alone: a model that beats
-    them has used one of the others.
+    The last four plant leaks and biases, to test the checks that should find them. The best possible accuracies take
+    only `gender_gap` into account, so a model that exceeds them has used one of the others.
+
+    Attributes:
+        utterances: the size of the corpus.
+        seed: of all random draws.
+        mix: the name of a mix of mechanisms, or their shares.
+        burst: the number of words that carry a redundant voice cue.
+        leak: half of the sentences reveal the label.
+        gender_gap: half of the male utterances have no cues.
+        speaker_prior: each speaker has preferred emotions.
+        duplicates: some utterances are byte-identical copies from another session.
     """
 
     utterances: int = 1000
@@ -92,12 +100,14 @@ class Settings:
     duplicates: bool = False
 
     def __post_init__(self) -> None:
-        if self.utterances < SMALLEST:
-            raise UsageError(f"--utterances={self.utterances}: expected at least {SMALLEST}, one a session")
+        if self.utterances < MIN_UTTERANCES:
+            raise UsageError(
+                f"--utterances={self.utterances}: must be at least {MIN_UTTERANCES}, one per session"
+            )
         if self.seed < 0:
-            raise UsageError(f"--seed={self.seed}: expected 0 or more")
+            raise UsageError(f"--seed={self.seed}: must be 0 or more")
         if self.burst not in BURSTS:
-            raise UsageError(f"--burst={self.burst}: expected one of {', '.join(BURSTS)}")
+            raise UsageError(f"--burst={self.burst}: must be one of {', '.join(BURSTS)}")
         parse_mix(self.mix)
 
     @property
@@ -107,7 +117,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Turn:
-    """An utterance before it is spoken."""
+    """An utterance before it is synthesised."""
 
     index: int
     id: str
@@ -116,10 +126,10 @@ class Turn:
     dialogue: str
     emotion: str
     mechanism: str
-    words: str  # the symbol that its words carry
-    voice: str  # the symbol that its voice carries
+    words: str  # the symbol carried by the words
+    voice: str  # the symbol carried by the voice
     votes: tuple[str, ...] = ()
-    copy_of: str = ""  # the id of the utterance whose sound it repeats
+    copy_of: str = ""  # the id of the utterance whose recording it repeats
 
     @property
     def label(self) -> str:
@@ -132,31 +142,31 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is said, and how: styled stretches of words, and pauses in ms before words."""
+    """The words of an utterance and their prosody."""
 
     words: tuple[str, ...]
     styles: tuple[tuple[int, int, str], ...] = ()  # first word, end, key of PROSODY
-    pauses: dict[int, int] = field(default_factory=dict)
-    cues: tuple[int, ...] = ()  # the places of the words that say something
+    pauses: dict[int, int] = field(default_factory=dict)  # in ms, by the index of the word that follows
+    cues: tuple[int, ...] = ()  # indices of the words that carry the symbol
 
     def ssml(self) -> tuple[str, list[tuple[int, int]]]:
-        """The text for espeak-ng, and the place of every word: first character counted from 1, and length."""
+        """Return the text for espeak-ng, and the position (counted from 1) and length of every word in it."""
         opens = {first: f"<prosody {PROSODY[style]}>" for first, _, style in self.styles}
         closes = {end - 1 for _, end, _ in self.styles}
         text, spans = "<speak>", []
-        for place, word in enumerate(self.words):
-            if place in self.pauses:
-                text += f'<break time="{self.pauses[place]}ms"/>'
-            text += opens.get(place, "")
+        for index, word in enumerate(self.words):
+            if index in self.pauses:
+                text += f'<break time="{self.pauses[index]}ms"/>'
+            text += opens.get(index, "")
             spans.append((len(text) + 1, len(word)))
-            # the full stop stays inside the prosody: after it, espeak-ng takes it for a word
-            text += word + ("." if place == len(self.words) - 1 else "")
-            text += "</prosody> " if place in closes else " "
+            # The full stop is inside the prosody element; after it, espeak-ng would count it as a word.
+            text += word + ("." if index == len(self.words) - 1 else "")
+            text += "</prosody> " if index in closes else " "
         return text.rstrip() + "</speak>", spans
 
 
-def plan(settings: Settings) -> list[Turn]:
-    """Every utterance of the corpus, in the order of sessions and dialogues."""
+def plan_turns(settings: Settings) -> list[Turn]:
+    """Draw all utterances of the corpus, in the order of sessions and dialogues."""
     turns: list[Turn] = []
     for session in range(1, SESSIONS + 1):
         turns += _plan_session(session, len(turns), settings)
@@ -164,28 +174,28 @@ def plan(settings: Settings) -> list[Turn]:
 
 
 def truth_of(turns: list[Turn], settings: Settings) -> Truth:
-    """The exact distribution that the turns were drawn from, for the share of each emotion that they have."""
+    """Return the distribution that the turns were drawn from, given the share of each emotion among them."""
     emotions = [turn.emotion for turn in turns]
     prior = tuple(emotions.count(c) / len(emotions) for c in CLASSES)
     return Truth(settings.parsed_mix, prior, GENDER_GAP if settings.gender_gap else 0.0)
 
 
 def quotas(utterances: int) -> dict[str, int]:
-    """Utterances of each emotion in a session: IEMOCAP's shares, but never fewer than a floor.
+    """Return the number of utterances of each emotion in a session: IEMOCAP's shares, with a minimum.
 
-    The floor is EMOTIONS_A_CLASS, or less where that would take most of a small session.
+    The minimum is `MIN_EMOTIONS`, or less if that would take up most of a small session.
     """
-    floor = min(EMOTIONS_A_CLASS, utterances // 12)
-    found = dict.fromkeys(CLASSES, floor)
+    minimum = min(MIN_EMOTIONS, utterances // 12)
+    counts = dict.fromkeys(CLASSES, minimum)
     total = sum(COUNTS.values())
-    for _ in range(utterances - floor * len(CLASSES)):
-        behind = {c: COUNTS[c] / total * utterances - found[c] for c in CLASSES}
-        found[max(behind, key=lambda c: behind[c])] += 1
-    return found
+    for _ in range(utterances - minimum * len(CLASSES)):
+        deficits = {c: COUNTS[c] / total * utterances - counts[c] for c in CLASSES}
+        counts[max(deficits, key=lambda c: deficits[c])] += 1
+    return counts
 
 
 def compose(turn: Turn, settings: Settings, attempt: int = 0) -> Sentence:
-    """The words of an utterance, and where and how its cues stand; another attempt gives other words."""
+    """Draw the words of an utterance and the positions of its cues; every attempt gives other words."""
     rng = np.random.default_rng([settings.seed, STREAM_SENTENCE, turn.index, attempt])
     kind, _, detail = turn.voice.partition(":")
     count = int(rng.integers(8, 15))
@@ -193,8 +203,8 @@ def compose(turn: Turn, settings: Settings, attempt: int = 0) -> Sentence:
         return _compose_binding(turn, count, settings, rng)
     if kind == "turn":
         return _compose_order(detail.split(","), max(count, 11), turn, settings, rng)
-    words = _neutral(turn, count, settings, rng)
-    places = _place_cues(words, turn.words, settings.parsed_mix, rng)
+    words = _neutral_words(turn, count, settings, rng)
+    cues = _insert_cues(words, turn.words, settings.parsed_mix, rng)
     styles: tuple[tuple[int, int, str], ...] = ()
     if kind == "like":
         length = count if settings.burst == "all" else int(settings.burst)
@@ -202,10 +212,10 @@ def compose(turn: Turn, settings: Settings, attempt: int = 0) -> Sentence:
         styles = ((first, first + length, detail),)
     elif kind != NONE:
         styles = ((0, count, kind),)
-    return Sentence(tuple(words), styles, cues=places)
+    return Sentence(tuple(words), styles, cues=cues)
 
 
-def _neutral(turn: Turn, count: int, settings: Settings, rng: np.random.Generator) -> list[str]:
+def _neutral_words(turn: Turn, count: int, settings: Settings, rng: np.random.Generator) -> list[str]:
     words = rng.choice(NEUTRAL_WORDS, size=count, replace=False).tolist()
     if rng.random() < 0.02:
         words[int(rng.integers(count))] = ACCENTED
@@ -216,24 +226,24 @@ def _neutral(turn: Turn, count: int, settings: Settings, rng: np.random.Generato
     return words
 
 
-def _place_cues(words: list[str], symbol: str, mix: Mix, rng: np.random.Generator) -> tuple[int, ...]:
-    """Put the words of a symbol into a sentence, in place; returns where they stand."""
+def _insert_cues(words: list[str], symbol: str, mix: Mix, rng: np.random.Generator) -> tuple[int, ...]:
+    """Replace words of a sentence, in place, by words that carry the symbol; returns their indices."""
     if symbol == NONE:
         return ()
     kind, _, detail = symbol.partition(":")
     source = CUE_WORDS[detail] if kind == "cue" else TONE_WORDS[kind]
     repeats = int(rng.choice(mix.repeats)) if kind == "cue" else 2
-    places = sorted(rng.choice(len(words), size=repeats, replace=False).tolist())
-    for place, word in zip(places, rng.choice(source, size=repeats, replace=False), strict=True):
-        words[place] = str(word)
-    return tuple(places)
+    indices = sorted(rng.choice(len(words), size=repeats, replace=False).tolist())
+    for index, word in zip(indices, rng.choice(source, size=repeats, replace=False), strict=True):
+        words[index] = str(word)
+    return tuple(indices)
 
 
 def _compose_binding(turn: Turn, count: int, settings: Settings, rng: np.random.Generator) -> Sentence:
-    words = _neutral(turn, count, settings, rng)
+    words = _neutral_words(turn, count, settings, rng)
     first = int(rng.integers(0, count - 2))
-    for place, emotion in zip((first, first + 2), turn.words.partition(":")[2].split(","), strict=True):
-        words[place] = str(rng.choice(CUE_WORDS[emotion]))
+    for index, emotion in zip((first, first + 2), turn.words.partition(":")[2].split(","), strict=True):
+        words[index] = str(rng.choice(CUE_WORDS[emotion]))
     stressed = first + 2 * int(turn.voice.partition(":")[2])
     pause = int(rng.choice((0, 500, 1000), p=(0.5, 0.25, 0.25)))
     return Sentence(
@@ -247,8 +257,8 @@ def _compose_binding(turn: Turn, count: int, settings: Settings, rng: np.random.
 def _compose_order(
     voices: list[str], count: int, turn: Turn, settings: Settings, rng: np.random.Generator
 ) -> Sentence:
-    """Two words in one voice, and two in the other, with at least seven plain words between."""
-    words = _neutral(turn, count, settings, rng)
+    """Two words in one voice and two in the other, with at least seven plain words between them."""
+    words = _neutral_words(turn, count, settings, rng)
     first = int(rng.integers(0, count - 10))
     second = int(rng.integers(first + 9, count - 1))
     return Sentence(tuple(words), ((first, first + 2, voices[0]), (second, second + 2, voices[1])))
@@ -259,15 +269,15 @@ def _plan_session(session: int, index: int, settings: Settings) -> list[Turn]:
     size = settings.utterances // SESSIONS + (session <= settings.utterances % SESSIONS)
     emotions = [emotion for emotion, count in quotas(size).items() for _ in range(count)]
     rng.shuffle(emotions)
-    favoured = set(rng.choice(CLASSES, size=len(CLASSES) // 2, replace=False).tolist())
-    places = _Dialogues(session, size)
+    preferred = set(rng.choice(CLASSES, size=len(CLASSES) // 2, replace=False).tolist())
+    dialogues = _Dialogues(session, size)
     turns = []
     for offset, emotion in enumerate(emotions):
-        women = 0.5
+        female_share = 0.5
         if settings.speaker_prior:
-            women = SPEAKER_PRIOR if emotion in favoured else 1 - SPEAKER_PRIOR
-        gender = "F" if rng.random() < women else "M"
-        dialogue, number = places(gender, offset)
+            female_share = SPEAKER_PRIOR if emotion in preferred else 1 - SPEAKER_PRIOR
+        gender = "F" if rng.random() < female_share else "M"
+        dialogue, number = dialogues.assign(gender, offset)
         mechanism, words, voice = _draw(emotion, gender, settings, rng)
         identity = f"{dialogue}_{gender}{number:03d}"
         turns.append(
@@ -288,8 +298,8 @@ def _draw(emotion: str, gender: str, settings: Settings, rng: np.random.Generato
 
 
 def _with_votes(turns: list[Turn], rng: np.random.Generator) -> list[Turn]:
-    """Let the raters vote; the session votes again in the rare case that it leaves a class too few labels."""
-    enough = LABELS_A_CLASS if quotas(len(turns))["sur"] >= EMOTIONS_A_CLASS else 0
+    """Draw the raters' votes, again if a class of the session would have too few labels (which is rare)."""
+    enough = MIN_LABELS if quotas(len(turns))["sur"] >= MIN_EMOTIONS else 0
     while True:
         voted = [replace(turn, votes=vote(turn.emotion, rng)) for turn in turns]
         labels = [turn.label for turn in voted]
@@ -298,19 +308,17 @@ def _with_votes(turns: list[Turn], rng: np.random.Generator) -> list[Turn]:
 
 
 class _Dialogues:
-    """Which dialogue a session's next utterance belongs to, and its number among its speaker's there."""
+    """Assigns the utterances of a session to dialogues."""
 
     def __init__(self, session: int, size: int) -> None:
         self._length = min(max(20, -(-size // 30)), 50)
-        self._names = [
-            f"Ses{session:02d}{wearer}_{name}"
-            for name, wearer in itertools.islice(
-                itertools.product(_scene_names(-(-size // self._length)), "FM"), -(-size // self._length)
-            )
-        ]
+        count = -(-size // self._length)
+        scenes = itertools.islice(itertools.product(_scene_names(count), "FM"), count)
+        self._names = [f"Ses{session:02d}{wearer}_{scene}" for scene, wearer in scenes]
         self._spoken: dict[tuple[str, str], int] = {}
 
-    def __call__(self, gender: str, offset: int) -> tuple[str, int]:
+    def assign(self, gender: str, offset: int) -> tuple[str, int]:
+        """Return the dialogue of the next utterance, and the utterance's number among its speaker's there."""
         dialogue = self._names[offset // self._length]
         number = self._spoken.get((dialogue, gender), 0)
         self._spoken[dialogue, gender] = number + 1
@@ -318,7 +326,7 @@ class _Dialogues:
 
 
 def _scene_names(count: int) -> list[str]:
-    """Improvised and scripted scenes in turn, with the irregular names that IEMOCAP has."""
+    """Improvised and scripted scenes alternately, with the irregular names of IEMOCAP."""
     improvised = _flatten(
         (f"{n:02d}a", f"{n:02d}b") if n in (5, 8) else (f"{n:02d}",) for n in range(1, count + 2)
     )
@@ -334,23 +342,23 @@ def _flatten(groups: Iterator[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _with_duplicates(turns: list[Turn], settings: Settings) -> list[Turn]:
-    """Make some utterances copies of another session's with the same emotion; the raters hear them anew."""
+    """Turn some utterances into copies of one with the same emotion in an earlier session, with their own votes."""
     rng = np.random.default_rng([settings.seed, STREAM_DUPLICATES])
     count = max(1, round(DUPLICATES * len(turns)))
-    found = list(turns)
+    result = list(turns)
     sources: set[int] = set()
     for index in rng.permutation(len(turns)).tolist():
         if count == 0:
             break
         turn = turns[index]
-        twins = [t.index for t in turns if t.emotion == turn.emotion and t.session < turn.session]
-        twins = [t for t in twins if not found[t].copy_of]
-        if index in sources or not twins:
+        candidates = [t.index for t in turns if t.emotion == turn.emotion and t.session < turn.session]
+        candidates = [t for t in candidates if not result[t].copy_of]
+        if index in sources or not candidates:
             continue
-        source = turns[int(rng.choice(twins))]
+        source = turns[int(rng.choice(candidates))]
         sources.add(source.index)
-        found[index] = replace(
+        result[index] = replace(
             turn, mechanism=source.mechanism, words=source.words, voice=source.voice, copy_of=source.id
         )
         count -= 1
-    return found
+    return result

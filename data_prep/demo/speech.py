@@ -1,9 +1,8 @@
-"""espeak-ng in a process of its own: sentences in, 16 kHz wavs and word times out.
+"""Speech synthesis by espeak-ng in a subprocess: sentences to 16 kHz wavs and word times.
 
-espeak-ng keeps state from one sentence to the next, so the bytes of a wav depend on everything said before it
-in the same process. A `Speaker` is therefore a fresh process: the same sentences in the same order give the
-same bytes. The file runs itself as that process; it imports nothing of the project, so that the process
-starts quickly.
+espeak-ng keeps state between sentences, so the bytes of a wav depend on all sentences before it in the same process.
+Every `Speaker` is therefore a new process: the same sentences in the same order give the same bytes. This file is run
+as that process; it imports nothing else of the project, so that the process starts quickly.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-SAMPLE_RATE = 16_000  # Hz, of the wavs
-VOLUME = 45  # at 100 `x-loud` clips
+SAMPLE_RATE = 16_000  # Hz
+VOLUME = 45  # `x-loud` clips at 100
 WORDS_PER_MINUTE = 290
-DITHER = 2.0  # standard deviation in 16-bit steps: silence is never digital zero, as in a recording
-SILENCE = 4  # 16-bit steps: what is left of an echo is below this
+DITHER = 2.0  # standard deviation in 16-bit steps; as in a recording, silence is not digital zero
+SILENCE = 4  # 16-bit steps; the residue of a removed echo is below this
 SYNCHRONOUS, POSITION_CHARACTER, UTF8_SSML = 2, 1, 0x11
 RATE, LOUDNESS = 1, 2  # espeak_PARAMETER
 LIST_END, WORD, CLAUSE_END = 0, 1, 5  # espeak_EVENT_TYPE
 
 
 class Speaker:
-    """One voice of espeak-ng, spoken by a process of its own; use it in a `with` statement."""
+    """A voice of espeak-ng, running in a subprocess; a context manager."""
 
     def __init__(self, voice: str) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
@@ -47,13 +46,19 @@ class Speaker:
         return self
 
     def say(self, **sentence: Any) -> dict[str, Any]:
-        """Speak `ssml` into the wav `path`; the reply has `words` and `noise` ([start, end] in s) and
-        `duration`.
+        """Synthesise a sentence.
 
-        `spans` are the places of the words in `ssml`, [first character counted from 1, characters]; `lead`
-        and `tail` are silences, and `noise` a burst after the lead, in s; `seed` is that of the noise. Where
-        espeak-ng reports other words than `spans`, `words` is None and nothing is written. Raises
-        `RuntimeError` if the process fails.
+        Args:
+            sentence: `ssml`, the text; `spans`, the position (counted from 1) and the length of every word in it, in
+                characters; `path` of the wav to write; the durations in seconds of silence before (`lead`) and after
+                (`tail`) the speech, and of a burst of noise after the lead (`noise`); the `seed` of the noise.
+
+        Returns:
+            `words`, the start and end of every word; `noise`, those of the burst; and the `duration` of the wav, all
+            in seconds. If espeak-ng reports words other than `spans`, `words` is None and no wav is written.
+
+        Raises:
+            RuntimeError: if the subprocess fails.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -67,7 +72,7 @@ class Speaker:
             self._process.wait()
             self._errors.seek(0)
             lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            raise RuntimeError(f"speech synthesis failed: {lines[-1] if lines else 'its process ended'}")
+            raise RuntimeError(f"speech synthesis failed: {lines[-1] if lines else 'the subprocess ended'}")
         return json.loads(answer)
 
     def __exit__(
@@ -82,7 +87,7 @@ class _Event(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
         ("message", ctypes.c_uint),
-        ("position", ctypes.c_int),  # of the word in the text, counted from 1, in characters
+        ("position", ctypes.c_int),  # of the word in the text, in characters, counted from 1
         ("length", ctypes.c_int),  # characters
         ("milliseconds", ctypes.c_int),
         ("sample", ctypes.c_int),
@@ -97,7 +102,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class _Engine:
-    """The C library: one sentence to samples and events."""
+    """The C library, called through ctypes."""
 
     def __init__(self, voice: str) -> None:
         import espeakng_loader
@@ -106,11 +111,10 @@ class _Engine:
         data = Path(espeakng_loader.get_data_path()).parent
         self.sample_rate = self._library.espeak_Initialize(SYNCHRONOUS, 0, str(data).encode(), 0)
         if self.sample_rate <= 0:
-            raise RuntimeError(f"espeak-ng finds no data in {data}")
-        self._library.espeak_ng_SetRandSeed(
-            ctypes.c_long(1)
-        )  # that of breathy voices, else seeded by the clock
-        self._callback = _Callback(self._receive)  # a reference, lest it is collected
+            raise RuntimeError(f"espeak-ng found no data in {data}")
+        # Breathy voices use random numbers, by default seeded by the clock.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        self._callback = _Callback(self._receive)  # kept, so that it is not garbage-collected
         self._library.espeak_SetSynthCallback(self._callback)
         self._voice = voice.encode()
         self._echo = _echo(data / "espeak-ng-data/voices/!v" / voice.partition("+")[2], self.sample_rate)
@@ -118,7 +122,7 @@ class _Engine:
         self._events: list[tuple[int, int, int, int]] = []
 
     def synthesize(self, ssml: str) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-        """Samples (16-bit steps, without echo) and events (type, position, length, sample)."""
+        """Return samples (in 16-bit steps, without echo) and events (type, position, length, sample)."""
         self._samples, self._events = [], []
         if self._library.espeak_SetVoiceByName(self._voice):
             raise RuntimeError(f"espeak-ng has no voice {self._voice.decode()}")
@@ -129,10 +133,10 @@ class _Engine:
             text, len(text) + 1, 0, POSITION_CHARACTER, 0, UTF8_SSML, None, None
         )
         if failed or not self._samples:
-            raise RuntimeError(f"espeak-ng says nothing to {ssml!r}")
+            raise RuntimeError(f"espeak-ng produced no speech for {ssml!r}")
         samples = np.concatenate(self._samples).astype(np.float32)
         delay, gain = self._echo
-        if gain:  # espeak-ng adds this share of its own output `delay` samples ago: exactly undone
+        if gain:  # undo exactly: espeak-ng adds `gain` times its own output `delay` samples earlier
             samples[delay:] -= gain * np.concatenate(self._samples)[:-delay]
         return samples, self._events
 
@@ -148,8 +152,8 @@ class _Engine:
 
 
 def _echo(variant: Path, sample_rate: int) -> tuple[int, float]:
-    """A voice's echo, which would blur where a word ends: its delay in samples, and its gain."""
-    if not variant.is_file():  # espeak-ng would speak in its ordinary voice
+    """Return the delay in samples and the gain of a voice's echo, which would blur the ends of words."""
+    if not variant.is_file():  # espeak-ng would silently use its default voice
         raise RuntimeError(f"espeak-ng has no voice {variant}")
     for line in variant.read_text(encoding="utf-8", errors="replace").splitlines():
         name, *values = line.split() or [""]
@@ -159,7 +163,10 @@ def _echo(variant: Path, sample_rate: int) -> tuple[int, float]:
 
 
 def _word_times(samples: np.ndarray, events: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
-    """First sample and end of every word: where the next begins, or where sound ends before a pause."""
+    """Return the start and end of every word in samples.
+
+    A word ends where the next one begins, or before a pause where the sound ends.
+    """
     marks = [(kind, sample) for kind, _, _, sample in events if kind in (WORD, CLAUSE_END)]
     marks.append((CLAUSE_END, len(samples)))
     times = []
@@ -167,8 +174,8 @@ def _word_times(samples: np.ndarray, events: list[tuple[int, int, int, int]]) ->
         if kind != WORD:
             continue
         if following == CLAUSE_END:
-            sound = np.flatnonzero(np.abs(samples[start:end]) > SILENCE)
-            end = start + int(sound[-1]) + 1 if len(sound) else end
+            audible = np.flatnonzero(np.abs(samples[start:end]) > SILENCE)
+            end = start + int(audible[-1]) + 1 if len(audible) else end
         times.append((start, max(end, start + 1)))
     return times
 
@@ -178,15 +185,15 @@ def _answer(engine: _Engine, request: dict[str, Any]) -> dict[str, Any]:
     import soxr
 
     samples, events = engine.synthesize(request["ssml"])
-    heard = [[position, length] for kind, position, length, _ in events if kind == WORD]
-    if heard != [list(span) for span in request["spans"]]:
+    spans = [[position, length] for kind, position, length, _ in events if kind == WORD]
+    if spans != [list(span) for span in request["spans"]]:
         return {"words": None}
     times = _word_times(samples, events)
     speech = soxr.resample(samples[: times[-1][1]], engine.sample_rate, SAMPLE_RATE)
     rng = np.random.default_rng(request["seed"])
     lead, burst, tail = (round(request[key] * SAMPLE_RATE) for key in ("lead", "noise", "tail"))
     noise = 400 * np.hanning(burst) * rng.standard_normal(burst)
-    noise *= 1 + np.sin(2 * np.pi * 5 * np.arange(burst) / SAMPLE_RATE)  # five puffs a second
+    noise *= 1 + np.sin(2 * np.pi * 5 * np.arange(burst) / SAMPLE_RATE)  # five puffs per second
     wav = np.concatenate([np.zeros(lead), noise, speech, np.zeros(tail)])
     wav += DITHER * rng.standard_normal(len(wav))
     wav = np.clip(np.rint(wav), -32768, 32767).astype(np.int16)
@@ -200,6 +207,7 @@ def _answer(engine: _Engine, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Read one request per line of stdin, and print one answer per line."""
     engine = _Engine(sys.argv[1])
     for line in sys.stdin:
         print(json.dumps(_answer(engine, json.loads(line))), flush=True)

@@ -1,11 +1,11 @@
-"""What the demo corpus plants: emotions, mechanisms, symbols, raters, and the best accuracies that follow.
+"""The generative model of the demo corpus, and the best possible accuracies that follow from it.
 
-An utterance has an emotion; a mechanism turns it into two symbols, one that its words carry and one that its
-voice carries; three raters turn the emotion into a label. All three steps have known probabilities, so the
-best possible accuracy of an observer of the words, of the voice or of both is a finite sum: no sampling here.
+Every utterance has an emotion. A mechanism turns it into two symbols, one carried by the words and one by the voice;
+three raters turn it into a label. All probabilities are known, so the best possible accuracy of an observer of the
+words, of the voice or of both is a finite sum; nothing here is sampled.
 
-Mechanisms: R redundant cues, B binding (which word is stressed), O order of two voices, X exclusive-or of
-words and voice, N nothing.
+The mechanisms are R, redundant cues; B, binding (which word is stressed); O, the order of two voices; X, exclusive-or
+of words and voice; and N, no cue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ COUNTS = {
     "neu": 1708,
     "fru": 1849,
     "sur": 107,
-}  # IEMOCAP's
+}
+"""Utterances per label in IEMOCAP."""
+
 CLASSES = tuple(COUNTS)
 MECHANISMS = "RBOXN"
 NO_MAJORITY = "xxx"
@@ -44,18 +46,22 @@ NEAR = {
     "fru": ("ang", "neu"),
     "sur": ("exc", "hap"),
 }
-ORDER_PAIRS = (("fru", "ang"), ("exc", "hap"), ("neu", "sad"))  # the same two voices, in either order
+ORDER_PAIRS = (
+    ("fru", "ang"),
+    ("exc", "hap"),
+    ("neu", "sad"),
+)  # each has the same two voices, in either order
 OBSERVERS = ("prior", "text", "audio", "late_fusion", "joint")
-INDISTINCT = {  # by mechanism: the voices that sound the same to an observer who cannot use it
+INDISTINCT = {  # voices that sound the same to an observer who cannot use the mechanism
     "B": (("stress:0", "stress:1"),),
     "O": tuple((f"turn:{a},{b}", f"turn:{b},{a}") for a, b in ORDER_PAIRS),
     "X": (("bright", "harsh"),),
 }
-KEPT = 0.9  # how often binding, order and exclusive-or hold
+KEPT = 0.9  # probability that binding, order and exclusive-or indicate the emotion
 
 
 class Cue(NamedTuple):
-    """How often a redundant cue is that of the emotion, is missing, or is that of another class."""
+    """Probabilities that a redundant cue is that of the emotion, is missing, or is that of another class."""
 
     own: float
     none: float
@@ -63,7 +69,7 @@ class Cue(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the words and the voice of an utterance say, and how often."""
+    """The symbols carried by an utterance's words and voice, and their joint probability."""
 
     words: str
     voice: str
@@ -75,7 +81,7 @@ WORDS, VOICE = Cue(0.60, 0.25, 0.15), Cue(0.50, 0.30, 0.20)
 
 @dataclass(frozen=True)
 class Mix:
-    """How the mechanisms are mixed: the share of each, and how strong the redundant cues are."""
+    """The probability of each mechanism, and the strength of the redundant cues."""
 
     name: str
     shares: Mapping[str, float]
@@ -85,7 +91,7 @@ class Mix:
 
 
 MIXES = {
-    # Cues that a thousand utterances can teach, and neither so strong that the other modality adds little.
+    # Learnable from a thousand utterances, and balanced such that each modality adds to the other.
     "tutorial": Mix("tutorial", {"R": 0.95, "N": 0.05}, Cue(0.75, 0.20, 0.05), Cue(0.75, 0.15, 0.10), (2, 3)),
     "redundant": Mix("redundant", {"R": 0.95, "N": 0.05}),
     "planted": Mix("planted", {"R": 0.35, "B": 0.30, "O": 0.15, "X": 0.15, "N": 0.05}),
@@ -93,7 +99,11 @@ MIXES = {
 
 
 def parse_mix(text: str) -> Mix:
-    """A mix by its name, or by shares that add up to one: `R=.5,B=.3,N=.2`. Raises `UsageError`."""
+    """Parse the name of a mix, or shares that add up to one: `R=.5,B=.3,N=.2`.
+
+    Raises:
+        UsageError: if the text is neither.
+    """
     if text in MIXES:
         return MIXES[text]
     allowed = f"one of {', '.join(MIXES)}, or shares of {', '.join(MECHANISMS)} such as R=.5,B=.3,N=.2"
@@ -105,17 +115,18 @@ def parse_mix(text: str) -> Mix:
         except ValueError:
             share = math.nan
         if not equals or name not in tuple(MECHANISMS) or name in shares or not 0 <= share <= 1:
-            raise UsageError(f"--mix={text}: {part.strip()!r} is no share of a mechanism; expected {allowed}")
+            raise UsageError(
+                f"--mix={text}: {part.strip()!r} is not the share of a mechanism; must be {allowed}"
+            )
         shares[name] = share
     if abs(sum(shares.values()) - 1) > 1e-6:
-        raise UsageError(
-            f"--mix={text}: the shares add up to {sum(shares.values()):g}, expected 1; {allowed}"
-        )
+        total = sum(shares.values())
+        raise UsageError(f"--mix={text}: the shares add up to {total:g}, not 1; must be {allowed}")
     return Mix(text, shares)
 
 
 def outcomes(emotion: str, mechanism: str, mix: Mix) -> list[Outcome]:
-    """Every pair of symbols that a mechanism can give an emotion, with probabilities that add up to one."""
+    """Return all pairs of symbols that a mechanism can produce for an emotion; their probabilities add up to one."""
     if mechanism == "R":
         return [
             Outcome(words, voice, p * q)
@@ -151,24 +162,24 @@ def _cue(emotion: str, kind: str, cue: Cue) -> list[tuple[str, float]]:
 
 
 def _binding(emotion: str) -> list[Outcome]:
-    """Cue words of the emotion and of another, in either order; the stress is mostly on the emotion's."""
-    found = []
+    """Cue words of the emotion and of another one, in either order; the stress is mostly on that of the emotion."""
+    pairs = []
     for other in (c for c in CLASSES if c != emotion):
-        for first, second, place in ((emotion, other, 0), (other, emotion, 1)):
+        for first, second, index in ((emotion, other, 0), (other, emotion, 1)):
             share = 1 / (2 * (len(CLASSES) - 1))
-            found.append(Outcome(f"pair:{first},{second}", f"stress:{place}", share * KEPT))
-            found.append(Outcome(f"pair:{first},{second}", f"stress:{1 - place}", share * (1 - KEPT)))
-    return found
+            pairs.append(Outcome(f"pair:{first},{second}", f"stress:{index}", share * KEPT))
+            pairs.append(Outcome(f"pair:{first},{second}", f"stress:{1 - index}", share * (1 - KEPT)))
+    return pairs
 
 
 def vote(emotion: str, rng: np.random.Generator) -> tuple[str, ...]:
-    """What each of the three raters says."""
+    """Draw the votes of the three raters."""
     near, far = NEAR[emotion]
     return tuple(rng.choice((emotion, near, far), size=RATERS, p=(VOTE_TRUE, VOTE_NEAR, VOTE_FAR)).tolist())
 
 
 def majority(votes: Sequence[str]) -> str:
-    """The label: what more than half of the raters say, else `xxx`."""
+    """Return the label: the vote of more than half of the raters, else `xxx`."""
     for candidate in votes:
         if 2 * list(votes).count(candidate) > len(votes):
             return candidate
@@ -176,8 +187,7 @@ def majority(votes: Sequence[str]) -> str:
 
 
 def rater_table() -> np.ndarray:
-    """`[emotion, label]`: how often the majority of the raters gives the label; the rest of a row is
-    `xxx`."""
+    """Return the probability of each label given the emotion, `[emotion, label]`; the rest of a row is `xxx`."""
     table = np.zeros((len(CLASSES), len(CLASSES)))
     for row, emotion in enumerate(CLASSES):
         for name, p in zip((emotion, *NEAR[emotion]), (VOTE_TRUE, VOTE_NEAR, VOTE_FAR), strict=True):
@@ -187,26 +197,31 @@ def rater_table() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Truth:
-    """The exact distribution of labels and symbols under a mix and the shares of the emotions in a corpus.
+    """The exact joint distribution of labels and symbols.
 
-    `weaker` is the share of utterances of one gender whose mechanism is replaced by nothing (the switch
-    `gender_gap`); observers are then taken to know the gender.
+    Attributes:
+        mix: the mechanisms.
+        prior: the share of each emotion in the corpus, in the order of `CLASSES`; adds up to one.
+        weaker: the share of male utterances without any cue (the setting `gender_gap`). If it is not 0, observers are
+            assumed to know the gender.
     """
 
     mix: Mix
-    prior: tuple[float, ...]  # by emotion, in the order of CLASSES; adds up to one
+    prior: tuple[float, ...]
     weaker: float = 0.0
 
     def best(self) -> dict[str, object]:
-        """The best possible WA and UA of each observer, over labelled utterances, in all and by mechanism.
+        """Return the best possible WA and UA of each observer over the labelled utterances, in total and by mechanism.
 
-        `late_fusion` multiplies the posteriors of words and voice and divides by the prior: what a sum of two
-        separate networks' scores can do. In a mechanism's figures the observer does not know the mechanism.
-        `joint_without` is the joint observer who is deaf to what one mechanism needs: to which word is
-        stressed, to the order of voices, to whether a voice is bright or harsh.
+        `late_fusion` multiplies the posteriors of words and voice and divides by the prior, the best that a sum of the
+        scores of two separate networks can do. Observers never know the mechanism. `joint_without` is the joint
+        observer without what one mechanism requires: which word is stressed, the order of the voices, or whether a
+        voice is bright or harsh.
         """
         overall: dict[str, object] = {name: self._accuracy(self._scores(name)) for name in OBSERVERS}
-        overall["joint_without"] = {m: self._accuracy(self._deaf(same)) for m, same in INDISTINCT.items()}
+        overall["joint_without"] = {
+            m: self._accuracy(self._indistinct_scores(voices)) for m, voices in INDISTINCT.items()
+        }
         present = [m for m in MECHANISMS if sum(table[m].sum() for table in self._by_mechanism) > 0]
         overall["mechanisms"] = {
             m: {
@@ -220,7 +235,7 @@ class Truth:
         return overall
 
     def posterior(self, words: str, voice: str, gender: str = "F") -> dict[str, list[float]]:
-        """The probability of each label, in the order of CLASSES, to each observer of an utterance."""
+        """Return each observer's probability of each label, in the order of `CLASSES`, for an utterance's symbols."""
         group = self._group(gender)
         row, column = self._words.index(words), self._voices.index(voice)
         return {
@@ -241,7 +256,7 @@ class Truth:
 
     @cached_property
     def _by_mechanism(self) -> list[dict[str, np.ndarray]]:
-        """For each gender, if they differ, and mechanism: joint probabilities `[label, words, voice]`."""
+        """Joint probabilities `[label, words, voice]` by mechanism, for each gender if they differ."""
         groups = (1.0, 1 - self.weaker) if self.weaker else (1.0,)
         tables = []
         for strength in groups:
@@ -270,44 +285,43 @@ class Truth:
         return sum(joint.sum(axis=(1, 2)) for joint in self._joint) / self._total
 
     def _scores(self, observer: str) -> list[np.ndarray]:
-        """For each group: `[label, words, voice]`, proportional to what the observer believes of the
-        labels."""
+        """For each group, scores `[label, words, voice]` proportional to the observer's posterior of the labels."""
         prior = self._label_prior[:, None, None] + np.finfo(float).tiny
-        return [self._belief(observer, joint, prior) for joint in self._joint]
+        return [self._observer_score(observer, joint, prior) for joint in self._joint]
 
-    def _belief(self, observer: str, joint: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    def _observer_score(self, observer: str, joint: np.ndarray, prior: np.ndarray) -> np.ndarray:
         words, voice = joint.sum(axis=2, keepdims=True), joint.sum(axis=1, keepdims=True)
-        beliefs = {
+        scores = {
             "prior": prior,
             "text": words,
             "audio": voice,
             "late_fusion": words * voice / prior,
             "joint": joint,
         }
-        return np.broadcast_to(beliefs[observer], joint.shape)
+        return np.broadcast_to(scores[observer], joint.shape)
 
-    def _deaf(self, same: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
-        """The joint observer to whom some voices sound the same."""
+    def _indistinct_scores(self, groups: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
+        """The scores of the joint observer if the voices of each group sound the same."""
         scores = [joint.copy() for joint in self._joint]
-        for voices in same:
+        for voices in groups:
             columns = [self._voices.index(voice) for voice in voices]
             for score in scores:
                 score[:, :, columns] = score[:, :, columns].sum(axis=2, keepdims=True)
         return scores
 
     def _accuracy(self, scores: list[np.ndarray], mechanisms: str = MECHANISMS) -> dict[str, float]:
-        """WA and UA over the utterances of these mechanisms, each by the rule that is best for it."""
+        """WA and UA over the utterances of these mechanisms, each with its optimal decision rule."""
         hits = {"wa": np.zeros(len(CLASSES)), "ua": np.zeros(len(CLASSES))}
         mass = np.zeros(len(CLASSES))
         prior = self._label_prior[:, None, None] + np.finfo(float).tiny
         for score, tables in zip(scores, self._by_mechanism, strict=True):
             table = sum((tables[m] for m in mechanisms), np.zeros(()))
             mass += table.sum(axis=(1, 2))
-            for metric, belief in (("wa", score), ("ua", score / prior)):
-                chosen = belief.argmax(axis=0) == np.arange(len(CLASSES))[:, None, None]
+            for metric, weighted in (("wa", score), ("ua", score / prior)):
+                chosen = weighted.argmax(axis=0) == np.arange(len(CLASSES))[:, None, None]
                 hits[metric] += (table * chosen).sum(axis=(1, 2))
-        seen = mass > 0
+        present = mass > 0
         return {
             "wa": float(hits["wa"].sum() / mass.sum()),
-            "ua": float((hits["ua"][seen] / mass[seen]).mean()),
+            "ua": float((hits["ua"][present] / mass[present]).mean()),
         }

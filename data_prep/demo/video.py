@@ -1,8 +1,8 @@
-"""Video features for the demo corpus: synthetic numbers that lean towards the label; nothing was ever filmed.
+"""Video features for the demo corpus: synthetic numbers that correlate with the emotion; there are no videos.
 
-A file `video/<id>.npy` an utterance, three rows a second and at most 32, as a ResNet-101 would give them: 2048
-numbers, none negative. Half of the utterances show their own emotion, the others any emotion at random.
-`bayes.json` knows nothing of it.
+Every utterance has a file `video/<id>.npy` in the format of ResNet-101 features: three rows per second, at most 32, of
+2048 numbers of 0 or more. Half of the utterances show their own emotion, the others an emotion drawn at random.
+The best possible accuracies in `bayes.json` do not take these features into account.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .truth import CLASSES
 FOLDER = "video"
 MARKER = "SYNTHETIC.json"
 SHOWN = 0.5  # probability that an utterance shows its own emotion
-STRENGTH = 0.3  # of an emotion's pattern beside noise of deviation 1
+STRENGTH = 0.3  # of an emotion's pattern, added to noise of standard deviation 1
 
-_STREAM = 0x51DE0  # keeps these draws apart from the corpus's own
+_STREAM = 0x51DE0  # of the random generator, distinct from those of the corpus
 
 
 def write_video(root: Path) -> Path:
-    """The folder of the demo corpus's video features, made if it is not there, all or nothing."""
+    """Return the folder of the demo corpus's video features; if it is missing, make it atomically."""
     folder, temporary = root / FOLDER, root / f".{FOLDER}.unfinished-{os.getpid()}"
     if (folder / MARKER).is_file():
         return folder

@@ -1,4 +1,4 @@
-"""The demo corpus: what is planted is what is spoken, written and read again."""
+"""The demo corpus: recordings, files and command line."""
 
 import itertools
 import json
@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from helpers.corpora import make_demo
-from jaxser.data_prep.demo import corpus
-from jaxser.data_prep.demo.plan import Settings, compose, plan
+from jaxser.data_prep.demo import corpus, synthesis
+from jaxser.data_prep.demo.plan import Settings, compose, plan_turns
 from jaxser.data_prep.demo.speech import Speaker
 from jaxser.data_prep.demo.truth import CLASSES, OBSERVERS
 from jaxser.types import InputError, Reading, UsageError
@@ -25,7 +25,7 @@ from jaxser.types import InputError, Reading, UsageError
 
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All mechanisms; three words in another voice, so that each utterance holds its own comparison."""
+    """A corpus with all mechanisms; bursts of three words, so that every utterance has plain words to compare with."""
     root = tmp_path_factory.mktemp("planted") / "corpus"
     return make_demo(root, utterances=120, mix="R=.6,B=.2,O=.15,X=.05", burst="3", seed=3)
 
@@ -40,14 +40,14 @@ def truth(planted: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (planted / "truth.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-# What is spoken and written
+# Recordings and files
 
 
-def test_the_reader_finds_what_was_planted(reading: Reading, truth: list[dict[str, Any]]) -> None:
+def test_reader_recovers_the_plan(reading: Reading, truth: list[dict[str, Any]]) -> None:
     assert reading.rejected == ()
     assert reading.expected == {}
     assert [u.id for u in reading.utterances] == sorted(line["utterance"] for line in truth)
-    planned = {turn.id: turn for turn in plan(Settings(120, 3, "R=.6,B=.2,O=.15,X=.05", "3"))}
+    planned = {turn.id: turn for turn in plan_turns(Settings(120, 3, "R=.6,B=.2,O=.15,X=.05", "3"))}
     by_id = {line["utterance"]: line for line in truth}
     for utterance in reading.utterances:
         turn, line = planned[utterance.id], by_id[utterance.id]
@@ -59,7 +59,7 @@ def test_the_reader_finds_what_was_planted(reading: Reading, truth: list[dict[st
             assert heard.end == pytest.approx(word["end"], abs=0.0051)
 
 
-def test_the_quirks_of_the_release_are_there(planted: Path, reading: Reading) -> None:
+def test_files_have_the_quirks_of_the_iemocap_release(planted: Path, reading: Reading) -> None:
     assert Counter(u.flags for u in reading.utterances) == {(): 119, ("no_alignment",): 1}
     texts = {p: p.read_bytes() for suffix in ("txt", "wdseg") for p in planted.rglob(f"[!.]*.{suffix}")}
     everything = b"".join(texts.values())
@@ -71,7 +71,7 @@ def test_the_quirks_of_the_release_are_there(planted: Path, reading: Reading) ->
     assert list(planted.rglob("EmoEvaluation/Categorical/*.txt"))
 
 
-def test_facts_say_that_it_is_synthetic(reading: Reading) -> None:
+def test_facts_contain_settings_and_best_accuracies(reading: Reading) -> None:
     facts = reading.facts
     assert (facts["synthetic"], facts["mix"], facts["seed"]) == (True, "R=.6,B=.2,O=.15,X=.05", 3)
     assert all(0 < facts["bayes"][name][metric] < 1 for name in OBSERVERS for metric in ("wa", "ua"))
@@ -93,9 +93,7 @@ def cut(samples: np.ndarray, words: list[dict[str, Any]]) -> np.ndarray:
     return np.concatenate([samples[round(w["start"] * 16_000) : round(w["end"] * 16_000)] for w in words])
 
 
-def test_words_sound_where_they_should_and_pauses_are_silent(
-    planted: Path, truth: list[dict[str, Any]]
-) -> None:
+def test_word_times_match_the_recordings(planted: Path, truth: list[dict[str, Any]]) -> None:
     seconds, pauses = [], 0
     for line in truth:
         samples, words = load(planted, line["utterance"]), line["words"]
@@ -112,14 +110,14 @@ def test_words_sound_where_they_should_and_pauses_are_silent(
     assert 2 < np.mean(seconds) < 3.2
 
 
-def test_order_has_a_second_between_its_voices(truth: list[dict[str, Any]]) -> None:
+def test_voices_of_mechanism_o_are_a_second_apart(truth: list[dict[str, Any]]) -> None:
     ordered = [line["styled"] for line in truth if line["audio"].startswith("turn")]
     assert len(ordered) >= 10
     assert min(styled[2]["start"] - styled[1]["end"] for styled in ordered) >= 1
 
 
 def pitch(samples: np.ndarray) -> float:
-    """Median pitch in Hz of the voiced frames, by autocorrelation."""
+    """Median pitch of the voiced frames in Hz, by autocorrelation."""
     found = []
     for start in range(0, len(samples) - 800, 400):
         frame = samples[start : start + 800] - samples[start : start + 800].mean()
@@ -130,18 +128,17 @@ def pitch(samples: np.ndarray) -> float:
     return float(np.median(found)) if found else float("nan")
 
 
-def test_prosody_measured_on_the_wavs(planted: Path, truth: list[dict[str, Any]]) -> None:
-    """Of the words in another voice against the plain words of the same utterances."""
+def test_recordings_have_the_planned_prosody(planted: Path, truth: list[dict[str, Any]]) -> None:
+    """Compares the styled words with the plain words of the same utterances."""
     ratios: dict[str, list[tuple[float, float, float]]] = {}
     for line in truth:
         kind, _, emotion = line["audio"].partition(":")
         if kind != "like":
             continue
         samples = load(planted, line["utterance"])
-        places = {word["place"] for word in line["styled"]}
-        plain = [word for word in line["words"] if word["place"] not in places][
-            :-1
-        ]  # the last word is drawn out
+        styled_indices = {word["place"] for word in line["styled"]}
+        plain = [word for word in line["words"] if word["place"] not in styled_indices]
+        plain = plain[:-1]  # the last word is lengthened
         styled = [word for word in line["styled"] if word["place"] < len(line["words"]) - 1]
         lengths = [np.mean([w["end"] - w["start"] for w in words]) for words in (plain, styled)]
         a, b = cut(samples, plain), cut(samples, styled)
@@ -164,25 +161,25 @@ def test_prosody_measured_on_the_wavs(planted: Path, truth: list[dict[str, Any]]
         assert median[emotion][2] < 0.85, (emotion, median)
 
 
-def test_stress_is_loud_high_and_long(planted: Path, truth: list[dict[str, Any]]) -> None:
+def test_stressed_words_are_louder_and_higher(planted: Path, truth: list[dict[str, Any]]) -> None:
     lines = [line for line in truth if line["audio"].startswith("stress")]
     louder, higher = [], []
     for line in lines:
         samples = load(planted, line["utterance"])
-        here = line["cues"][int(line["audio"][-1])]
-        there = line["cues"][1 - int(line["audio"][-1])]
-        assert line["styled"] == [here]
-        louder.append(rms(cut(samples, [here])) / rms(cut(samples, [there])))
-        higher.append(pitch(cut(samples, [here])) / pitch(cut(samples, [there])))
+        stressed = line["cues"][int(line["audio"][-1])]
+        other = line["cues"][1 - int(line["audio"][-1])]
+        assert line["styled"] == [stressed]
+        louder.append(rms(cut(samples, [stressed])) / rms(cut(samples, [other])))
+        higher.append(pitch(cut(samples, [stressed])) / pitch(cut(samples, [other])))
     assert np.median(louder) > 1.5
     assert np.nanmedian(higher) > 1.3
 
 
-def test_posteriors_are_written_out(truth: list[dict[str, Any]]) -> None:
+def test_truth_contains_posteriors(truth: list[dict[str, Any]]) -> None:
     for line in truth:
         assert line["posterior"].keys() == set(OBSERVERS)
-        for belief in line["posterior"].values():
-            assert sum(belief) == pytest.approx(1, abs=1e-5)
+        for posterior in line["posterior"].values():
+            assert sum(posterior) == pytest.approx(1, abs=1e-5)
         if line["text"] == f"cue:{line['emotion']}" and line["audio"] == f"like:{line['emotion']}":
             assert CLASSES[int(np.argmax(line["posterior"]["joint"]))] == line["emotion"]
 
@@ -191,15 +188,15 @@ def content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     first = content(make_demo(tmp_path / "a", utterances=20, mix="planted", seed=4, processes=1))
     again = content(make_demo(tmp_path / "b", utterances=20, mix="planted", seed=4, processes=2))
     assert first == again
-    turns = [plan(Settings(20, seed)) for seed in (4, 5)]
+    turns = [plan_turns(Settings(20, seed)) for seed in (4, 5)]
     assert [turn.emotion for turn in turns[0]] != [turn.emotion for turn in turns[1]]
 
 
-def test_traps_for_leak_checks(tmp_path: Path) -> None:
+def test_leaks_and_biases_are_planted(tmp_path: Path) -> None:
     switches = {"leak": True, "speaker_prior": True, "duplicates": True}
     root = make_demo(tmp_path / "traps", utterances=60, **switches)
     lines = [json.loads(line) for line in (root / "truth.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -209,7 +206,7 @@ def test_traps_for_leak_checks(tmp_path: Path) -> None:
         assert copy[:5] != source[:5]
         assert np.array_equal(load(root, copy), load(root, source))
     settings = Settings(2000, leak=True, speaker_prior=True, duplicates=True)
-    turns = plan(settings)
+    turns = plan_turns(settings)
     by_id = {turn.id: turn for turn in turns}
     pairs = [(turn, by_id[turn.copy_of]) for turn in turns if turn.copy_of]
     assert len(pairs) == 40
@@ -227,49 +224,53 @@ def test_traps_for_leak_checks(tmp_path: Path) -> None:
         "sad",
         "exc",
     }
-    women = Counter((turn.session, turn.emotion) for turn in turns if turn.gender == "F")
+    female = Counter((turn.session, turn.emotion) for turn in turns if turn.gender == "F")
     total = Counter((turn.session, turn.emotion) for turn in turns)
-    shares = [women[key] / total[key] for key in total if total[key] > 20]
+    shares = [female[key] / total[key] for key in total if total[key] > 20]
     assert all(abs(share - 0.8) < 0.25 or abs(share - 0.2) < 0.25 for share in shares)
     assert min(shares) < 0.35 < 0.65 < max(shares)
 
 
-def test_merged_words_are_noticed_and_drawn_again(tmp_path: Path) -> None:
-    around = {"path": str(tmp_path / "x.wav"), "lead": 0.1, "noise": 0.0, "tail": 0.1, "seed": 1}
+def test_speaker_reports_merged_words(tmp_path: Path) -> None:
+    padding = {"path": str(tmp_path / "x.wav"), "lead": 0.1, "noise": 0.0, "tail": 0.1, "seed": 1}
     with Speaker("en-us+m1") as speaker:
         text = "it was a disaster"
         spans = [(1, 2), (4, 3), (8, 1), (10, 8)]
-        assert speaker.say(ssml=text, spans=spans, **around) == {"words": None}
+        assert speaker.say(ssml=text, spans=spans, **padding) == {"words": None}
         assert not (tmp_path / "x.wav").exists()
-        assert len(speaker.say(ssml="garden table", spans=[(1, 6), (8, 5)], **around)["words"]) == 2
+        assert len(speaker.say(ssml="garden table", spans=[(1, 6), (8, 5)], **padding)["words"]) == 2
 
 
-class Stubborn:
-    """A speaker that accepts the third sentence only."""
+class ThirdSentenceSpeaker(Speaker):
+    """A speaker without a subprocess that accepts only the third sentence."""
 
     def __init__(self, refused: list[list[float]] | None) -> None:
         self.refused, self.said = refused, []
 
     def say(self, **sentence: Any) -> dict[str, Any]:
         self.said.append(sentence["ssml"])
-        times = [[0.5 * place, 0.5 * place + 0.4] for place in range(len(sentence["spans"]))]
-        return {"words": times if len(self.said) == 3 else self.refused, "noise": [0, 0], "duration": 9.0}
+        times = [[0.5 * index, 0.5 * index + 0.4] for index in range(len(sentence["spans"]))]
+        return {"words": times if len(self.said) == 3 else self.refused, "noise": [0.0, 0.0], "duration": 9.0}
 
 
 @pytest.mark.parametrize(("mechanism", "refused"), [("N", None), ("O", [[0.0, 0.1]] * 14)])
-def test_sentences_are_drawn_again(tmp_path: Path, mechanism: str, refused: list[list[float]] | None) -> None:
-    """Where words are merged, and where the two voices of mechanism O are too close."""
+def test_unsuitable_sentences_are_drawn_again(
+    tmp_path: Path, mechanism: str, refused: list[list[float]] | None
+) -> None:
+    """If words are merged, or if the two voices of mechanism O are too close."""
     settings = Settings(mix="O=.5,N=.5")
     turns = [
-        t for t in plan(settings) if t.mechanism == mechanism and (t.voice != "none") == (mechanism == "O")
+        t
+        for t in plan_turns(settings)
+        if t.mechanism == mechanism and (t.voice != "none") == (mechanism == "O")
     ]
-    speaker = Stubborn(refused)
-    corpus._speak_turn(tmp_path, turns[0], settings, speaker)  # type: ignore[arg-type]
+    speaker = ThirdSentenceSpeaker(refused)
+    synthesis.speak_turn(tmp_path, turns[0], settings, speaker)
     assert len(set(speaker.said)) == 3
 
 
 @pytest.mark.parametrize("voice", ["m1", "m2", "f2", "f4"])
-def test_words_end_before_their_echo(tmp_path: Path, voice: str) -> None:
+def test_word_ends_exclude_the_echo(tmp_path: Path, voice: str) -> None:
     text = '<speak>garden table <break time="1000ms"/>window paper.</speak>'
     spans = [(text.index(word) + 1, len(word)) for word in ("garden", "table", "window", "paper")]
     with Speaker(f"en-us+{voice}") as speaker:
@@ -281,22 +282,22 @@ def test_words_end_before_their_echo(tmp_path: Path, voice: str) -> None:
     assert answer["duration"] - answer["words"][-1][1] == pytest.approx(0.3, abs=0.001)
 
 
-def test_a_speaker_that_fails_says_why(tmp_path: Path) -> None:
+def test_failed_speaker_reports_the_error(tmp_path: Path) -> None:
     with Speaker("en-us+nobody-of-this-name") as speaker, pytest.raises(RuntimeError, match="no voice"):
         speaker.say(ssml="a", spans=[], path=str(tmp_path / "x.wav"), lead=0, noise=0, tail=0, seed=0)
 
 
-# What a user types
+# Command line
 
 
-def test_made_twice_there_is_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_making_an_existing_corpus_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [f"--out={tmp_path / 'demo'}", "--utterances=5", "--mix=R=.5,N=.5"]
-    assert corpus.run(arguments) == 0
+    assert corpus.main(arguments) == 0
     before = content(tmp_path)
-    assert corpus.run(arguments) == 0
+    assert corpus.main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert content(tmp_path) == before
-    assert corpus.run([*arguments, "--seed=1"]) == 2
+    assert corpus.main([*arguments, "--seed=1"]) == 2
     message = capsys.readouterr().err
     assert "seed is 0, not 1" in message
     assert message.count("\n") == 1
@@ -305,24 +306,24 @@ def test_made_twice_there_is_nothing_to_do(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--utterances=4", "at least 5"),
+        ("--utterances=4", "must be at least 5"),
         ("--utterances=many", "invalid int value"),
-        ("--seed=-1", "0 or more"),
+        ("--seed=-1", "must be 0 or more"),
         ("--mix=everything", "tutorial, redundant, planted"),
         ("--mix=R=.5", "add up to 0.5"),
-        ("--mix=R=.5,R=.5", "no share of a mechanism"),
-        ("--mix=R=1,Q=0", "no share of a mechanism"),
-        ("--mix=R=nan", "no share of a mechanism"),
+        ("--mix=R=.5,R=.5", "not the share of a mechanism"),
+        ("--mix=R=1,Q=0", "not the share of a mechanism"),
+        ("--mix=R=nan", "not the share of a mechanism"),
         ("--burst=2", "invalid choice"),
-        ("--processes=0", "1 or more"),
+        ("--processes=0", "must be 1 or more"),
         ("--unknown=1", "unrecognized arguments"),
     ],
 )
-def test_wrong_usage_is_one_line(
+def test_usage_errors_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str
 ) -> None:
     try:
-        status = corpus.run([f"--out={tmp_path / 'demo'}", argument])
+        status = corpus.main([f"--out={tmp_path / 'demo'}", argument])
     except SystemExit as exit_:
         status = exit_.code
     error = capsys.readouterr().err
@@ -332,9 +333,9 @@ def test_wrong_usage_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_that_hold_something_else(tmp_path: Path, planted: Path) -> None:
+def test_other_folders_are_left_alone(tmp_path: Path, planted: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match="is no demo corpus"):
+    with pytest.raises(UsageError, match="is not a demo corpus"):
         corpus.make(tmp_path, utterances=5)
     with pytest.raises(UsageError, match="utterances is 120, not 5"):
         corpus.make(planted, utterances=5)
@@ -345,9 +346,9 @@ def test_folders_that_hold_something_else(tmp_path: Path, planted: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_killed_while_making_and_made_again(tmp_path: Path) -> None:
+def test_unfinished_corpus_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     root = tmp_path / "demo"
-    command = [sys.executable, "-m", "jaxser.data_prep.demo.corpus", f"--out={root}", "--utterances=30"]
+    command = [sys.executable, "-m", "data_prep.demo", f"--out={root}", "--utterances=30"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.wav")) and time.monotonic() < deadline:
@@ -362,8 +363,8 @@ def test_killed_while_making_and_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_voices_can_be_told_apart_across_sessions(tmp_path: Path) -> None:
-    """Voice symbols from the mean, deviation and change of MFCCs, on sessions that were not trained on."""
+def test_voices_are_recognisable_across_sessions(tmp_path: Path) -> None:
+    """A linear classifier on MFCC statistics predicts the voice symbol in sessions it was not trained on."""
     import librosa
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
