@@ -1,0 +1,1 @@
+"""Training configs: one file per paper, with the values of its tables."""

@@ -1,0 +1,1 @@
+"""Preparation of corpora as datasets for training."""

@@ -1,9 +1,9 @@
-"""Preparation on a cluster: the function that makes a shard, mapped by Apache Beam (extra `beam`).
+"""Preparation on a cluster: an Apache Beam pipeline that runs the jobs of a dataset (extra `beam`).
 
     python -m data_prep.prepare --corpus=iemocap --root=RELEASE --runner=beam --beam_options="--runner=FlinkRunner ..."
 
-Workers read the release and write their shards themselves, so both folders have to be on a file system that all of them
-see under the same paths.
+Workers read the corpus and write the shards themselves, so both folders must be on a file system that all workers can
+access under the same paths.
 """
 
 from __future__ import annotations
@@ -22,9 +22,17 @@ from .jobs import Job, Part, finished_part, make_part
 def run_jobs(
     jobs: Sequence[Job], vocabulary: Vocabulary, options: str, done: Callable[[Job, Part], None]
 ) -> None:
-    """Make the parts of all jobs in a Beam pipeline of these options; `done` is told of each at the end.
+    """Runs jobs in a Beam pipeline, then calls `done` for each.
 
-    Raises `UsageError` where Beam is not installed, `InputError` where the pipeline fails: what it has made stays.
+    Args:
+        jobs: the jobs.
+        vocabulary: the vocabulary of the dataset.
+        options: the options of the pipeline, as on a command line.
+        done: called with each job and its part after the pipeline has finished.
+
+    Raises:
+        UsageError: if Apache Beam is not installed.
+        InputError: if the pipeline fails; the shards that it has written are kept.
     """
     if not jobs:
         return
@@ -37,16 +45,16 @@ def run_jobs(
         with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
             shards = pipeline | "shards" >> beam.Create(list(jobs), reshuffle=True)
             _ = shards | "make" >> beam.Map(_make, vocabulary)
-    except (Exception, SystemExit) as error:  # a runner raises what it likes; its options' parser exits
+    except (Exception, SystemExit) as error:  # runners raise any exception, and the options' parser exits
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f"the Beam pipeline failed: {lines[0][:300]}; the same command goes on from here"
+            f"the Beam pipeline failed: {lines[0][:300]}; run the same command again to resume"
         ) from error
     for job in jobs:
         part = finished_part(job)
         if part is None:
             raise InputError(
-                f"{job.part}: a Beam worker has not written it; do all workers see {job.directory}?"
+                f"{job.part}: not written by the Beam workers; check that all of them can access {job.directory}"
             )
         done(job, part)
 

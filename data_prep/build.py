@@ -1,4 +1,4 @@
-"""The folder of a prepared dataset, brought up to date: parts, word vectors, metadata, and the manifest last."""
+"""Building the folder of a prepared dataset: shards, word vectors, metadata and, last, the manifest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from jaxser.features.recipes import Recipe, tokens
 from jaxser.features.sources import Source
 from jaxser.types import InputError, Reading, Rejection, Utterance
 
-from .jobs import Job, Part, Ready, finished_part, plan_jobs
+from .jobs import Job, Part, Precomputed, finished_part, plan_jobs
 
 Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]], None]
-"""Makes the parts of all jobs and tells of each."""
+"""Runs all jobs and calls the function with each job and its part."""
 
 EMBEDDING_SEED = 0
 FOLDS = "folds.json"
@@ -37,21 +37,21 @@ TFDS_FILES = ("dataset_info.json", "features.json")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be made of a corpus."""
+class BuildPlan:
+    """Everything that determines a prepared dataset, except its word vectors."""
 
     corpus: str
     recipe: Recipe
     name: str
     directory: Path
     reading: Reading
-    rejected: tuple[Rejection, ...]  # before any sound was read
+    rejected: tuple[Rejection, ...]  # before any audio is read
     vocabulary: text.Vocabulary
     jobs: tuple[Job, ...]
-    ready: Ready | None = None
+    precomputed: Precomputed | None = None
 
 
-def make_plan(
+def plan_build(
     corpus: str,
     reading: Reading,
     root: Path,
@@ -59,53 +59,74 @@ def make_plan(
     name: str,
     out: Path,
     sources: Mapping[str, Source],
-    ready: Ready | None = None,
-) -> Plan:
-    """The first utterance of every id, in jobs; raises `InputError` where none of the corpus can be used."""
+    precomputed: Precomputed | None = None,
+) -> BuildPlan:
+    """Plans the jobs of a dataset. Of utterances with the same id, only the first is used.
+
+    Raises:
+        InputError: if the corpus has no usable utterance.
+    """
     chosen: dict[str, Utterance] = {}
     rejected = list(reading.rejected)
     for utterance in reading.utterances:
         first = chosen.setdefault(utterance.id, utterance)
         if first is not utterance:
             rejected.append(
-                Rejection(utterance.id, utterance.wav, f"the same id as {first.wav}, which is used")
+                Rejection(utterance.id, utterance.wav, f"has the same id as {first.wav}, which is used")
             )
     if not chosen:
         why = f"; the first of {len(rejected)} rejected: {rejected[0].reason}" if rejected else ""
         raise InputError(f"{root}: no utterance of {corpus} can be used{why}")
     directory = out / name / recipe.name / recipe.version
     utterances = [chosen[key] for key in sorted(chosen)]
-    if ready:
-        recipe = replace(recipe, arrays=ready.arrays, parameters={**recipe.parameters, "made_by": corpus})
-        vocabulary = ready.vocabulary()
+    if precomputed:
+        parameters = {**recipe.parameters, "made_by": corpus}
+        recipe = replace(recipe, arrays=precomputed.arrays, parameters=parameters)
+        vocabulary = precomputed.vocabulary()
     else:
         vocabulary = text.build_vocabulary(tokens(recipe, utterance) for utterance in utterances)
-    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources, ready)
-    return Plan(corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs), ready)
+    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources, precomputed)
+    return BuildPlan(
+        corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs), precomputed
+    )
 
 
-def bring_up_to_date(
-    plan: Plan, glove: str | Path | None, run_all: Runner, max_rejected: float, quiet: bool
+def build_dataset(
+    plan: BuildPlan, glove: str | Path | None, run_all: Runner, max_rejected: float, quiet: bool
 ) -> bool:
-    """Make what is missing; False if nothing was. Raises `InputError` where too many utterances are rejected."""
+    """Builds the parts of a dataset that are missing or outdated.
+
+    Args:
+        plan: the dataset.
+        glove: a GloVe text file; None gives random word vectors.
+        run_all: runs the jobs that are not finished.
+        max_rejected: the fraction of utterances that may be rejected.
+        quiet: whether to hide the progress bar.
+
+    Returns:
+        False if the dataset was already complete and up to date.
+
+    Raises:
+        InputError: if too many utterances are rejected, or if the GloVe file cannot be read.
+    """
     directory = plan.directory
     parts = {job.index: part for job in plan.jobs if (part := finished_part(job))}
     table, vectors = None, _finished_vectors(plan, glove)
     if len(parts) == len(plan.jobs) and vectors:
-        _refuse_too_many(plan, parts, max_rejected)
+        _check_rejections(plan, parts, max_rejected)
         if _is_current(directory, _manifest(plan, parts, vectors)):
             return False
     if not vectors:
-        table, vectors = _vectors(plan, glove)  # before anything is removed: the GloVe file may be bad
-    (directory / shards.MANIFEST).unlink(missing_ok=True)  # until it is whole again, this is no dataset
+        table, vectors = _vectors(plan, glove)  # before anything is removed, as the GloVe file may be damaged
+    (directory / shards.MANIFEST).unlink(missing_ok=True)  # an incomplete folder must not look like a dataset
     _remove_stale(plan)
     if table is not None:
         _write_vectors(plan, table, vectors)
-    _make_parts(plan, parts, run_all, quiet)
+    _run_missing(plan, parts, run_all, quiet)
     rejected = _rejections(plan, parts)
     with shards.atomic_write(directory / REJECTED) as file:
         file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in rejected).encode())
-    _refuse_too_many(plan, parts, max_rejected)
+    _check_rejections(plan, parts, max_rejected)
     if plan.reading.folds:
         _write_folds(plan, {entry.id for entry in rejected})
     infos = [parts[job.index].shard for job in plan.jobs]
@@ -116,8 +137,8 @@ def bring_up_to_date(
     return True
 
 
-def _write_folds(plan: Plan, rejected: set[str]) -> None:
-    """The corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
+def _write_folds(plan: BuildPlan, rejected: set[str]) -> None:
+    """Writes the corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
     folds = [
         {
             key: [identity for identity in value if identity not in rejected] if key != "name" else value
@@ -128,8 +149,8 @@ def _write_folds(plan: Plan, rejected: set[str]) -> None:
     shards.write_json(plan.directory / FOLDS, {"folds": folds})
 
 
-def _make_parts(plan: Plan, parts: dict[int, Part], run_all: Runner, quiet: bool) -> None:
-    """Make the parts that are not there yet, and add them."""
+def _run_missing(plan: BuildPlan, parts: dict[int, Part], run_all: Runner, quiet: bool) -> None:
+    """Runs the jobs without a part, and adds their parts to `parts`."""
     missing = [job for job in plan.jobs if job.index not in parts]
     display = Progress(
         TextColumn(f"{plan.name}, recipe {plan.recipe.name}"),
@@ -152,9 +173,9 @@ def _make_parts(plan: Plan, parts: dict[int, Part], run_all: Runner, quiet: bool
         run_all(missing, plan.vocabulary, done)
 
 
-def _manifest(plan: Plan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> dict[str, Any]:
-    recipe, whole = plan.recipe, [parts[job.index] for job in plan.jobs]
-    labels, flags = _added(part.labels for part in whole), _added(part.flags for part in whole)
+def _manifest(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> dict[str, Any]:
+    recipe, in_order = plan.recipe, [parts[job.index] for job in plan.jobs]
+    labels, flags = _sum(part.labels for part in in_order), _sum(part.flags for part in in_order)
     return {
         "name": plan.name,
         "corpus": plan.corpus,
@@ -171,8 +192,8 @@ def _manifest(plan: Plan, parts: Mapping[int, Part], vectors: Mapping[str, Any])
         "facts": dict(plan.reading.facts),
         "embeddings": dict(vectors),
         "jaxser": importlib.metadata.version("jaxser"),
-        "number_of_shards": len(whole),
-        "shards": [shards.shard_json(part.shard) for part in whole],
+        "number_of_shards": len(in_order),
+        "shards": [shards.shard_json(part.shard) for part in in_order],
     }
 
 
@@ -187,11 +208,11 @@ def _is_current(directory: Path, wanted: Mapping[str, Any]) -> bool:
         return False
 
 
-def _vectors_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
-    """What the word vectors are made from."""
+def _vectors_source(plan: BuildPlan, glove: str | Path | None) -> dict[str, Any]:
+    """Returns a description of everything that determines the word vectors."""
     words = hashlib.sha256("\n".join(plan.vocabulary.words).encode()).hexdigest()
-    if plan.ready:
-        table = plan.ready.embeddings()
+    if plan.precomputed:
+        table = plan.precomputed.embeddings()
         digest = hashlib.sha256(table.tobytes()).hexdigest()
         return {"source": "corpus", "dimension": table.shape[1], "vocabulary": words, "vectors": digest}
     source: dict[str, Any] = {"seed": EMBEDDING_SEED, "dimension": text.DIMENSION, "vocabulary": words}
@@ -207,19 +228,19 @@ def _vectors_source(plan: Plan, glove: str | Path | None) -> dict[str, Any]:
     }
 
 
-def _vectors(plan: Plan, glove: str | Path | None) -> tuple[np.ndarray, dict[str, Any]]:
-    """The word vectors, and the manifest's entry about them."""
+def _vectors(plan: BuildPlan, glove: str | Path | None) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns the word vectors and their entry in the manifest."""
     source = _vectors_source(plan, glove)
-    if plan.ready:
-        return plan.ready.embeddings(), source
+    if plan.precomputed:
+        return plan.precomputed.embeddings(), source
     if glove is None:
         return text.random_embeddings(plan.vocabulary, EMBEDDING_SEED), source
     table, coverage = text.load_glove(glove, plan.vocabulary, EMBEDDING_SEED)
     return table, {**source, "coverage": coverage._asdict()}
 
 
-def _write_vectors(plan: Plan, table: np.ndarray, entry: Mapping[str, Any]) -> None:
-    """Write vocabulary and vectors, and then how they came about."""
+def _write_vectors(plan: BuildPlan, table: np.ndarray, entry: Mapping[str, Any]) -> None:
+    """Writes the vocabulary and the vectors, then their entry."""
     with shards.atomic_write(plan.directory / EMBEDDINGS) as file:
         np.save(file, table, allow_pickle=False)
     shards.write_json(plan.directory / VOCABULARY, asdict(plan.vocabulary))
@@ -227,62 +248,68 @@ def _write_vectors(plan: Plan, table: np.ndarray, entry: Mapping[str, Any]) -> N
     shards.write_json(plan.directory / "parts" / "embeddings.json", {"entry": entry, "files": files})
 
 
-def _finished_vectors(plan: Plan, glove: str | Path | None) -> dict[str, Any] | None:
-    """The entry of vectors that are there, of the same source and whole; None otherwise."""
+def _finished_vectors(plan: BuildPlan, glove: str | Path | None) -> dict[str, Any] | None:
+    """Returns the entry of existing vectors, or None if they are missing, damaged or of another source."""
     wanted = _vectors_source(plan, glove)
     try:
         found = json.loads((plan.directory / "parts" / "embeddings.json").read_text(encoding="utf-8"))
         same = all(found["entry"].get(key) == value for key, value in wanted.items())
-        whole = all(_sha256(plan.directory / name) == digest for name, digest in found["files"].items())
-        return found["entry"] if same and whole else None
+        intact = all(_sha256(plan.directory / name) == digest for name, digest in found["files"].items())
+        return found["entry"] if same and intact else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def _rejections(plan: Plan, parts: Mapping[int, Part]) -> list[Rejection]:
+def _rejections(plan: BuildPlan, parts: Mapping[int, Part]) -> list[Rejection]:
     return [*plan.rejected, *(entry for job in plan.jobs for entry in parts[job.index].rejected)]
 
 
-def _refuse_too_many(plan: Plan, parts: Mapping[int, Part], max_rejected: float) -> None:
+def _check_rejections(plan: BuildPlan, parts: Mapping[int, Part], max_rejected: float) -> None:
     rejected = _rejections(plan, parts)
     used = sum(parts[job.index].shard.records for job in plan.jobs)
     if rejected and (not used or len(rejected) > max_rejected * (used + len(rejected))):
         reason, times = Counter(entry.reason for entry in rejected).most_common(1)[0]
         raise InputError(
-            f"{len(rejected)} of {used + len(rejected)} utterances are rejected, more than "
-            f"--max_rejected={max_rejected:g} allows; most often ({times}): {reason}; "
+            f"{len(rejected)} of {used + len(rejected)} utterances were rejected, more than "
+            f"--max_rejected={max_rejected:g} allows; most common reason ({times}): {reason}; "
             f"all reasons are in {plan.directory / REJECTED}"
         )
 
 
-def _remove_stale(plan: Plan) -> None:
-    """Remove half-written files of killed runs, and shards of another cut of the corpus."""
+def _remove_stale(plan: BuildPlan) -> None:
+    """Removes half-written files of killed runs, and shards of another division of the corpus."""
     directory = plan.directory
     expected = {shards.shard_name(plan.name, job.index, job.count) for job in plan.jobs}
     expected |= {job.part.name for job in plan.jobs} | {"embeddings.json"}
     for path in [*directory.glob("*.tfrecord-*"), *directory.glob("*.tmp"), *directory.glob("parts/*")]:
         if path.name not in expected:
-            path.unlink(missing_ok=True)  # a worker of a killed run may just be renaming it
+            path.unlink(missing_ok=True)  # a worker of a killed run may be renaming it right now
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Two preparations of one dataset at the same time would delete each other's files."""
+    """Locks the folder of a dataset, since concurrent preparations would delete each other's files.
+
+    Raises:
+        InputError: if another preparation holds the lock.
+    """
     (directory / "parts").mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{directory}: another preparation is writing there; wait for it") from None
+            raise InputError(
+                f"{directory}: another preparation is writing to this folder; wait until it has finished"
+            ) from None
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system has no locks
         yield
 
 
-def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
+    for count in counts:
+        total.update(count)
     return dict(sorted(total.items()))
 
 

@@ -1,8 +1,7 @@
-"""Preparation as a map over shards: one function writes one shard, a process pool runs it.
+"""Preparation as a map over shards: a job writes one shard, and a process pool runs the jobs.
 
-A shard is done when its part file (`parts/00000.json`) says so: it holds a fingerprint of everything that
-went into the shard and the checksum of what came out. Whatever is missing, stale or damaged is made again,
-and nothing else.
+A shard is complete once its part file (`parts/00000.json`) exists, which contains a fingerprint of all inputs of the
+shard and the checksum of the shard itself. Only shards that are missing, outdated or damaged are written again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
 from jaxser.features.audio import SAMPLE_RATE, read_audio, split_span
-from jaxser.features.recipes import ArraySpec, Recipe, doubts, extract
+from jaxser.features.extraction import extract
+from jaxser.features.quality import quality_flags
+from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.sources import Source
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
@@ -36,33 +37,40 @@ _RECORD_FORMAT = 2
 
 
 @runtime_checkable
-class Ready(Protocol):
-    """Features that a corpus brings in the place of sound; it goes to worker processes, so it holds no open file."""
+class Precomputed(Protocol):
+    """Features that a corpus provides instead of sound.
+
+    Instances are sent to worker processes, so they must not hold open files.
+    """
 
     @property
     def recipe(self) -> str:
-        """The recipe whose place they take."""
+        """The name of the recipe that the features follow."""
 
     @property
     def arrays(self) -> Mapping[str, ArraySpec]:
-        """What there is of an utterance."""
+        """The specs of the arrays of an utterance."""
 
     def vocabulary(self) -> Vocabulary:
-        """The words whose ids the array `words` has."""
+        """Returns the words whose ids are in the array `words`."""
 
     def embeddings(self) -> np.ndarray:
-        """The vectors of these words, [V, E]."""
+        """Returns the word vectors, [V, E]."""
 
     def read(self, utterance: Utterance) -> tuple[Utterance, shards.Arrays]:
-        """The utterance with its flags and digest, and its arrays; `InputError` says why there are none."""
+        """Returns the utterance with its flags and digest, and its arrays.
+
+        Raises:
+            InputError: if the features of the utterance cannot be used.
+        """
 
     def stamp(self, identity: str) -> list[Any]:
-        """What changes when the features of an utterance change, as JSON has it."""
+        """Returns a JSON value that changes whenever the features of an utterance change."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to be made."""
+    """A shard that has to be written."""
 
     root: Path
     directory: Path
@@ -72,17 +80,18 @@ class Job:
     count: int
     utterances: tuple[Utterance, ...]
     fingerprint: str
-    sources: Mapping[str, Source] = field(default_factory=dict)  # of the arrays that are made elsewhere
-    ready: Ready | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)  # of precomputed arrays
+    precomputed: Precomputed | None = None
 
     @property
     def part(self) -> Path:
+        """The path of the part file."""
         return self.directory / "parts" / f"{self.index:05d}.json"
 
 
 @dataclass(frozen=True)
 class Part:
-    """What came of a job."""
+    """The outcome of a job: its shard, the number of utterances by label and by flag, and the rejected ones."""
 
     fingerprint: str
     shard: shards.ShardInfo
@@ -99,9 +108,9 @@ def plan_jobs(
     utterances: Sequence[Utterance],
     vocabulary: Vocabulary,
     sources: Mapping[str, Source],
-    ready: Ready | None = None,
+    precomputed: Precomputed | None = None,
 ) -> list[Job]:
-    """Cut the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
+    """Splits the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
     starts = range(0, len(utterances), UTTERANCES_PER_SHARD)
     common = [_RECORD_FORMAT, dataset, len(starts), _described(recipe), vocabulary.words]
     salt = hashlib.sha256(json.dumps(common).encode()).hexdigest()
@@ -109,15 +118,18 @@ def plan_jobs(
     for index, start in enumerate(starts):
         chosen = tuple(utterances[start : start + UTTERANCES_PER_SHARD])
         own = {name: source.only([u.id for u in chosen]) for name, source in sources.items()}
-        fingerprint = _fingerprint(salt, root, chosen, {**own, **({"ready": ready} if ready else {})})
+        stamped: dict[str, Source | Precomputed] = {**own}
+        if precomputed:
+            stamped["ready"] = precomputed  # the key is part of the digest
+        fingerprint = _fingerprint(salt, root, chosen, stamped)
         jobs.append(
-            Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own, ready)
+            Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own, precomputed)
         )
     return jobs
 
 
 def make_part(job: Job, vocabulary: Vocabulary) -> Part:
-    """Write a job's shard and then its part file. The same job gives the same bytes."""
+    """Writes the shard of a job, then its part file. Equal jobs write equal bytes."""
     rejected: list[Rejection] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
@@ -125,14 +137,17 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     def records() -> Iterator[tuple[Utterance, shards.Arrays]]:
         for utterance in job.utterances:
             try:
-                whole, arrays = job.ready.read(utterance) if job.ready else _heard(job, utterance, vocabulary)
+                if job.precomputed:
+                    complete, arrays = job.precomputed.read(utterance)
+                else:
+                    complete, arrays = _features(job, utterance, vocabulary)
             except InputError as error:
                 reason = str(error).removeprefix(f"{job.root / utterance.wav}: ")
                 rejected.append(Rejection(utterance.id, utterance.wav, reason))
                 continue
-            labels[whole.label] += 1
-            flags.update(whole.flags)
-            yield whole, arrays
+            labels[complete.label] += 1
+            flags.update(complete.flags)
+            yield complete, arrays
 
     path = job.directory / shards.shard_name(job.dataset, job.index, job.count)
     shard = shards.write_shard(path, records(), job.recipe.arrays)
@@ -143,18 +158,18 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     return part
 
 
-def _heard(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
-    """The utterance with its flags and digest, and its arrays, from its sound and what was made elsewhere."""
+def _features(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
+    """Returns the utterance with its flags and digest, and its arrays."""
     samples, sha256 = read_audio(job.root / utterance.wav)
-    elsewhere = {name: source.read(utterance.id) for name, source in job.sources.items()}
-    arrays = extract(job.recipe, utterance, samples, vocabulary, elsewhere)
-    found = doubts(job.recipe, utterance, samples, elsewhere)
-    flags = tuple(dict.fromkeys((*utterance.flags, *found)))
+    precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
+    arrays = extract(job.recipe, utterance, samples, vocabulary, precomputed)
+    quality = quality_flags(job.recipe, utterance, samples, precomputed)
+    flags = tuple(dict.fromkeys((*utterance.flags, *quality)))
     return replace(utterance, sha256=sha256, duration=len(samples) / SAMPLE_RATE, flags=flags), arrays
 
 
 def finished_part(job: Job) -> Part | None:
-    """The part of a job that is done; None where anything of it is missing, stale or damaged."""
+    """Returns the part of a finished job, or None if it is missing, outdated or damaged."""
     try:
         content = json.loads(job.part.read_text(encoding="utf-8"))
         part = Part(
@@ -174,7 +189,11 @@ def finished_part(job: Job) -> Part | None:
 def run_jobs(
     jobs: Sequence[Job], vocabulary: Vocabulary, workers: int, done: Callable[[Job, Part], None]
 ) -> None:
-    """Make the parts of all jobs, in worker processes where there are several; `done` is told of each."""
+    """Runs jobs, in worker processes if `workers` is greater than 1, and calls `done` after each.
+
+    Raises:
+        InputError: if a worker process dies.
+    """
     if workers == 1 or len(jobs) <= 1:
         with threadpool_limits(1):
             for job in jobs:
@@ -188,8 +207,8 @@ def run_jobs(
             done(futures[future], future.result())
     except BrokenProcessPool:
         raise InputError(
-            "a worker process died (out of memory?); the same command goes on from here, with --workers=1 "
-            "it needs the least"
+            "a worker process died, possibly out of memory; run the same command again to resume, with --workers=1 "
+            "to use the least memory"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -201,13 +220,13 @@ _worker_vocabulary: Vocabulary | None = None
 def _start_worker(vocabulary: Vocabulary) -> None:
     global _worker_vocabulary
     _worker_vocabulary = vocabulary
-    threadpool_limits(1)  # the pool has a process a core already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and stops the pool
+    threadpool_limits(1)  # the pool already has one process per core
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and stops the pool
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next job for ever."""
+    """Exits with the parent; otherwise, a worker of a killed parent would wait for its next job forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -225,9 +244,9 @@ def _described(recipe: Recipe) -> list[Any]:
 
 
 def _fingerprint(
-    salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source | Ready]
+    salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source | Precomputed]
 ) -> str:
-    """A digest of what goes into a shard; files count by size and time of change, as in `make`."""
+    """Returns a digest of the inputs of a shard, with files represented by size and modification time."""
     digest = hashlib.sha256(salt.encode())
     for utterance in utterances:
         try:

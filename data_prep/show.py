@@ -1,9 +1,9 @@
-"""Draw one utterance of a prepared dataset: its sound with the words, and below it every array that a network gets.
+"""Plot one utterance of a prepared dataset: the waveform with its words, and each input array of the networks.
 
-    python -m data_prep.show --data=data/demo/mcsan/1.0.0 --root=data/demo_release --out=picture.png
+    python -m data_prep.show --data=data/demo/mcsan/1.0.0 --root=data/demo_release --out=figure.png
 
-`--id` chooses the utterance (default: the first). What is drawn is read from the shards, so it is what
-training sees before normalisation.
+`--id` selects the utterance (default: the first). The arrays are read from the shards, so they are what training uses,
+before normalisation.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxser import cli
-from jaxser.cli import exit_status
+from jaxser.cli import run_command
 from jaxser.data import shards
-from jaxser.data.dataset import array_specs, find, read_manifest, read_vocabulary
+from jaxser.data.dataset import array_specs, find_prepared, read_manifest, read_vocabulary
 from jaxser.features import video
 from jaxser.features.audio import HOP, SAMPLE_RATE, read_audio
-from jaxser.features.recipes import RECIPES, segment_bounds
+from jaxser.features.extraction import segment_bounds
+from jaxser.features.recipes import RECIPES
 from jaxser.types import InputError, UsageError, Utterance
 
 BORDER, SOUND, FADED = "#c2410c", "#475569", "#94a3b8"
 _TITLES = {
     "audio": "audio",
-    "audio_noisy": "audio_noisy: the copy in white noise",
-    "segments": "segments: each word by itself, one after the other",
-    "video": "video: 2048 numbers a picture",
+    "audio_noisy": "audio_noisy: the copy with white noise",
+    "segments": "segments: the words, each computed separately",
+    "video": "video: 2048 features per frame",
     "prosody": "prosody of the whole utterance",
 }
-_GROUPS = {  # of features: name, and the middle of its rows
-    "lld": (("energy", 0.5), ("MFCC", 7), ("crossings, voicing, pitch", 14.5), ("slopes", 24)),
+_GROUPS = {  # groups of features: name, and the centre of its rows
+    "lld": (("energy", 0.5), ("MFCC", 7), ("zero crossings, voicing, pitch", 14.5), ("deltas", 24)),
     "self_cross": (("MFCC", 20), ("Δ", 60), ("ΔΔ", 100)),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """An utterance as training gets it, and its sound."""
+    """An utterance with its arrays and its waveform."""
 
     utterance: Utterance
     arrays: shards.Arrays
@@ -56,24 +57,33 @@ class Shown:
 
     @property
     def seconds(self) -> float:
+        """The duration of the waveform."""
         return len(self.samples) / SAMPLE_RATE
 
 
 def show(data: str | Path, root: str | Path, out: str | Path, identity: str | None = None) -> None:
-    """Draw an utterance of the dataset in folder `data`, whose corpus is in folder `root`, into a picture file.
+    """Plots an utterance into an image file.
 
-    Raises `UsageError` where there is no such dataset or utterance, `InputError` where a file cannot be used.
+    Args:
+        data: the folder of the prepared dataset.
+        root: the folder of its corpus.
+        out: the image file.
+        identity: the id of the utterance; None selects the first.
+
+    Raises:
+        UsageError: if there is no such dataset or utterance.
+        InputError: if a file cannot be read or written.
     """
-    shown = _read(find(data), Path(root), identity)
+    shown = _read(find_prepared(data), Path(root), identity)
     figure = draw(shown)
     try:
         figure.savefig(out, dpi=110)
     except (OSError, ValueError) as error:
-        raise InputError(f"--out={out}: the picture cannot be written ({error})") from None
+        raise InputError(f"--out={out}: the figure cannot be written ({error})") from None
 
 
 def draw(shown: Shown) -> Figure:
-    """The picture: the sound above, an image of each array of numbers below it."""
+    """Returns a figure with the waveform at the top, and an image of each two-dimensional array below it."""
     names = [name for name, rows in shown.arrays.items() if rows.ndim == 2]
     figure = Figure(figsize=(11, 2.4 + 1.9 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -102,32 +112,34 @@ def _read(folder: Path, root: Path, identity: str | None) -> Shown:
             if identity in (None, utterance.id):
                 samples, sha256 = read_audio(root / utterance.wav)
                 if sha256 != utterance.sha256:
-                    raise InputError(f"{root / utterance.wav}: not the sound that the dataset was made of")
+                    raise InputError(
+                        f"{root / utterance.wav}: not the audio that the dataset was prepared from"
+                    )
                 return Shown(utterance, arrays, manifest, read_vocabulary(folder), samples)
-    raise UsageError(f"--id={identity}: no utterance of {folder}")
+    raise UsageError(f"--id={identity}: {folder} has no such utterance")
 
 
 def _draw_sound(panel: Axes, shown: Shown) -> None:
-    """The waveform, the words where they are spoken, and where a recipe cuts them."""
+    """Draws the waveform, the words at their times, and the borders of the recipe's segments."""
     times = np.arange(len(shown.samples)) / SAMPLE_RATE
     panel.plot(times, shown.samples, color=SOUND, linewidth=0.4)
     peak = max(1e-3, float(np.abs(shown.samples).max()))
     panel.set(xlim=(0, shown.seconds), ylim=(-1.1 * peak, 1.6 * peak), ylabel="amplitude")
-    for place, word in enumerate(shown.utterance.words or ()):
-        panel.axvspan(word.start, word.end, color=FADED, alpha=0.25 if place % 2 else 0.12, linewidth=0)
-        _write(panel, (word.start + word.end) / 2, (1.25 + 0.18 * (place % 2)) * peak, word.text)
+    for index, word in enumerate(shown.utterance.words or ()):
+        panel.axvspan(word.start, word.end, color=FADED, alpha=0.25 if index % 2 else 0.12, linewidth=0)
+        _write(panel, (word.start + word.end) / 2, (1.25 + 0.18 * (index % 2)) * peak, word.text)
     if "segments" in shown.arrays:
         for start, end in _bounds(shown) / SAMPLE_RATE:
             panel.axvline(start, color=BORDER, linewidth=0.8)
             panel.axvline(end, color=BORDER, linewidth=0.8, linestyle=":")
-        panel.set_xlabel("s (segments begin at full lines and end at dotted ones)", fontsize=8)
+        panel.set_xlabel("time (s); segments start at solid lines and end at dotted lines", fontsize=8)
     else:
-        panel.set_xlabel("s", fontsize=8)
+        panel.set_xlabel("time (s)", fontsize=8)
 
 
 def _draw_array(figure: Figure, panel: Axes, name: str, shown: Shown) -> None:
     rows, title = shown.arrays[name], _TITLES.get(name, name)
-    if _has_units_of_its_own(name, shown):
+    if _has_mixed_units(name, shown):
         rows = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0), 1e-6)
         title += ", each feature standardised over the utterance"
     picture = panel.imshow(
@@ -141,34 +153,34 @@ def _draw_array(figure: Figure, panel: Axes, name: str, shown: Shown) -> None:
     )
     figure.colorbar(picture, ax=panel, pad=0.01, aspect=12)
     panel.set_title(f"{title}, {len(rows)} x {rows.shape[1]}", fontsize=9, loc="left")
-    panel.set_xlabel({"segments": "frames", "prosody": ""}.get(name, "s"), fontsize=8)
+    panel.set_xlabel({"segments": "frames", "prosody": ""}.get(name, "time (s)"), fontsize=8)
     if name == "audio" and (groups := _GROUPS.get(shown.manifest["recipe"])):
-        panel.set_yticks([middle for _, middle in groups], [group for group, _ in groups], fontsize=7)
+        panel.set_yticks([centre for _, centre in groups], [group for group, _ in groups], fontsize=7)
     if name == "segments":
         _draw_borders(panel, shown)
 
 
-def _has_units_of_its_own(name: str, shown: Shown) -> bool:
-    """Whether an array's features cannot be compared with each other: dB and a network's numbers can be."""
+def _has_mixed_units(name: str, shown: Shown) -> bool:
+    """Whether the features of an array have different units, unlike bands in dB and the outputs of a network."""
     return name in ("audio", "segments") and not shown.manifest["recipe"].startswith("cat")
 
 
 def _span(name: str, shown: Shown) -> tuple[float, float]:
-    """Where an array's first row begins and its last one ends: in s, of the packed words in frames."""
+    """Returns the start of an array's first row and the end of its last one, in seconds, for segments in frames."""
     count = len(shown.arrays[name])
     if name in ("segments", "prosody"):
         return 0, count
     if name == "video":
         return 0, count / video.RATE
-    if shown.manifest["recipe"] == "frames":  # at whatever rate they were made
+    if shown.manifest["recipe"] == "frames":  # the frame rate is unknown
         return 0, shown.seconds
-    if shown.manifest["recipe"] == "lld":  # the windows of openSMILE begin at the hop
+    if shown.manifest["recipe"] == "lld":  # openSMILE's windows start at the hops
         return 0.0075, 0.0075 + count * HOP / SAMPLE_RATE
     return -HOP / SAMPLE_RATE / 2, (count - 0.5) * HOP / SAMPLE_RATE  # frames are centred at the hops
 
 
 def _draw_borders(panel: Axes, shown: Shown) -> None:
-    """Where one word ends and the next begins, and which they are."""
+    """Draws the borders between words, and the words."""
     ends = np.cumsum(shown.arrays["segment_lengths"])
     middles = ends - shown.arrays["segment_lengths"] / 2
     for end in ends[:-1]:
@@ -186,15 +198,15 @@ def _write(panel: Axes, x: float, y: float, word: str, background: str = "none")
     panel.text(x, y, word, fontsize=7, ha="center", va="center", bbox=box, clip_on=True, parse_math=False)
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """The command line's exit status; errors are one line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status; an error is printed as one line."""
     parser = cli.parser("show", "python -m data_prep.show", __doc__)
     parser.add_argument(
-        "--data", required=True, help="the folder of a prepared dataset, with its manifest.json"
+        "--data", required=True, help="folder of the prepared dataset, with its manifest.json"
     )
-    parser.add_argument("--root", required=True, help="the folder of its corpus's release")
-    parser.add_argument("--out", required=True, help="the picture to write: .png, .pdf or .svg")
-    parser.add_argument("--id", help="the utterance (default: the first)")
+    parser.add_argument("--root", required=True, help="folder of its corpus")
+    parser.add_argument("--out", required=True, help="image file to write: .png, .pdf or .svg")
+    parser.add_argument("--id", help="id of the utterance (default: the first)")
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -202,8 +214,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(arguments.out)
         return 0
 
-    return exit_status("show", work, output=arguments.out)
+    return run_command("show", work, output=arguments.out)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(main())

@@ -1,10 +1,9 @@
-"""Arrays that are made elsewhere or from a corpus's videos: which a command asks for, and where they are."""
+"""Sources of the arrays that are not computed from sound or text: files of precomputed arrays, and videos."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 from jaxser.features.audio import split_span
 from jaxser.features.recipes import Recipe
@@ -12,46 +11,57 @@ from jaxser.features.sources import FILES, Source, open_arrays
 from jaxser.features.video import Clip, open_network
 from jaxser.types import UsageError, Utterance
 
+from .readers import CorpusReader
+
 _VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 
 
 def open_sources(
     recipe: Recipe,
-    corpus: ModuleType,
+    reader: CorpusReader,
     root: Path,
     utterances: Sequence[Utterance],
-    files: dict[str, str | Path],
+    files: Mapping[str, str | Path],
     resnet: str | Path | None = None,
 ) -> dict[str, Source]:
-    """The sources of a recipe's arrays, by the arrays' names.
+    """Opens the sources of a recipe's precomputed arrays.
 
-    `files` are paths by flag (`frames`, `video`, `prosody`), `resnet` an ONNX file that makes `video` of the
-    corpus's own videos. Raises `UsageError` for flags that the recipe has no use for.
+    Args:
+        recipe: the recipe.
+        reader: the module of the corpus.
+        root: the folder of the corpus.
+        utterances: the utterances that the sources must cover.
+        files: folders or HDF5 files by flag (`frames`, `video`, `prosody`).
+        resnet: an ONNX network that computes `video` from the corpus's own videos.
+
+    Returns:
+        The sources by the name of their array.
+
+    Raises:
+        UsageError: if the recipe does not use an array, or if the corpus has no videos for `resnet`.
     """
     wanted = {**{flag: FILES[flag] for flag in files}, **({"resnet": "video"} if resnet else {})}
     for flag, array in wanted.items():
-        if array not in recipe.elsewhere:
-            raise UsageError(f"--{flag}: recipe {recipe.name} has no {array} that is made elsewhere")
+        if array not in recipe.precomputed:
+            raise UsageError(f"--{flag}: recipe {recipe.name} has no precomputed array {array}")
     if resnet and "video" in files:
-        raise UsageError(
-            "--video and --resnet: choose one, features that are there or a network that makes them"
-        )
+        raise UsageError("--video and --resnet: give either video features or a network that computes them")
     identities = [utterance.id for utterance in utterances]
     sources: dict[str, Source] = {
         FILES[flag]: open_arrays(path, identities, flag) for flag, path in files.items()
     }
     if resnet:
-        clips = _clips(corpus, root, utterances)
+        clips = _clips(reader, root, utterances)
         if not clips:
-            raise UsageError(f"--resnet: {root} has no videos of its utterances")
+            raise UsageError(f"--resnet: {root} has no videos of the utterances")
         sources["video"] = open_network(resnet, root, clips)
     return sources
 
 
-def _clips(corpus: ModuleType, root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
-    """Where the utterances are seen: as the corpus's module says, or in the very files where they are heard."""
-    if hasattr(corpus, "clips"):
-        return corpus.clips(root, utterances)
+def _clips(reader: CorpusReader, root: Path, utterances: Sequence[Utterance]) -> Mapping[str, Clip]:
+    """Returns the videos of the utterances: those that the reader lists, or the files that contain the sound."""
+    if hasattr(reader, "clips"):
+        return reader.clips(root, utterances)
     clips = {}
     for utterance in utterances:
         file, span = split_span(utterance.wav)

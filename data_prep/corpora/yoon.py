@@ -87,7 +87,7 @@ def read(root: Path) -> Reading:
     return Reading(utterances, (), EXPECTED, facts, tuple(lists))
 
 
-def ready(root: Path) -> Folds:
+def precomputed(root: Path) -> Folds:
     """Return the features of the corpus, which are used instead of audio."""
     return Folds(Path(root))
 

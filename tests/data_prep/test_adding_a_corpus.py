@@ -23,7 +23,7 @@ def cremad(monkeypatch) -> ModuleType:
     module = ModuleType(f"jaxser.data_prep{entry[1]}")
     exec(compile(source, "adding_a_corpus.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(preparation.CORPORA, *entry)
+    monkeypatch.setitem(preparation.READERS, *entry)
     return module
 
 

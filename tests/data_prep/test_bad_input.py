@@ -37,7 +37,7 @@ def prepare(root: Path, recipe: str = "can", corpus: str = "iemocap", max_reject
         corpus, root, recipe, root.parent / "data", workers=1, max_rejected=max_rejected, quiet=True
     )
     lines = (folder / "rejected.jsonl").read_text().splitlines()
-    return dataset.load(folder), {line["where"]: line["reason"] for line in map(json.loads, lines)}
+    return dataset.load_prepared(folder), {line["where"]: line["reason"] for line in map(json.loads, lines)}
 
 
 def release(tmp_path: Path, files: dict[str, str | bytes | None]) -> Path:
@@ -89,7 +89,7 @@ def test_labels_that_nobody_knows_are_kept_and_counted_at_loading(tmp_path):
     root = release(tmp_path, {EVALUATION: labels})
     data, _ = prepare(root, "mcsan")
     assert data.manifest["labels"]["found"] == {"bliss": 1, "neu": 1, "xxx": 1}
-    seven = dataset.load(tmp_path / "data" / "iemocap", "mcsan", classes="seven")
+    seven = dataset.load_prepared(tmp_path / "data" / "iemocap", "mcsan", classes="seven")
     assert [utterance.label for utterance in seven.utterances] == ["neu"]
     assert seven.left_out == {"bliss": 1, "xxx": 1}
 
@@ -175,7 +175,7 @@ def test_folders_and_dangling_links_in_the_place_of_recordings(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot write")
 def test_output_that_is_read_only_is_one_line(tmp_path, capsys):
     write_ravdess(tmp_path, 1)
-    assert preparation.run(["--corpus=ravdess", f"--root={tmp_path}", "--out=/proc/self/data"]) == 1
+    assert preparation.main(["--corpus=ravdess", f"--root={tmp_path}", "--out=/proc/self/data"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("prepare: /proc/self/data")
     assert error.count("\n") == 1

@@ -48,7 +48,7 @@ def is_running(process: str) -> bool:
 
 def run(*arguments) -> int:
     try:
-        return preparation.run([str(argument) for argument in arguments])
+        return preparation.main([str(argument) for argument in arguments])
     except SystemExit as wrong_flag:
         return wrong_flag.code
 
@@ -73,7 +73,7 @@ def corpus(monkeypatch):
 
     def of(reading: Reading) -> None:
         monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-        monkeypatch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+        monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
 
     return of
 
@@ -111,7 +111,7 @@ def test_killed_preparation_goes_on_with_the_same_command(release, whole, tmp_pa
     assert process.wait() == -signal.SIGKILL
     assert not (folder / "manifest.json").exists()
     with pytest.raises(UsageError, match="no prepared dataset"):
-        dataset.load(tmp_path / "ravdess", "mcsan")
+        dataset.load_prepared(tmp_path / "ravdess", "mcsan")
     deadline = time.monotonic() + 10
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -180,7 +180,7 @@ def test_changed_recording_remakes_its_shard(tmp_path):
     assert [name for name in before if before[name] != after[name]] == [
         "ravdess-utterances.tfrecord-00000-of-00002"
     ]
-    data = dataset.load(tmp_path / "ravdess")
+    data = dataset.load_prepared(tmp_path / "ravdess")
     assert data.arrays["audio"].length[[u.id for u in data.utterances].index(first.stem)] == 51
 
 
@@ -190,7 +190,7 @@ def test_grown_corpus_leaves_no_stale_shards(tmp_path):
     write_ravdess(tmp_path / "release", 300)
     prepare(tmp_path / "release", tmp_path)
     assert sorted(times(folder)) == [f"ravdess-utterances.tfrecord-{n:05d}-of-00003" for n in range(3)]
-    assert len(dataset.load(tmp_path / "ravdess").utterances) == 300
+    assert len(dataset.load_prepared(tmp_path / "ravdess").utterances) == 300
 
 
 def test_half_remade_dataset_is_none(tmp_path, monkeypatch):
@@ -209,9 +209,9 @@ def test_half_remade_dataset_is_none(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             prepare(tmp_path / "release", tmp_path)
     with pytest.raises(UsageError, match="no prepared dataset"):
-        dataset.load(tmp_path / "ravdess")
+        dataset.load_prepared(tmp_path / "ravdess")
     prepare(tmp_path / "release", tmp_path)
-    assert set(dataset.load(tmp_path / "ravdess").arrays["audio"].length) == {41}
+    assert set(dataset.load_prepared(tmp_path / "ravdess").arrays["audio"].length) == {41}
 
 
 def glove(path: Path, value: float) -> Path:
@@ -224,7 +224,7 @@ def test_another_glove_file_changes_the_vectors_alone(release, tmp_path):
     shards = times(folder)
     for value in (1.5, 2.5):
         prepare(release, tmp_path, glove=glove(tmp_path / f"glove.{value}.txt", value))
-        data = dataset.load(tmp_path / "ravdess")
+        data = dataset.load_prepared(tmp_path / "ravdess")
         assert data.embeddings[data.vocabulary.index("kids"), 0] == value
         assert data.manifest["embeddings"]["coverage"] == {
             "types": 1 / 8,
@@ -232,7 +232,7 @@ def test_another_glove_file_changes_the_vectors_alone(release, tmp_path):
         }
         assert times(folder) == shards
     prepare(release, tmp_path)
-    assert dataset.load(tmp_path / "ravdess").manifest["embeddings"]["source"] == "random"
+    assert dataset.load_prepared(tmp_path / "ravdess").manifest["embeddings"]["source"] == "random"
 
 
 def test_bad_glove_file_harms_nothing(release, tmp_path):
@@ -240,7 +240,7 @@ def test_bad_glove_file_harms_nothing(release, tmp_path):
     (tmp_path / "bad.txt").write_text("no glove\n")
     with pytest.raises(InputError, match=r"bad\.txt: line 1"):
         prepare(release, tmp_path, glove=tmp_path / "bad.txt")
-    assert len(dataset.load(tmp_path / "ravdess", "mcsan").utterances) == 300
+    assert len(dataset.load_prepared(tmp_path / "ravdess", "mcsan").utterances) == 300
 
 
 BAD_WAVS = {
@@ -270,7 +270,7 @@ def test_bad_wavs_are_rejected_with_the_reason(tmp_path, corpus, capsys):
         assert (line["id"], line["where"]) == (utterance.id, utterance.wav)
         assert reason in line["reason"]
         assert str(tmp_path) not in line["reason"]
-    used = [utterance.id for utterance in dataset.load(tmp_path / "chatter").utterances]
+    used = [utterance.id for utterance in dataset.load_prepared(tmp_path / "chatter").utterances]
     assert used == [utterance.id for utterance in reading.utterances[6:]]
 
 
@@ -284,7 +284,7 @@ def test_wavs_of_other_kinds_are_used(tmp_path, corpus):
     soundfile.write(wavs[4], np.sign(noise(11)), RATE)
     corpus(reading)
     preparation.prepare("chatter", tmp_path / "release", "mcsan", tmp_path, workers=1, quiet=True)
-    data = dataset.load(tmp_path / "chatter")
+    data = dataset.load_prepared(tmp_path / "chatter")
     assert data.arrays["audio"].length.tolist() == [31, 31, 31, 101, 1000]
     assert np.isfinite(data.arrays["audio"].values).all()
     assert data.manifest["flags"] == {"clipped": 1, "cut_audio": 1, "no_alignment": 1, "silent": 1}
@@ -303,7 +303,7 @@ def test_second_utterance_of_an_id_is_rejected(tmp_path, corpus):
     assert json.loads(line) == {
         "id": "talk_0000", "where": "0002.wav", "reason": "the same id as 0000.wav, which is used"
     }  # fmt: skip
-    assert dataset.load(tmp_path / "chatter").column("label").tolist() == ["ang", "neu"]
+    assert dataset.load_prepared(tmp_path / "chatter").column("label").tolist() == ["ang", "neu"]
 
 
 def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
@@ -412,6 +412,6 @@ def test_demo_corpus_is_made_on_the_spot_and_then_used(tmp_path, monkeypatch):
     )
     assert asked == {"root": tmp_path / "demo_release", "utterances": 3, "seed": 5, "progress": False}
     assert folder == tmp_path / "demo" / "mcsan" / "1.0.0"
-    assert len(dataset.load(tmp_path / "demo", "mcsan", corpus="demo").utterances) == 3
+    assert len(dataset.load_prepared(tmp_path / "demo", "mcsan", corpus="demo").utterances) == 3
     preparation.prepare("demo", recipe="can", out=tmp_path, workers=1, quiet=True)
-    assert len(dataset.load(tmp_path / "demo", "can").utterances) == 3
+    assert len(dataset.load_prepared(tmp_path / "demo", "can").utterances) == 3

@@ -30,7 +30,7 @@ def out(tmp_path_factory) -> Path:
     taken = {"frames": ("frames",), "self_cross": ("video", "prosody")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
-        patch.setitem(preparation.CORPORA, "chatter", "corpus_of_this_test")
+        patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
         for recipe in RECIPES:
             own = {name: files[name] for name in taken.get(recipe, ())}
             preparation.prepare(
@@ -83,7 +83,7 @@ def test_title_and_borders(out):
 
 def run(*arguments: object) -> int:
     try:
-        return show.run([str(argument) for argument in arguments])
+        return show.main([str(argument) for argument in arguments])
     except SystemExit as wrong_flag:
         return wrong_flag.code
 
@@ -102,7 +102,7 @@ def test_wrong_usage_is_one_line(out, tmp_path, capsys):
     for arguments, status, message in [
         ([data, root, picture, "--id=nobody"], 2, "--id=nobody: no utterance of"),
         ([f"--data={tmp_path}", root, picture], 2, "found no prepared dataset"),
-        ([f"--data={out / 'talks'}", root, picture], 2, "holds several datasets"),
+        ([f"--data={out / 'talks'}", root, picture], 2, "contains several datasets"),
         ([data, f"--root={tmp_path}", picture], 1, "cannot be read"),
         ([data, root, "--out=/nowhere/x.png"], 1, "the picture cannot be written"),
         ([data, root, f"--out={tmp_path / 'x.docx'}"], 1, "the picture cannot be written"),

@@ -1,0 +1,70 @@
+"""The corpora that can be prepared: the module that reads each, and the flags that only one of them has."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast, runtime_checkable
+
+from jaxser.types import Reading, UsageError
+
+READERS = {
+    "demo": ".demo.corpus",
+    "emodb": ".corpora.emodb",
+    "folder": ".corpora.folder",
+    "iemocap": ".corpora.iemocap",
+    "meld": ".corpora.meld",
+    "ravdess": ".corpora.ravdess",
+    "yoon": ".corpora.yoon",
+}
+"""The module that reads each corpus, relative to this package."""
+
+CORPUS_FLAGS = {
+    "meld_twins": ("meld", "twins"),
+    "max_seconds": ("meld", "max_seconds"),
+    "metadata": ("folder", "metadata"),
+}
+"""Flags of a single corpus: the corpus, and the argument of its `read`."""
+
+
+@runtime_checkable
+class CorpusReader(Protocol):
+    """The module of a corpus.
+
+    Besides `read(root, **options) -> Reading`, it may have:
+
+    - `clips(root, utterances) -> Mapping[str, Clip]`: the videos of the utterances, if they are not in the files that
+      contain the sound.
+    - `video(root, make) -> Path | None`: the folder of the corpus's own video features.
+    - `precomputed(root) -> Precomputed`: features that replace the sound.
+    """
+
+    read: Callable[..., Reading]
+
+
+def import_reader(corpus: str) -> CorpusReader:
+    """Imports the module that reads a corpus.
+
+    Raises:
+        UsageError: if the corpus is unknown.
+    """
+    if corpus not in READERS:
+        raise UsageError(f"--corpus={corpus}: must be one of {', '.join(READERS)}")
+    return cast(CorpusReader, importlib.import_module(READERS[corpus], __package__))
+
+
+def reader_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a corpus's `read` by the flags of `CORPUS_FLAGS` that are not None.
+
+    Raises:
+        UsageError: if a flag belongs to another corpus.
+    """
+    options = {}
+    for flag, value in flags.items():
+        owner, argument = CORPUS_FLAGS[flag]
+        if value is None:
+            continue
+        if corpus != owner:
+            raise UsageError(f"--{flag}: only for --corpus={owner}")
+        options[argument] = value
+    return options

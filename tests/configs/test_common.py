@@ -1,0 +1,129 @@
+"""Configs get their settings by the corpus of the dataset's manifest, whatever the dataset is called."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from jaxser import corpora, main
+from jaxser.configs import common
+from jaxser.data.dataset import with_corpus
+from jaxser.data_prep.prepare import READERS
+from jaxser.types import UsageError
+
+CONFIGS = ("can", "cat_ilt", "lstm_attention", "mcsan", "self_cross")
+
+
+def write_manifest(data_dir: Path, name: str, corpus: str, recipe: str = "mcsan") -> None:
+    keys = ("name", "corpus", "recipe", "version", "arrays", "shards", "labels")
+    folder = data_dir / name / recipe / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(keys, "") | {"corpus": corpus}))
+
+
+def config_for(name: str, corpus: str, data_dir: Path, config: str = "mcsan"):
+    """The config of a dataset prepared from a corpus, as the command line evaluates it."""
+    write_manifest(data_dir, name, corpus)
+    _, flag, _ = main._completed(["main", f"--config=configs/{config}.py:{name}", f"--data_dir={data_dir}"])
+    file, argument = flag.removeprefix("--config=").split(":", 1)
+    assert Path(file).is_file()
+    return import_module(f"jaxser.configs.{Path(file).stem}").get_config(argument)
+
+
+def test_meld_under_another_name_trains_on_the_official_split(tmp_path):
+    config = config_for("meld_final", "meld", tmp_path)
+    assert (config.dataset, config.corpus) == ("meld_final", "meld")
+    assert (config.protocol.name, config.selection, config.classes) == ("official", "f1_weighted", "all")
+    assert (config.hyper.learning_rate, config.epochs) == (5e-4, 20)  # section 3.2 of the paper, MELD
+
+
+def test_ravdess_under_another_name_gets_emobox_groups(tmp_path):
+    config = config_for("ravdess_48k", "ravdess", tmp_path)
+    assert (config.protocol.name, config.protocol.folds) == ("speaker", 0)
+    assert len(config.protocol.groups) == 6
+    assert config.protocol.groups[1] == ("actor04", "actor10", "actor12", "actor14")
+    assert (config.variant, config.batch_size, config.epochs) == ("audio_only", 32, 30)
+
+
+def test_the_demo_under_another_name_is_scaled(tmp_path):
+    config = config_for("large", "demo", tmp_path)
+    assert (config.protocol.name, config.classes, config.epochs) == ("session", "seven", 10)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", ["meld", "iemocap_mine", "demographics", "ravdess"])
+def test_a_folder_gets_generic_settings_whatever_its_name(name, config, tmp_path):
+    got = config_for(name, "folder", tmp_path, config).to_dict()
+    expected = import_module(f"jaxser.configs.{config}").get_config("mine").to_dict()
+    assert got | {"dataset": "mine", "corpus": ""} == expected
+    assert got["classes"] == "all"
+    assert got["protocol"]["groups"] == ()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_iemocap_keeps_the_settings_of_the_paper(config, tmp_path):
+    got = config_for("iemocap_raw", "iemocap", tmp_path, config)
+    assert got.classes == {"cat_ilt": "four_merged", "lstm_attention": "four"}.get(config, "seven")
+    assert got.protocol.name == ("session" if config == "lstm_attention" else "random")
+
+
+def test_the_data_folder_is_found_in_all_forms_of_the_flags(tmp_path):
+    write_manifest(tmp_path, "mine", "meld")
+    for flags in (
+        ["--config", "configs/mcsan.py:mine", "--data_dir", str(tmp_path)],
+        ["-data_dir", str(tmp_path), "-config=configs/mcsan.py:mine", "--config.seeds=2"],
+    ):
+        completed = main._completed(["main", *flags])
+        assert any(value.endswith("mcsan.py:mine:meld") for value in completed)
+    unchanged = ["main", "--workdir=x:y", "--config.note=mine"]
+    assert main._completed(unchanged) == unchanged
+
+
+def test_a_name_without_a_dataset_is_that_of_a_corpus(tmp_path):
+    assert with_corpus("ravdess", tmp_path) == "ravdess"
+    assert with_corpus("mine:meld", tmp_path) == "mine:meld"
+    assert common.parse_dataset("ravdess") == ("ravdess", "ravdess")
+    assert common.parse_dataset("demo_quick") == ("demo_quick", "demo")
+    assert common.parse_dataset("meld_final") == ("meld_final", "")
+    assert common.parse_dataset("meld:folder") == ("meld", "folder")
+
+
+def test_a_name_of_two_corpora_is_refused(tmp_path):
+    write_manifest(tmp_path, "mine", "meld")
+    write_manifest(tmp_path, "mine", "folder", recipe="can")
+    with pytest.raises(
+        UsageError, match=r"several corpora \(folder, meld\); choose one, such as mine:folder"
+    ):
+        with_corpus("mine", tmp_path)
+
+
+def test_quick_keeps_the_learning_rate_of_the_demo_alone(tmp_path):
+    module = import_module("jaxser.configs.lstm_attention")
+    for argument, rate in {"mine:demo": 3e-4, "demo:folder": 1e-3, "iemocap": 1e-3}.items():
+        config = module.get_config(argument)
+        common.quick(config)
+        assert config.hyper.learning_rate == rate
+        assert (config.protocol.name, config.protocol.folds, config.seeds) == ("holdout", 0, 1)
+
+
+def test_every_reader_but_the_users_own_folder_has_a_record():
+    assert READERS.keys() - corpora.CORPORA.keys() == {"folder"}
+    assert corpora.CORPORA.keys() <= READERS.keys()
+    for name, corpus in corpora.CORPORA.items():
+        assert corpora.find(name) is corpus
+        assert corpus.classes in ("", *corpus.label_sets)
+
+
+def test_an_unknown_corpus_has_a_generic_record():
+    corpus = corpora.find("folder", title="mine")
+    assert (corpus.title, corpus.speech, corpus.protocol, corpus.fixed_sentences) == ("mine", "", None, 0)
+    assert corpora.find("cremad").title == "cremad"
+    assert corpora.find("iemocap").label_name("ang") == "anger"
+    assert corpora.find("meld").label_name("anger") == "anger"
+
+
+def test_label_sets_merge_happy_and_excited_only_where_they_say_so():
+    assert corpora.LABEL_SETS["four_merged"]["exc"] == "hap"
+    assert "exc" not in corpora.LABEL_SETS["four"]
+    assert list(corpora.LABEL_SETS["seven"]) == ["ang", "hap", "exc", "sad", "neu", "fru", "sur"]
