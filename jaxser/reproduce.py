@@ -1,11 +1,11 @@
-"""Train every row of a paper's table, and print ours beside the printed numbers.
+"""Train every row of a paper's table, and print our scores next to the printed ones.
 
     python -m jaxser.reproduce --list
     python -m jaxser.reproduce --table=lee2020/table4 --dataset=iemocap
     python -m jaxser.reproduce --table=lee2020/table4 --protocol=quick         # demo corpus: each row runs
 
-Each row is a run of its own in `<runs>/<config>-<variant>-<dataset>`, shared by the tables that have it. Interrupted,
-the same command goes on with the rows that are missing. Exit status: 0 done, 1 failed, 2 wrong usage.
+Each row is a run in `<runs>/<config>-<variant>-<dataset>`; tables that have a row in common share its run. To resume an
+interrupted table, run the same command again. Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -13,83 +13,72 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser import cli, experiment, papers, report
-from jaxser.cli import CACHE_DIR, run_command, enable_compilation_cache
+from jaxser.cli import CACHE_DIR, RESUMABLE, enable_compilation_cache, run_command
+from jaxser.config import resolve
 from jaxser.configs import common
 from jaxser.data.dataset import with_corpus
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
+from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
 from jaxser.report.analysis import Analysis
 from jaxser.report.protocols import compare_protocols
 from jaxser.report.run_tables import best_possible_score
-from jaxser.report.tables import Score, Table, escape_markdown, markdown
+from jaxser.report.tables import Cell, Score, Table, escape_markdown, markdown
 from jaxser.types import Dataset, UsageError
 
 PROTOCOLS = ("paper", "quick")
 
-MILLISECONDS: Mapping[str, float] = {
-    "mcsan": 3,
-    "can": 5,
-    "text_model": 1,
-    "audio_model": 6,
-    "lstm_attention": 8,
-    "self_cross": 20,
-    "mdre": 5,
-    "mha": 10,
-    "amh": 12,
-    "xu": 8,
-}
-"""Of training on an utterance of 300 frames, on two cores; other networks (2-D convolutions) take `SLOWEST`."""
+SHOWN = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1"}
+"""The scores that papers print."""
 
-SLOWEST = 40.0
+Log = Callable[[str], None]
 
 
-def reproduce(
-    table: str, dataset: str, protocol: str, runs: Path, data_dir: Path, log: Callable[[str], None] = print
-) -> Path:
-    """Train the table's missing rows and write `<runs>/<table>-<dataset>.md` and `.json`; returns the first.
+def reproduce(table: str, dataset: str, protocol: str, runs: Path, data_dir: Path, log: Log = print) -> Path:
+    """Train the missing rows of a table, and write `<runs>/<table>-<dataset>.md` and `.json`.
+
+    Args:
+        table: such as "lee2020/table4".
+        dataset: the name of a prepared dataset, or "paper" for the corpus of the paper.
+        protocol: one of `PROTOCOLS`.
+        runs: the folder of the runs.
+        data_dir: the folder of the prepared datasets.
+        log: prints a line.
+
+    Returns:
+        The path of the Markdown file.
 
     Raises:
-        UsageError: no such table, dataset or protocol.
+        UsageError: if the table, the dataset or the protocol does not exist.
     """
     rows = papers.tables().get(table)
     if rows is None:
         raise UsageError(f"--table={table} is not one of {', '.join(papers.tables())}")
     configs = {row.id: config_of(row, dataset, protocol, data_dir) for row in rows if row.variant}
-    datasets = _Datasets(data_dir, log)
     folders = {identity: _folder(runs, config, protocol) for identity, config in configs.items()}
     missing = {
         folders[identity]: config
         for identity, config in configs.items()
         if not (folders[identity] / run_folder.RESULTS).is_file()
     }
-    expected = {folder: seconds(config, datasets(config)) for folder, config in missing.items()}
-    log(
-        f"{table}: {len(missing)} of {len(set(folders.values()))} runs to train{_projected(expected.values())}"
-    )
-    pace = 1.0
-    for number, (folder, config) in enumerate(missing.items(), 1):
-        left = [pace * expected[other] for other in list(missing)[number - 1 :]]
-        log(f"\n{number}/{len(missing)} {folder.name}{_projected(left)}")
-        begin = time.monotonic()
-        experiment.run_experiment(config, datasets(config), folder, command=_command(table, dataset, protocol), log=log)
-        report.write(folder)
-        pace = (time.monotonic() - begin) / expected[folder]
-        jax.clear_caches()
+    log(f"{table}: {len(missing)} of {len(set(folders.values()))} runs to train")
+    _train(missing, _command(table, dataset, protocol), data_dir, log)
     return _write(runs, table, rows, folders, dataset, protocol)
 
 
 def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> ConfigDict:
-    """The resolved config that trains a row, on its paper's corpus if `dataset` is "paper"."""
+    """Return the resolved config that trains a row, on its paper's corpus if `dataset` is "paper"."""
     assert row.variant is not None
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
@@ -105,20 +94,133 @@ def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> Conf
     return config
 
 
-def seconds(config: ConfigDict, dataset: Dataset) -> float:
-    """The projected time of a run, on two cores; other machines tell after the first row."""
+class Projection:
+    """Projects the training time of runs from the time that earlier ones took.
+
+    A run of a network that was trained before takes as long per frame; one of another network takes as long as the mean
+    of all networks.
+    """
+
+    def __init__(self) -> None:
+        self._seconds_per_frame: dict[str, float] = {}
+
+    def add(self, model: str, frames: float, seconds: float) -> None:
+        """Take the training time of a run into account."""
+        self._seconds_per_frame[model] = seconds / frames
+
+    def seconds(self, model: str, frames: float) -> float | None:
+        """Return the projected time to train a network; None before the first call of `add`."""
+        if not self._seconds_per_frame:
+            return None
+        mean = float(np.mean(list(self._seconds_per_frame.values())))
+        return self._seconds_per_frame.get(model, mean) * frames
+
+
+def training_frames(config: ConfigDict, dataset: Dataset) -> float:
+    """Return the frames that a run processes; a frame of the validation part counts as a third.
+
+    Datasets without audio count their utterances.
+    """
     folds = make_folds(dataset, Protocol(**config.protocol))
-    frames = dataset.arrays["audio"].length.mean() if "audio" in dataset.arrays else 300
+    frames = float(dataset.arrays["audio"].length.mean()) if "audio" in dataset.arrays else 1.0
     copies = 1 if config.copies == "none" else 2
-    trained = sum(copies * len(fold.train) + len(fold.validation) / 3 for fold in folds)
-    each = MILLISECONDS.get(config.model.name, SLOWEST) / 1000 * frames / 300
-    return 40 + config.seeds * config.epochs * trained * each  # begun by some 40 s of compilation
+    utterances = sum(copies * len(fold.train) + len(fold.validation) / 3 for fold in folds)
+    return config.seeds * config.epochs * utterances * frames
+
+
+def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> Table:
+    """Return the rows in the paper's order: printed, ours, and on the demo corpus the best possible scores."""
+    names = {name: title for name, title in SHOWN.items() if any(name in row.scores for row in rows)}
+    is_demo = any(run.results.best_possible for run in runs.values())
+    known = [name for name in names if name in ("wa", "ua")] if is_demo else []
+    header = ["", *(f"{title}, {whose}" for title in names.values() for whose in ("printed", "ours"))]
+    header += [f"{names[name]}, best possible" for name in known]
+    body = []
+    for row in rows:
+        cells: list[Cell] = [row.model + (" (cited)" if row.cited else "")]
+        run = runs.get(row.id)
+        for name in names:
+            cells += [Score(*row.scores.get(name, (None, None))), _ours(run, name)]
+        cells += [best_possible_score(run, name) if run else Score(None) for name in known]
+        body.append(tuple(cells))
+    caption = f"{table}, printed and ours (%, test; ± as printed, ours over folds or seeds)."
+    if is_demo:
+        caption += " Ours are demo numbers: synthetic speech."
+    if any(row.exchanged for row in rows):
+        caption += (
+            " The paper prints WA and UA under each other's names; here both have their standard names."
+        )
+    return Table(table.replace("/", "_"), caption, tuple(header), tuple(body))
+
+
+def differences(rows: Sequence[Printed], runs: Mapping[str, Run]) -> list[str]:
+    """Return how our protocol differs from the paper's, one line per difference, and the warnings of the runs."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if row.id not in runs:
+            continue
+        run = runs[row.id]
+        for aspect in compare_protocols(row, Analysis(run)):
+            if aspect.differs is not False:
+                lines[f"{aspect.name}: printed {aspect.paper}; here {aspect.here}"] = None
+        if note := run.results.protocol.get("note"):
+            lines[f"Note: {note}"] = None
+        for warning in run.results.warnings:
+            lines[warning] = None
+    return list(lines)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and return its exit status."""
+    parser = cli.parser("jaxser", "python -m jaxser.reproduce", __doc__)
+    parser.add_argument("--list", action="store_true", help="list all tables")
+    parser.add_argument("--table", help="such as lee2020/table4")
+    parser.add_argument("--dataset", default="demo", help="demo, iemocap, meld, ...; paper: the paper's own")
+    parser.add_argument("--protocol", default="paper", help="paper, or quick: one fold, one seed, few epochs")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the prepared datasets")
+    parser.add_argument(
+        "--cache_dir", default=CACHE_DIR, help="folder for compiled programs; empty: keep none"
+    )
+    given = parser.parse_args(arguments)
+    if given.list:
+        print("\n".join(_listed()))
+        return 0
+    return run_command("jaxser", lambda: _reproduce(given), output=given.runs, stopped=RESUMABLE)
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    if not given.table:
+        raise UsageError("--table is missing; --list lists all tables")
+    enable_compilation_cache(given.cache_dir)
+    path = reproduce(given.table, given.dataset, given.protocol, given.runs, given.data_dir)
+    print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
+    return 0
+
+
+def _train(configs: Mapping[Path, ConfigDict], command: str, data_dir: Path, log: Log) -> None:
+    """Train a run for each config, and project the time that is left from the runs before."""
+    datasets, projection = _Datasets(data_dir, log), Projection()
+    frames = {folder: training_frames(config, datasets(config)) for folder, config in configs.items()}
+    for number, (folder, config) in enumerate(configs.items(), 1):
+        left = [
+            projection.seconds(configs[other].model.name, frames[other])
+            for other in list(configs)[number - 1 :]
+        ]
+        log(f"\n{number}/{len(configs)} {folder.name}{_time_left(left)}")
+        is_resumed = (folder / run_folder.CONFIG).is_file()
+        begin = time.monotonic()
+        experiment.run_experiment(config, datasets(config), folder, command=command, log=log)
+        report.write(folder)
+        if not is_resumed:
+            projection.add(config.model.name, frames[folder], time.monotonic() - begin)
+        jax.clear_caches()
 
 
 class _Datasets:
-    """The last dataset that was loaded is kept: rows of a table mostly share it."""
+    """Loads datasets and keeps the last one, which the rows of a table mostly share."""
 
-    def __init__(self, data_dir: Path, log: Callable[[str], None]):
+    def __init__(self, data_dir: Path, log: Log):
         self.data_dir, self.log = data_dir, log
         self.kept: tuple[Any, Dataset] | None = None
 
@@ -143,130 +245,58 @@ def _command(table: str, dataset: str, protocol: str) -> str:
     return f"python -m jaxser.reproduce --table={table} --dataset={dataset} --protocol={protocol}"
 
 
-def _projected(expected: Iterable[float]) -> str:
-    total = sum(expected)
-    if total == 0:
+def _time_left(seconds: Sequence[float | None]) -> str:
+    """The projected time in words; "" if a part of it is unknown."""
+    known = [one for one in seconds if one is not None]
+    if len(known) < len(seconds):
         return ""
-    minutes = max(1, round(total / 60))
-    length = f"{minutes} min" if minutes < 120 else f"{total / 3600:.0f} h"
-    return f" (projected: about {length} on two cores)"
+    minutes = max(1, round(sum(known) / 60))
+    return f" (about {f'{minutes} min' if minutes < 120 else f'{sum(known) / 3600:.0f} h'} left)"
 
 
 def _write(
     runs: Path, table: str, rows: Sequence[Printed], folders: Mapping[str, Path], dataset: str, protocol: str
 ) -> Path:
-    """The table in Markdown and JSON, with what the protocols differ by."""
-    found = {identity: run_folder.read_run(folder) for identity, folder in folders.items()}
+    """Write the table as Markdown and JSON, with how the protocols differ."""
+    trained = {identity: run_folder.read_run(folder) for identity, folder in folders.items()}
     path = runs / f"{table.replace('/', '-')}-{dataset}{'-quick' if protocol == 'quick' else ''}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = comparison(table, rows, found)
     lines = [f"# {table}: {rows[0].title}\n", f"    {_command(table, dataset, protocol)}\n"]
-    lines += [f"- {escape_markdown(line)}" for line in differences(rows, found)]
-    path.write_text("\n".join([*lines, "", markdown(shown)]) + "\n", encoding="utf-8")
-    run_folder.write_json(
-        path.with_suffix(".json"),
-        {
-            "table": table,
-            "dataset": dataset,
-            "protocol": protocol,
-            "rows": [
-                {
-                    "id": row.id,
-                    "model": row.model,
-                    "printed": row.scores,
-                    "run": folders[row.id].name if row.id in found else None,
-                    "ours": found[row.id].results["summary"] if row.id in found else None,
-                }
-                for row in rows
-            ],
-        },
-    )
+    lines += [f"- {escape_markdown(line)}" for line in differences(rows, trained)]
+    lines += ["", markdown(comparison(table, rows, trained))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    content = {
+        "table": table,
+        "dataset": dataset,
+        "protocol": protocol,
+        "rows": [_row_json(row, trained.get(row.id)) for row in rows],
+    }
+    run_folder.write_json(path.with_suffix(".json"), content)
     return path
 
 
-def comparison(table: str, rows: Sequence[Printed], found: Mapping[str, run_folder.Run]) -> Table:
-    """The rows in the paper's order: printed, ours, and on the demo corpus the best possible."""
-    names = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1"}
-    names = {name: shown for name, shown in names.items() if any(name in row.scores for row in rows)}
-    best = any(run.results["best_possible"] for run in found.values())
-    header = ["", *(f"{shown}, {who}" for shown in names.values() for who in ("printed", "ours"))]
-    exact = {name: shown for name, shown in names.items() if name in ("wa", "ua")} if best else {}
-    header += [f"{shown}, best possible" for shown in exact.values()]
-    body = []
-    for row in rows:
-        cells: list[Any] = [row.model + (" (cited)" if row.cited else "")]
-        run = found.get(row.id)
-        for name in names:
-            cells += [Score(*row.scores.get(name, (None, None))), _ours(run, name)]
-        cells += [best_possible_score(run, name) if run else Score(None) for name in exact]
-        body.append(tuple(cells))
-    demo = " Ours are demo numbers: synthetic speech." if best else ""
-    exchanged = (
-        " The paper prints WA and UA under each other's names; here both have their standard names."
-        if any(row.exchanged for row in rows)
-        else ""
-    )
-    caption = f"{table}, printed and ours (%; test; ± as each is printed, ours over folds and seeds).{demo}{exchanged}"
-    return Table(table.replace("/", "_"), caption, tuple(header), tuple(body))
+def _row_json(row: Printed, run: Run | None) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "model": row.model,
+        "printed": row.scores,
+        "run": run.folder.name if run else None,
+        "ours": run.results.to_json()["summary"] if run else None,
+    }
 
 
-def _ours(run: run_folder.Run | None, name: str) -> Score:
+def _ours(run: Run | None, metric: str) -> Score:
     if run is None:
         return Score(None)
-    summary = run.results["summary"]
-    several = len(run.results["replicas"]) > 1
-    return Score(summary["mean"][name], summary["std"][name] if several else None)
-
-
-def differences(rows: Sequence[Printed], found: Mapping[str, run_folder.Run]) -> list[str]:
-    """In what our protocol differs from the papers', a line each; rows that differ alike are said once."""
-    lines: dict[str, None] = {}
-    for row in rows:
-        if row.id not in found:
-            continue
-        run = found[row.id]
-        for aspect in compare_protocols(row, Analysis(run)):
-            if aspect.differs is not False:
-                lines[f"{aspect.name}: printed {aspect.paper}; here {aspect.here}"] = None
-        if note := run.results["protocol"].get("note"):
-            lines[f"Note: {note}"] = None
-        for warning in run.results["warnings"]:
-            lines[warning] = None
-    return list(lines)
-
-
-def run(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = cli.parser("jaxser", "python -m jaxser.reproduce", __doc__)
-    parser.add_argument("--list", action="store_true", help="name all tables")
-    parser.add_argument("--table", help="such as lee2020/table4")
-    parser.add_argument("--dataset", default="demo", help="demo, iemocap, meld, ...; paper: the paper's own")
-    parser.add_argument("--protocol", default="paper", help="paper, or quick: one fold, one seed, few epochs")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs' folders are")
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="where prepared datasets are")
-    parser.add_argument("--cache_dir", default=CACHE_DIR, help="compiled programs; empty: nowhere")
-    given = parser.parse_args(arguments)
-    if given.list:
-        print("\n".join(_listed()))
-        return 0
-    stopped = "stopped; the same command goes on"
-    return run_command("jaxser", lambda: _reproduce(given), output=given.runs, stopped=stopped)
-
-
-def _reproduce(given: argparse.Namespace) -> int:
-    if not given.table:
-        raise UsageError("--table is missing; --list names all tables")
-    enable_compilation_cache(given.cache_dir)
-    path = reproduce(given.table, given.dataset, given.protocol, given.runs, given.data_dir)
-    print(f"\n{path.read_text(encoding='utf-8')}\n{path}")
-    return 0
+    summary = run.results.summary
+    return Score(summary.mean[metric], summary.std[metric] if len(run.results.replicas) > 1 else None)
 
 
 def _listed() -> list[str]:
     lines = []
     for name, rows in papers.tables().items():
-        ran = sum(row.variant is not None for row in rows)
-        lines.append(f"{name:20} {ran:2} of {len(rows):2} rows are trained   {rows[0].title}")
+        trained = sum(row.variant is not None for row in rows)
+        lines.append(f"{name:20} {trained:2} of {len(rows):2} rows are trained   {rows[0].title}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A table at one command: its rows, what is trained of them, and what is printed."""
+"""Reproduction of a table: its rows, which of them are trained, and what is printed."""
 
 import json
 from importlib import import_module
@@ -32,36 +32,52 @@ def test_every_row_has_a_config_under_both_protocols(row):
     assert papers.printed(own.to_dict()).variant == row.variant
 
 
-def test_the_projected_time_counts_folds_seeds_epochs_and_copies():
+def test_training_frames_count_folds_seeds_epochs_and_copies():
     row = papers.row("he2021_ilt_cat/t2/042")
     data = tiny.everything(60)
     config = reproduce.config_of(row, "demo", "paper", NO_DATA)
-    once = reproduce.seconds(config, data)
+    once = reproduce.training_frames(config, data)
     config.seeds *= 2
-    assert reproduce.seconds(config, data) - 40 == pytest.approx(2 * (once - 40))
+    config.epochs *= 3
+    assert reproduce.training_frames(config, data) == pytest.approx(6 * once)
     config.copies = "none"
-    assert reproduce.seconds(config, data) < 2 * once
+    single = reproduce.training_frames(config, data)
+    config.copies = "train"
+    assert single < reproduce.training_frames(config, data) < 2 * single
+
+
+def test_times_are_projected_from_measured_runs():
+    projection = reproduce.Projection()
+    assert projection.seconds("can", 100.0) is None
+    projection.add("can", frames=100.0, seconds=50.0)
+    projection.add("mcsan", frames=100.0, seconds=150.0)
+    assert projection.seconds("can", 200.0) == 100
+    assert projection.seconds("xu", 200.0) == 200  # the mean of both networks
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The runs that were asked for; training them writes made-up results."""
+    """The names of the runs that are trained; training writes made-up results."""
     asked = []
 
-    def train(config, dataset, folder, *, command, say):
+    def train(config, dataset, folder, *, command, log):
         asked.append(folder.name)
         write_fake_run(folder, seeds=1, epochs=1, dataset=config.dataset, variant=config.variant)
 
-    monkeypatch.setattr(experiment, "run", train)
-    monkeypatch.setattr(experiment, "load", lambda config, folder, say: tiny.everything(60))
+    monkeypatch.setattr(experiment, "run_experiment", train)
+    monkeypatch.setattr(experiment, "load_dataset", lambda config, folder, log: tiny.everything(60))
     return asked
 
 
 def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_path):
-    said = []
-    path = reproduce.reproduce("lee2020/table3", "demo", "quick", tmp_path, tmp_path, said.append)
+    logged = []
+    path = reproduce.reproduce("lee2020/table3", "demo", "quick", tmp_path, tmp_path, logged.append)
     assert trained == ["can-can-demo_quick", "can-equal_segmentation-demo_quick"]
-    assert said[0].startswith("lee2020/table3: 2 of 2 runs to train (projected: about")
+    assert logged == [
+        "lee2020/table3: 2 of 2 runs to train",
+        "\n1/2 can-can-demo_quick",
+        "\n2/2 can-equal_segmentation-demo_quick (about 1 min left)",
+    ]
     text = path.read_text(encoding="utf-8")
     assert "python -m jaxser.reproduce --table=lee2020/table3 --dataset=demo --protocol=quick" in text
     rows = [line for line in text.splitlines() if line.startswith("| CAN")]
@@ -72,7 +88,7 @@ def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_
     assert "| 57.9 ± 1.9 |" in rows[0]
     assert "demo numbers" in text
     assert "- Corpus: printed IEMOCAP; here synthetic demo speech" in text
-    table4 = reproduce.reproduce("lee2020/table4", "demo", "quick", tmp_path, tmp_path, said.append)
+    table4 = reproduce.reproduce("lee2020/table4", "demo", "quick", tmp_path, tmp_path, logged.append)
     assert len(trained) == 6
     found = json.loads(table4.with_suffix(".json").read_text(encoding="utf-8"))
     assert [row["id"] for row in found["rows"]] == [f"lee2020_can/t4/{n:03}" for n in range(8, 13)]
@@ -99,7 +115,7 @@ def test_rows_that_stay_cited_are_printed_without_ours(trained, tmp_path):
     ("arguments", "message"),
     [
         (["--table=lee2020/table9"], "--table=lee2020/table9 is not one of lee2020/table2"),
-        ([], "--table is missing; --list names all tables"),
+        ([], "--table is missing; --list lists all tables"),
         (["--table=lee2020/table4", "--protocol=fast"], "--protocol=fast is not one of paper, quick"),
     ],
 )
