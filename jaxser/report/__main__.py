@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from jaxser import cli
-from jaxser.cli import exit_status
+from jaxser.cli import run_command
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
         print(_write(arguments))
         return 0
 
-    return exit_status("jaxser.report", work)
+    return run_command("jaxser.report", work)
 
 
 def _write(arguments: argparse.Namespace) -> Path:

@@ -169,7 +169,8 @@ def _flags(run: Run) -> dict[str, int]:
 
 def _training_seconds(run: Run) -> float:
     """The seconds of all epochs; the replicas of a wave are trained together and share them."""
-    return sum({(one.wave, one.epoch): one.seconds or 0.0 for one in run.epochs}.values())
+    by_epoch = {(one.wave, one.epoch): one.seconds or 0.0 for one in run.epochs}
+    return float(sum(by_epoch.values()))
 
 
 def _valid_frame_fraction(run: Run) -> float | None:

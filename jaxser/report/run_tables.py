@@ -76,8 +76,8 @@ def intervals(analysis: Analysis) -> Table:
     for metric in metrics.SCORES:
         ranges = [interval_cells(analysis.interval(metric, by))[1] for by in ("utterance", "speaker")]
         rows.append((NAMES[metric], Score(pooled.get(metric)), *ranges))
-    header = ("", "pooled", "95 % interval over utterances", "95 % interval over speakers")
-    return Table("intervals", "Pooled test scores (%) with bootstrap intervals", header, tuple(rows))
+    header = ("", "pooled", "over utterances", "over speakers")
+    return Table("intervals", "Pooled test scores (%) with 95 % bootstrap intervals", header, tuple(rows))
 
 
 def recalls(analysis: Analysis) -> Table:

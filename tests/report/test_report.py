@@ -1,4 +1,4 @@
-"""The report: valid and self-contained HTML whose numbers are those of run_folder.json, whatever the corpus says."""
+"""Reports of one run: well-formed, self-contained HTML with the numbers of results.json, for any corpus."""
 
 import csv
 import re
@@ -14,8 +14,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from helpers.fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report
 from jaxser.evaluation import comparisons, run_folder
-from jaxser.report import groups, media, style, tables
+from jaxser.report import groups, media, run_tables, style, tables
 from jaxser.report.__main__ import main
+from jaxser.report.analysis import Analysis
 from jaxser.types import InputError
 
 HOSTILE = "<script>alert('x')</script> & \"$\\frac$\" |*_ --> ]]>"
@@ -37,7 +38,7 @@ def fake(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A corpus whose every text tries to be markup; speakers and sentences are in all parts."""
+    """A run whose texts all try to be markup, with speakers and sentences that are shared by all parts."""
     folder = tmp_path_factory.mktemp("run")
     utterances = make_utterances(140)
     folds = session_folds(utterances)
@@ -49,7 +50,7 @@ def hostile(tmp_path_factory):
 
 
 def rows_of(page: str, name: str) -> list[list[str]]:
-    """The rows of a table of the page: a cell is the exact numbers in it, or else its text."""
+    """The rows of a table on the page; a cell is the exact numbers in it, or its text if it has none."""
     table = next(e for e in ET.fromstring(page).iter("table") if e.get("id") == f"table-{name}")
     return [[_cell(cell) for cell in row] for row in table.find("tbody")]
 
@@ -62,7 +63,7 @@ def _cell(cell):
 # The page as a document
 
 
-def test_the_page_is_well_formed_and_its_links_lead_somewhere(fake, hostile):
+def test_page_is_well_formed_and_its_links_have_targets(fake, hostile):
     for page in (fake[2], hostile[0]):
         root = ET.fromstring(page)  # strict: the page is XML as well
         ids = Counter(e.get("id") for e in root.iter() if e.get("id"))
@@ -73,7 +74,7 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(fake, hostile):
         assert len(list(root.iter("svg"))) == 6
 
 
-def test_the_page_loads_nothing(fake, hostile):
+def test_page_loads_nothing(fake, hostile):
     for page in (fake[2], hostile[0]):
         assert "http:" not in page
         assert "https:" not in page
@@ -86,7 +87,7 @@ def test_the_page_loads_nothing(fake, hostile):
                 assert element.get("href").startswith("data:")
 
 
-def test_text_of_the_corpus_is_escaped(hostile):
+def test_texts_of_the_corpus_are_escaped(hostile):
     page, folder = hostile
     text = "".join(ET.fromstring(page).itertext())
     assert HOSTILE in text
@@ -94,7 +95,7 @@ def test_text_of_the_corpus_is_escaped(hostile):
     assert "<script" not in (folder / "report" / "tables.md").read_text(encoding="utf-8")
 
 
-def test_figures_follow_the_page_in_light_and_dark(fake):
+def test_figures_use_the_colours_of_the_theme(fake):
     page = fake[2]
     svg = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
     used = set(re.findall(r"var\(--([\w-]+)\)", svg))
@@ -103,10 +104,10 @@ def test_figures_follow_the_page_in_light_and_dark(fake):
     for name in used:
         assert f"--{name}:" in page[: page.index("prefers-color-scheme: dark")]
         assert f"--{name}:" in dark
-    assert not re.search(r"#[0-9a-f]{6}", svg)  # a colour of its own would be wrong in one of the two
+    assert not re.search(r"#[0-9a-f]{6}", svg)  # a fixed colour would be wrong in one of the themes
 
 
-# Its numbers
+# Numbers
 
 
 def test_tiles_show_the_summary(fake):
@@ -121,7 +122,7 @@ def test_tiles_show_the_summary(fake):
         assert "over 5 folds" in "".join(tile.itertext())
 
 
-def test_every_replica_is_in_the_table_and_in_the_csv(fake):
+def test_table_and_csv_have_every_replica(fake):
     folder, value, page = fake
     rows = rows_of(page, "replicas")
     with (folder / "report" / "results.csv").open(newline="") as file:
@@ -134,14 +135,14 @@ def test_every_replica_is_in_the_table_and_in_the_csv(fake):
         assert float(line["recall_sur"]) == replica["test"]["recall"]["sur"]
 
 
-def test_speakers_and_genders_are_scored_by_themselves(fake):
+def test_speakers_and_genders_are_scored_separately(fake):
     folder, _, page = fake
     run = run_folder.read_run(folder)
     p = run.predictions
     rows = rows_of(page, "speakers")
     assert len(rows) == 10
     for field, table in (("speaker", rows), ("gender", rows_of(page, "genders"))):
-        groups = np.array([run.utterances[i][field] for i in p.utterance])
+        groups = np.array([getattr(run.utterances[i], field) for i in p.utterance])
         for row in table:
             chosen = [(p.split == "test") & (p.seed == seed) & (groups == row[0]) for seed in (0, 1)]
             wa = np.mean([accuracy_score(p.true[c], p.predicted[c]) for c in chosen])
@@ -161,14 +162,14 @@ def test_recalls_and_best_possible(fake):
         assert int(number) > 0
         assert low <= pooled[0] <= high
     best = {row[0]: row[1:] for row in rows_of(page, "best_possible")}
-    assert best["words alone"] == [(0.71,), (0.62,)]
+    assert best["words only"] == [(0.71,), (0.62,)]
     assert best["this run"][0] == (value["summary"]["mean"]["wa"], value["summary"]["std"]["wa"])
 
 
-# What it says
+# Texts
 
 
-def test_demo_numbers_are_marked(fake, tmp_path):
+def test_demo_numbers_are_marked_as_such(fake, tmp_path):
     folder, _, page = fake
     mark = "Demo numbers, synthetic speech"
     assert mark in page
@@ -178,7 +179,7 @@ def test_demo_numbers_are_marked(fake, tmp_path):
     assert 'id="best"' not in real
 
 
-def test_warnings_are_on_the_page(tmp_path):
+def test_page_shows_warnings(tmp_path):
     utterances = make_utterances(140)
     moved = with_fields(utterances, 0, speaker=utterances[14].speaker)
     value, page = page_of(tmp_path, utterances=moved, folds=session_folds(utterances), not_finite=[("2", 1)])
@@ -188,25 +189,25 @@ def test_warnings_are_on_the_page(tmp_path):
     assert "heard in training" in text
 
 
-def test_the_papers_number_stands_beside_ours_with_the_same_kind_of_spread(tmp_path):
+def test_paper_scores_are_shown_with_the_same_kind_of_spread(tmp_path):
     options = {"dataset": "iemocap", "synthetic": False, "seeds": 2, "epochs": 1}
     value, page = page_of(tmp_path, variant="no_cross", **options)
     theirs, ours = rows_of(page, "paper")
     assert theirs == ["MCSAN w/o cross (table 3)", (0.596, 0.012), (0.536, 0.028)]
     summary = value["summary"]
     assert ours[1:] == [(summary["mean"][n], summary["std_over_folds"][n]) for n in ("wa", "ua")]
-    assert "Another corpus" not in page
+    assert "on another corpus" not in page
     aspects = {row[0]: row[1:] for row in rows_of(page, "aspects")}
     assert aspects["Corpus"] == ["IEMOCAP", "IEMOCAP"]
     assert aspects["Folds"] == ["10 (8:1:1)", "5"]
-    assert aspects["Speakers apart"][1] == "yes"
+    assert aspects["Speaker-independent"][1] == "yes"
 
 
-def test_another_corpus_is_never_compared_silently(fake):
-    assert "Another corpus: the two lines cannot be compared" in fake[2]
+def test_page_warns_if_the_paper_used_another_corpus(fake):
+    assert "This run is on another corpus, so the two rows cannot be compared" in fake[2]
 
 
-def test_every_variant_of_mcsan_has_its_printed_row():
+def test_every_variant_of_mcsan_has_a_row_in_the_paper():
     printed = {
         "mcsan": "MCSAN (proposed)",
         "audio_only": "MCSAN w/o text",
@@ -229,7 +230,7 @@ def test_every_variant_of_mcsan_has_its_printed_row():
     assert papers.printed({"variant": "mcsan", "dataset": "demo"}) is None
 
 
-def test_every_row_that_a_paper_ran_is_some_variant():
+def test_every_row_that_a_paper_ran_has_a_variant():
     rows = [row for table in papers.tables().values() for row in table]
     assert len(rows) == 88
     assert len(papers.tables()) == 12
@@ -242,14 +243,14 @@ def test_every_row_that_a_paper_ran_is_some_variant():
             assert row.cited, row.id
 
 
-def test_what_rajan_prints_exchanged_is_put_right():
+def test_exchanged_scores_of_rajan_are_corrected():
     row = papers.row("rajan2022_self_cross/t1/083")
     assert row.exchanged
     assert row.scores["wa"] == (0.642, 0.019)
     assert papers.row("he2021_ilt_cat/t2/042").scores["wa"] == (pytest.approx(0.681), None)
 
 
-# Runs that are out of the ordinary
+# Unusual runs
 
 
 @pytest.mark.parametrize(
@@ -267,28 +268,28 @@ def test_every_run_has_a_page(tmp_path, options):
     ET.fromstring(page_of(tmp_path, **options)[1])
 
 
-def test_a_run_of_two_settings_shows_both(tmp_path):
+def test_page_of_a_sweep_shows_all_settings(tmp_path):
     value = write_fake_run(tmp_path, seeds=1, epochs=1)
     summary = value["summary"]
     value["summaries"] = {"": summary, "learning_rate=0.1": summary}
     run_folder.write_json(tmp_path / run_folder.RESULTS, value)
     page = report.write(tmp_path).read_text(encoding="utf-8")
     assert [row[0] for row in rows_of(page, "settings")] == ["", "learning_rate=0.1"]
-    assert "was chosen by validation UA, never by test" in page
+    assert "has the best validation UA and is reported" in page
 
 
-def test_many_speakers_are_cut_to_those_with_most_utterances(tmp_path, monkeypatch):
+def test_only_the_speakers_with_most_utterances_are_listed(tmp_path, monkeypatch):
     utterances = make_utterances(700)
     for row in range(0, 700, 5):
         utterances = with_fields(utterances, row, speaker=f"guest{row}")
     write_fake_run(tmp_path, utterances=utterances, seeds=1, epochs=1)
-    monkeypatch.setattr(groups, "MOST_SPEAKERS", 8)
-    table = groups.speakers(run_folder.read_run(tmp_path))
+    monkeypatch.setattr(groups, "MAX_SPEAKERS", 8)
+    table = run_tables.speakers(Analysis(run_folder.read_run(tmp_path)))
     assert len(table.rows) == 8
     assert "8 of 150 speakers" in table.caption
 
 
-def test_the_command_rewrites_a_page_and_explains_a_wrong_folder(fake, tmp_path, capsys, monkeypatch):
+def test_command_rewrites_a_page_and_rejects_wrong_usage(fake, tmp_path, capsys, monkeypatch):
     page = fake[0] / "report" / "index.html"
     page.unlink()
     monkeypatch.setattr("sys.argv", ["report", str(fake[0])])
@@ -296,7 +297,7 @@ def test_the_command_rewrites_a_page_and_explains_a_wrong_folder(fake, tmp_path,
     assert page.read_text(encoding="utf-8") == fake[2]
     monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
     assert main() == 1
-    assert re.fullmatch(r"jaxser\.report: .* is no run.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"jaxser\.report: .* is not a run.*\n", capsys.readouterr().err)
     for wrong in ([], ["--otu=here", str(fake[0])]):
         monkeypatch.setattr("sys.argv", ["report", *wrong])
         with pytest.raises(SystemExit) as error:
@@ -310,24 +311,29 @@ def test_the_command_rewrites_a_page_and_explains_a_wrong_folder(fake, tmp_path,
         report.write(tmp_path / "nowhere")
 
 
-def test_recordings_are_found_by_path_or_by_name(tmp_path):
+def test_recordings_are_found_by_path_or_name(tmp_path):
     for path in ("a/1.wav", "b/1.wav", "b/2.flac"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
-    found = media.find(tmp_path, ["a/1", "b/1", "2", "3"])
+    found = media.find_recordings(tmp_path, ["a/1", "b/1", "2", "3"])
     assert found == {"a/1": tmp_path / "a/1.wav", "b/1": tmp_path / "b/1.wav", "2": tmp_path / "b/2.flac"}
-    with pytest.raises(InputError, match=r"has no recording named by an utterance \(3.wav, say\)"):
-        media.find(tmp_path, ["3"])
+    with pytest.raises(
+        InputError, match=r"has no recording that is named after an utterance, such as 3\.wav"
+    ):
+        media.find_recordings(tmp_path, ["3"])
 
 
-def test_a_card_says_of_a_corpus_only_what_is_known(tmp_path):
-    for dataset, said in {"ravdess": "The corpus is acted speech", "mine": "is not known here"}.items():
+def test_card_states_only_what_is_known_of_the_corpus(tmp_path):
+    for dataset, said in {
+        "ravdess": "The corpus is acted speech",
+        "mine": "or spontaneous speech is unknown",
+    }.items():
         value = write_fake_run(tmp_path / dataset, dataset=dataset)
         run_folder.write_json(tmp_path / dataset / run_folder.RESULTS, {**value, "synthetic": False})
         report.write(tmp_path / dataset)
         card = (tmp_path / dataset / "report" / "card.md").read_text(encoding="utf-8")
         assert said in card
-        command = run_folder.read_run(tmp_path / dataset).config["command"]
+        command = run_folder.read_run(tmp_path / dataset).config.command
         assert f"\nThe command:\n\n    {command}\n" in card
 
 
@@ -339,8 +345,8 @@ def test_markdown_tables_keep_their_columns():
     assert lines[2:] == ["| x | y |", "|---|---:|", "| a\\|b &lt;i> | 50.0 ± 25.0 |", "| c | – |"]
 
 
-def test_draws_that_are_all_alike_give_no_interval():
+def test_identical_resamples_give_no_interval():
     interval = comparisons.Interval(("a",), "wa", "speaker", 0.0, 0.0, 0.0, 10)
-    assert groups.interval_cells(interval) == (tables.Score(0.0), tables.Range(None, None))
-    told = groups.interval_cells(replace(interval, high=0.2))
-    assert told == (tables.Score(0.0), tables.Range(0.0, 0.2))
+    assert run_tables.interval_cells(interval) == (tables.Score(0.0), tables.Range(None, None))
+    cells = run_tables.interval_cells(replace(interval, high=0.2))
+    assert cells == (tables.Score(0.0), tables.Range(0.0, 0.2))
