@@ -1,4 +1,4 @@
-"""Releases that tests read: a hand-written IEMOCAP, and small demo corpora."""
+"""Releases for tests: a hand-written one of IEMOCAP, and small demo corpora."""
 
 from pathlib import Path
 
@@ -48,9 +48,11 @@ APPLE = "Session1/sentences/wav/Ses01F_impro01/._Ses01F_impro01_F000.wav"
 
 
 def write_iemocap(root: Path, files: dict[str, str | bytes | None] | None = None) -> Path:
-    """Three utterances in IEMOCAP's layout: aligned, without alignment, aligned without words.
+    """Write a release of three utterances: aligned, without alignment, and with an alignment without words.
 
-    `files` replaces files by their path, or adds some; None leaves one out.
+    Args:
+        root: the folder to write.
+        files: replaces or adds files, by their path; None omits one.
     """
     wav = np.zeros(round(1.5 * 16_000), np.float32)
     written: dict[str, str | bytes | None] = {WAV.format(name): None for name in IDS}
@@ -77,6 +79,6 @@ def write_iemocap(root: Path, files: dict[str, str | bytes | None] | None = None
 
 
 def make_demo(root: Path, **settings: object) -> Path:
-    """A demo corpus without its progress display."""
+    """Make a demo corpus without a progress bar."""
     assert corpus.make(root, progress=False, **settings)  # type: ignore[arg-type]
     return root

@@ -1,4 +1,4 @@
-"""Small corpora of noise that tests prepare: real enough for every step but the hearing."""
+"""Small corpora of noise, for tests of preparation."""
 
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ def sine(seconds: float, rate: int = RATE, hertz: float = 440.0) -> np.ndarray:
 
 
 def write_ravdess(root: Path, count: int, seconds: float = 0.3) -> list[Path]:
-    """A release of `count` short recordings under RAVDESS's names."""
+    """Write `count` short recordings with file names of RAVDESS."""
     names = ("-".join(parts) for parts in product(["03"], ["01"], _codes(8), _codes(2), _codes(2), _codes(2)))
     paths = []
     for index, (name, actor) in enumerate(product(names, _codes(24))):
@@ -33,7 +33,7 @@ def write_ravdess(root: Path, count: int, seconds: float = 0.3) -> list[Path]:
 
 
 def talk(index: int, label: str, dialogue: str = "") -> Utterance:
-    """An utterance with every field filled in."""
+    """Return an utterance with all fields set."""
     return Utterance(
         id=f"talk_{index:04d}",
         wav=f"{index:04d}.wav",
