@@ -104,7 +104,7 @@ def test_the_exported_network_is_the_runs_where_there_is_no_jaxser(tmp_path):
         np.testing.assert_allclose(np.load(tmp_path / f"{n}.npy"), wanted, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("case", test_contract.WHOLE, ids=str)
+@pytest.mark.parametrize("case", test_contract.FIRST_VARIANTS, ids=str)
 def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case):
     net, batch = test_contract.network(case), test_contract.make_batch(test_contract.network(case))
     scalars = test_contract.hyper(net)

@@ -1,7 +1,7 @@
-"""One contract over all networks and the variants of every config.
+"""One contract for all networks and for the variants of every config.
 
-A new network joins by a line in `TINY`, which makes it small. The variant that a config names first is held to the
-whole contract, every other one to its shapes, and (slow) to one compiled step of training.
+A new network needs one line in `TINY`, which makes it small. The first variant of each network is held to the whole
+contract, every other one to its shapes and attention axes, and (slow) to one compiled training step.
 """
 
 import re
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from jaxser.config import resolve
+from jaxser.features.recipes import RECIPES
 from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.training.optim import Adam
@@ -56,7 +57,7 @@ TINY: dict[str, dict[str, Any]] = {
 """Fields that make a network small."""
 
 NOT_SUMMING: dict[str, tuple[str, ...]] = {"lstm_attention": ("pooling_audio",)}
-"""Attention that is no distribution (a sigmoid's), by network: its weights are only between 0 and 1."""
+"""Attention whose weights come from a sigmoid, by network: they lie between 0 and 1, and need not sum to 1."""
 
 CLASSES, FEATURES = 3, 6
 LENGTHS = {
@@ -66,10 +67,12 @@ LENGTHS = {
     "prosody": np.array([1, 1, 1, 1]),
 }
 SEGMENTS = [[9, 4, 7], [3, 3, 4, 2, 5], [11], [6, 8]]
+EXTRA_STEPS = {"audio": 144, "words": 7, "segment_lengths": 7, "segments": 55, "video": 5}
+"""Steps by which `lengthened` pads the arrays: no two arrays grow alike at any stride of a network."""
 
 
 class Case(NamedTuple):
-    """A variant of a config, made small."""
+    """A variant of a config, with a small network."""
 
     config: str
     variant: str
@@ -90,7 +93,7 @@ class Case(NamedTuple):
 
 
 def configs() -> dict[str, list[str]]:
-    """The variants of every config, by its name."""
+    """The variants of each config, by the name of the config."""
     folder = Path(__file__).parents[2] / "configs"
     modules = {
         path.stem: import_module(f"jaxser.configs.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))
@@ -101,15 +104,15 @@ def configs() -> dict[str, list[str]]:
 CASES = [Case(config, variant) for config, variants in configs().items() for variant in variants]
 
 
-def _whole() -> list[Case]:
-    """The first variant of every network."""
+def _first_variants() -> list[Case]:
+    """The first variant of each network."""
     first: dict[str, Case] = {}
     for case in CASES:
         first.setdefault(case.fields["name"], case)
     return list(first.values())
 
 
-WHOLE = _whole()
+FIRST_VARIANTS = _first_variants()
 
 
 def network(case: Case) -> Network:
@@ -118,17 +121,20 @@ def network(case: Case) -> Network:
 
 
 def hyper(net: Network) -> dict[str, jax.Array]:
-    """Values at which each scalar acts."""
+    """A value of each scalar at which it has an effect."""
     values = {"alpha": 0.1, "l2": 1e-4, "noise_variance": 0.1}
     return {name: jnp.float32(values.get(name, 0.2)) for name in net.hyper}
 
 
 def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> Batch:
-    """Utterances with rubbish where padded; `padding` more steps of it, unless the network fixes the lengths."""
+    """Utterances with arbitrary values in the padding.
+
+    `padding` adds steps, unless the network requires fixed lengths.
+    """
     rng = np.random.default_rng(seed)
-    every = np.arange(rows) % 4
-    segments = [SEGMENTS[n] for n in every]
-    lengths = {name: length[every] for name, length in LENGTHS.items()}
+    utterance = np.arange(rows) % 4
+    segments = [SEGMENTS[n] for n in utterance]
+    lengths = {name: length[utterance] for name, length in LENGTHS.items()}
     lengths |= {"segments": np.array([sum(own) for own in segments]), "segment_lengths": lengths["words"]}
     fields: dict[str, Any] = {}
     for name in net.needs:
@@ -140,7 +146,7 @@ def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> 
             values = np.array([own + [0] * (steps - len(own)) for own in segments])
         else:
             values = rng.normal(size=(rows, 80, FEATURES))[:, :steps]
-            if net.lengths:  # time is channels: what is padded is zero, as `gather` makes it
+            if net.lengths:  # time is channels, so padding must be zero, as in training
                 values = values * mask[..., None]
             values = values.astype(np.float32)
         fields |= {name: jnp.array(values), f"{name}_mask": jnp.array(mask)}
@@ -151,11 +157,11 @@ def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> 
 
 @cache
 def prepared(case: Case):
-    """A network, variables off their beginnings (biases that are not zero), and its compiled evaluation."""
+    """A network, its variables with perturbed initial values (so that no bias is zero), and its compiled evaluation."""
     net = network(case)
     batch = make_batch(net)
-    begin = jax.jit(lambda key: net.init({"params": key, "dropout": key}, batch, hyper(net), train=False))
-    variables = begin(jax.random.key(0))
+    init = jax.jit(lambda key: net.init({"params": key, "dropout": key}, batch, hyper(net), train=False))
+    variables = init(jax.random.key(0))
     rng = np.random.default_rng(1)
     params = jax.tree.map(
         lambda p: p + jnp.array(rng.normal(size=p.shape) * 0.1, p.dtype), variables["params"]
@@ -171,7 +177,7 @@ def prepared(case: Case):
 
 @cache
 def trained(case: Case):
-    """A compiled step of training, and the state before it."""
+    """A trainer, its compiled training step, the state before it, and a list that grows with every trace."""
     net, params, stats, _ = prepared(case)
     trainer = ReplicaTrainer(net, Adam(clip="global_norm"), (), CLASSES, epochs=1)
     traced = []
@@ -200,30 +206,30 @@ def trained(case: Case):
     return trainer, step, state, traced
 
 
-def test_every_network_is_here():
+def test_every_network_has_a_config_and_a_small_version():
     assert {case.fields["name"] for case in CASES} == set(MODELS) == set(TINY)
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_padding_never_matters(case):
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_padding_does_not_change_predictions(case):
     net, _, _, evaluate = prepared(case)
     if net.lengths:
-        pytest.skip("the network fixes the padded lengths")
+        pytest.skip("the network requires fixed lengths")
     np.testing.assert_allclose(
         evaluate(make_batch(net, 3)).log_probs, evaluate(make_batch(net)).log_probs, rtol=1e-4, atol=2e-5
     )
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
 def test_outputs(case):
-    """Probabilities, and attention that is a distribution over valid positions alone."""
+    """Probabilities sum to 1, and attention is a distribution over the valid positions."""
     net, _, _, evaluate = prepared(case)
     found, padded = evaluate(make_batch(net)), evaluate(make_batch(net, 3))
     assert found.log_probs.shape == (4, CLASSES)
     np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
     assert found.logits
-    for name, weights in found.attention.items():
-        weights, wider = np.asarray(weights), np.asarray(padded.attention[name])
+    for name, attention in found.attention.items():
+        weights, wider = np.asarray(attention.weights), np.asarray(padded.attention[name].weights)
         assert ((weights >= 0) & (weights <= 1 + 1e-6)).all(), name
         if name not in NOT_SUMMING.get(case.fields["name"], ()):
             np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5, err_msg=name)
@@ -233,8 +239,8 @@ def test_outputs(case):
         assert not wider[..., weights.shape[-1] :].any(), name
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_a_modality_without_any_step_is_finite(case):
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_a_modality_without_valid_steps_is_finite(case):
     net, _, _, evaluate = prepared(case)
     _, step, state, _ = trained(case)
     for name in net.needs:
@@ -248,7 +254,7 @@ def test_a_modality_without_any_step_is_finite(case):
         assert all(np.isfinite(p).all() for p in jax.tree.leaves(after.params)), name
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
 def test_training_depends_on_the_key_and_evaluation_does_not(case):
     net, _, _, evaluate = prepared(case)
     _, step, state, _ = trained(case)
@@ -258,20 +264,25 @@ def test_training_depends_on_the_key_and_evaluation_does_not(case):
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_a_filler_changes_nothing(case):
-    """An utterance of weight 0, masked as a whole, leaves loss and parameters as they are without it."""
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_a_padding_row_changes_nothing(case):
+    """A fully masked row of weight 0 leaves the loss and its gradients unchanged."""
     net, _, _, _ = prepared(case)
     trainer, _, state, _ = trained(case)
     batch = make_batch(net)
-    still = {**state.hyper, **{name: jnp.float32(0) for name in net.hyper if name.endswith("dropout_rate")}}
-    still |= {name: jnp.float32(0) for name in net.hyper if name == "noise_variance"}
+    deterministic = {
+        **state.hyper,
+        **{name: jnp.float32(0) for name in net.hyper if name.endswith("dropout_rate")},
+    }
+    deterministic |= {name: jnp.float32(0) for name in net.hyper if name == "noise_variance"}
 
     @jax.jit
     def gradients(batch):
         def loss(params):
-            output, _ = trainer.apply(params, state.batch_stats, batch, still, train=True, key=state.key)
-            return net.loss(output, batch, state.class_weights, params, still)
+            output, _ = trainer.apply(
+                params, state.batch_stats, batch, deterministic, train=True, key=state.key
+            )
+            return net.loss(output, batch, state.class_weights, params, deterministic)
 
         return jax.value_and_grad(loss)(state.params)
 
@@ -281,13 +292,15 @@ def test_a_filler_changes_nothing(case):
         extra = jnp.zeros_like(x[:1]) if name.endswith(("mask", "weight")) else x[:1]
         return jnp.concatenate([x, extra])
 
-    filled = Batch(**{name: with_row(getattr(batch, name), name) for name in Batch._fields})
-    for a, b in zip(jax.tree.leaves(gradients(filled)), jax.tree.leaves(gradients(batch)), strict=True):
+    with_padding_row = Batch(**{name: with_row(getattr(batch, name), name) for name in Batch._fields})
+    for a, b in zip(
+        jax.tree.leaves(gradients(with_padding_row)), jax.tree.leaves(gradients(batch)), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_learns_sixteen_utterances_by_heart_with_one_compilation(case):
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_overfits_sixteen_utterances_with_one_compilation(case):
     net, _, _, _ = prepared(case)
     _, step, state, traced = trained(case)
     rng = np.random.default_rng(2)
@@ -295,8 +308,8 @@ def test_learns_sixteen_utterances_by_heart_with_one_compilation(case):
     words = jnp.array(rng.integers(1, 12, (16, batch.words.shape[1]))) if batch.words is not None else None
     if words is not None:
         batch = batch._replace(words=words)
-    quiet = {name: jnp.float32(0) for name in state.hyper if name != "learning_rate"}
-    state = state._replace(hyper={**state.hyper, **quiet})
+    without_noise = {name: jnp.float32(0) for name in state.hyper if name != "learning_rate"}
+    state = state._replace(hyper={**state.hyper, **without_noise})
     before = len(traced)
     for _ in range(150):
         state, loss = step(state, batch)
@@ -311,8 +324,8 @@ def test_learns_sixteen_utterances_by_heart_with_one_compilation(case):
     assert (np.asarray(log_probs).argmax(1) == np.asarray(batch.label)).all(), float(loss)
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_replicas_side_by_side_are_single_ones(case):
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_vmapped_replicas_equal_single_replicas(case):
     net, _, _, _ = prepared(case)
     trainer, _, state, _ = trained(case)
     batch = make_batch(net)
@@ -325,39 +338,60 @@ def test_replicas_side_by_side_are_single_ones(case):
 
         return jax.value_and_grad(loss)(params)
 
-    several = jax.tree.map(
+    stacked = jax.tree.map(
         lambda p: p + jnp.array(rng.normal(size=(3, *p.shape)) * 0.05, p.dtype), state.params
     )
     keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(gradients))(several, keys)
+    together = jax.jit(jax.vmap(gradients))(stacked, keys)
     single = jax.jit(gradients)
     for r in range(3):
-        alone = single(jax.tree.map(lambda x, r=r: x[r], several), keys[r])
+        alone = single(jax.tree.map(lambda x, r=r: x[r], stacked), keys[r])
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5 * max(np.abs(b).max(), 1))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_variant_fits_its_recipe_and_optimiser(case):
-    """Shapes, the arrays that its recipe has, and scalars that something reads."""
-    net, config = network(case), case.resolved
-    batch = make_batch(net)
-    output = jax.eval_shape(
+def output_shapes(net: Network, batch: Batch) -> Output:
+    """The shapes of a network's output, without compiling it."""
+    return jax.eval_shape(
         lambda key: net.init_with_output({"params": key, "dropout": key}, batch, hyper(net), train=False)[0],
         jax.random.key(0),
     )
+
+
+def lengthened(net: Network, batch: Batch) -> Batch:
+    """The batch with more padding, by `EXTRA_STEPS`."""
+    fields = {}
+    for name in net.needs:
+        for field in (name, f"{name}_mask"):
+            x = getattr(batch, field)
+            fields[field] = jnp.pad(x, [(0, 0), (0, EXTRA_STEPS.get(name, 0)), *[(0, 0)] * (x.ndim - 2)])
+    return batch._replace(**fields)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_variant_fits_its_recipe_and_optimiser(case):
+    """The shapes, arrays and scalars of a variant match its network and recipe, and so do its attention axes.
+
+    An axis grows with the array that it declares, by one step per stride, and with no other array.
+    """
+    net, config = network(case), case.resolved
+    batch = make_batch(net)
+    output, longer = output_shapes(net, batch), output_shapes(net, lengthened(net, batch))
     assert output.log_probs.shape == (4, CLASSES)
+    for name, (weights, axes) in ((name, (one.weights, one.axes)) for name, one in output.attention.items()):
+        growth = np.subtract(longer.attention[name].weights.shape, weights.shape)
+        declared = [EXTRA_STEPS[axis.array] / axis.stride if axis.array else 0 for axis in axes]
+        assert growth.tolist() == [0, *declared], name
+        assert longer.attention[name].axes == axes, name
     assert set(config.hyper) <= {*net.hyper, *Adam.hyper}
     assert set(net.hyper) <= set(config.hyper)
-    from jaxser.features.recipes import RECIPES
-
     recipe = RECIPES[config.recipe]
     assert set(net.needs) <= {*recipe.arrays, *recipe.precomputed}
 
 
-@pytest.mark.parametrize("case", WHOLE, ids=str)
-def test_all_products_of_a_step_in_bfloat16_are(case):
-    """A product that one float32 constant had raised would cost what the option is to save."""
+@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+def test_every_matrix_product_of_a_bfloat16_step_is_in_bfloat16(case):
+    """One float32 constant would promote its product to float32, and cost what the option is meant to save."""
     trainer, _, state, _ = trained(case)
     batch = make_batch(network(case))
 
@@ -370,8 +404,8 @@ def test_all_products_of_a_step_in_bfloat16_are(case):
     assert products("bfloat16") == {"bf16"}
 
 
-def test_a_step_in_bfloat16_is_nearly_that_in_float32():
-    case = next(case for case in WHOLE if case.fields["name"] == "mcsan")
+def test_a_bfloat16_step_is_close_to_a_float32_step():
+    case = next(case for case in FIRST_VARIANTS if case.fields["name"] == "mcsan")
     trainer, step, state, _ = trained(case)
     batch = make_batch(network(case))
     lower = replace(trainer, precision="bfloat16")
@@ -394,7 +428,7 @@ def test_a_step_in_bfloat16_is_nearly_that_in_float32():
 
 @pytest.fixture
 def programs_freed():
-    """Compiled programs hold some 800 memory maps a variant, of the 65,530 that Linux gives a process."""
+    """Free compiled programs: each variant takes some 800 memory maps, and Linux allows 65,530 per process."""
     yield
     prepared.cache_clear()
     trained.cache_clear()

@@ -172,7 +172,9 @@ def test_training_has_noise_and_dropout_and_evaluation_neither():
 def test_no_dropout_within_the_attention_model():
     """With everything dropped outside, what the attention model reads is zero; its own values are all kept."""
     hyper = HYPER | {"noise_variance": jnp.float32(0), "dropout_rate": jnp.float32(0.999999)}
-    first, second = (training()(hyper, jax.random.key(n)).attention["pooling_audio"].weights for n in range(2))
+    first, second = (
+        training()(hyper, jax.random.key(n)).attention["pooling_audio"].weights for n in range(2)
+    )
     np.testing.assert_array_equal(first, second)
     assert np.ptp(np.asarray(first[1])) > 1e-3
 
