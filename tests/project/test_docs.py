@@ -1,7 +1,8 @@
-"""The pages of the documentation: every command is parsed by its own parser, links lead somewhere, names exist."""
+"""The documentation: commands are accepted by their parsers, links resolve, and the names it mentions exist."""
 
 import argparse
 import importlib
+import importlib.util
 import re
 import shlex
 import sys
@@ -12,7 +13,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from jaxser import experiment, main, papers
+import jaxser
+from jaxser import main, papers
+from jaxser.config import resolve
 from jaxser.features.recipes import RECIPES
 from jaxser.models import MODELS
 
@@ -36,10 +39,11 @@ _FILE = re.compile(r"`((?:configs|data_prep|jaxser)/[\w/]+\.py)`[^`]*```python\n
 
 
 class Parsed(BaseException):
-    """Raised where a command would begin to work."""
+    """Raised when a command has parsed its arguments, instead of running it."""
 
 
 def commands() -> list[tuple[str, str]]:
+    """Every command in the documentation, with the page it is on."""
     found = []
     for page, text in sorted(PAGES.items()):
         joined = text.replace("\\\n", " ")
@@ -49,7 +53,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where commands are run: the files that the worked examples write are there."""
+    """The current folder of a command, which contains the files of the worked examples."""
     for text in PAGES.values():
         for name, content in _FILE.findall(text):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -59,19 +63,19 @@ def folder(tmp_path, monkeypatch):
 
 
 def train(arguments: list[str], monkeypatch) -> None:
-    """Flags and the config's fields, as `jaxser.main` has them before it loads a dataset."""
+    """Parse and validate the flags and the config as `jaxser.main` does before it loads a dataset."""
     argv = ["jaxser.main", *(each.replace("FILE.py", "configs/mcsan.py") for each in arguments)]
-    monkeypatch.setattr(sys, "argv", argv)  # where ml_collections looks for overrides
+    monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads overrides from it
     for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)  # of the command before
+        delattr(flags.FLAGS, name)  # defined by the previous command
     flags.FLAGS.unparse_flags()
     main._parse(argv)
     given = config_flags.get_override_values(flags.FLAGS["config"])
-    experiment.resolve(flags.FLAGS.config, given)
+    resolve(flags.FLAGS.config, given)
 
 
 def parse(module: str, arguments: list[str], monkeypatch) -> argparse.Namespace:
-    """What the module's own parser makes of the arguments."""
+    """The result of the module's own argument parser."""
     original = argparse.ArgumentParser.parse_args
 
     def stop(parser, args=None, namespace=None):
@@ -86,7 +90,7 @@ def parse(module: str, arguments: list[str], monkeypatch) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda text: text[:60])
-def test_commands_are_parsed(page, command, folder, monkeypatch, capsys):
+def test_commands_are_accepted_by_their_parsers(page, command, folder, monkeypatch, capsys):
     first, *rest = shlex.split(command.partition(" > ")[0], comments=True)
     module = SCRIPTS[first].partition(":")[0] if first in SCRIPTS else rest.pop(1)
     arguments = rest if first in SCRIPTS else rest[1:]
@@ -103,7 +107,7 @@ def test_commands_are_parsed(page, command, folder, monkeypatch, capsys):
         pytest.fail(f"{page}: {command}\n{capsys.readouterr().err}")
 
 
-def test_a_wrong_command_is_found(folder, monkeypatch, capsys):
+def test_a_wrong_command_is_rejected(folder, monkeypatch, capsys):
     with pytest.raises(ValueError, match="no_such_variant"):
         train(["--config=configs/mcsan.py", "--config.variant=no_such_variant"], monkeypatch)
     with pytest.raises(SystemExit):
@@ -135,14 +139,14 @@ def test_the_readme_has_at_most_110_lines():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_variant_is_in_the_page_of_models(name):
+def test_every_variant_is_on_the_models_page(name):
     module = importlib.import_module(f"jaxser.configs.{name}")
     [section] = [part for part in MODELS_PAGE.split("\n## ") if f"`configs/{name}.py`, " in part]
     named = set(re.findall(r"`(\w+)`", section))
     assert set(module.VARIANTS) <= named
 
 
-def test_names_in_the_page_of_models_exist():
+def test_names_on_the_models_page_exist():
     text = MODELS_PAGE
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "jaxser").rglob("*.py"))
     for line in text.splitlines():
@@ -156,9 +160,36 @@ def test_names_in_the_page_of_models_exist():
         assert f"`{model.__name__}`" in text or f"`{model.__name__}." in text, model
 
 
-def test_messages_in_the_page_of_troubleshooting_are_said():
-    files = [path for folder in ("jaxser", "data_prep") for path in (ROOT / folder).rglob("*.py")]
+def test_messages_on_the_troubleshooting_page_exist():
+    folders = ("jaxser", "data_prep", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     source = re.sub(r'"\s+f?"', "", "\n".join(path.read_text("utf-8") for path in files))
-    for message in re.findall(r"^\| `([^`]+)` \|", TROUBLESHOOTING, re.MULTILINE):
+    cells = re.findall(r"^\| (`[^|]+`) \|", TROUBLESHOOTING, re.MULTILINE)
+    messages = [message for cell in cells for message in re.findall(r"`([^`]+)`", cell)]
+    assert len(messages) > 50
+    for message in messages:
         for part in filter(None, message.split("…")):
             assert part.strip() in source, message
+
+
+def test_the_site_contains_every_page():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert set(re.findall(r"[\w/-]+\.md", navigation)) == pages
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/reference/api/*.md")), ids=lambda path: path.stem)
+def test_names_in_the_api_reference_exist(page):
+    for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        name = name if name.startswith("jaxser.") else f"jaxser.{name}"
+        last = name.rpartition(".")[2]
+        assert last in jaxser.__all__ if page.stem == "index" else importlib.util.find_spec(name), name
+
+
+@pytest.mark.parametrize(
+    "package", ["models", "layers", "data", "training", "evaluation", "inference", "features"]
+)
+def test_the_api_reference_covers_every_module(package):
+    text = (ROOT / f"docs/reference/api/{package}.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in ROOT.glob(f"jaxser/{package}/*.py")} - {"__init__"}
+    assert set(re.findall(rf"^::: jaxser\.{package}\.(\w+)$", text, re.MULTILINE)) == modules
