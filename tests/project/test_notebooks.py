@@ -1,4 +1,4 @@
-"""The notebooks of colab/: valid and without outputs; slow: each runs from top to bottom, small, on a CPU."""
+"""The notebooks in colab/ are valid and have no outputs. Slow: each runs from top to bottom, on tiny networks."""
 
 import ast
 import importlib.util
@@ -14,7 +14,7 @@ import pytest
 
 NOTEBOOKS = sorted(Path(__file__).parents[2].glob("colab/*.ipynb"))
 
-SHOWN = """
+IPYTHON_SUBSTITUTE = """
 import sys, types
 
 def display(shown):
@@ -22,13 +22,13 @@ def display(shown):
 
 class Shown:
     def __init__(self, data=None, filename=None):
-        assert data or open(filename, "rb").read(), "nothing to show"
+        assert data or open(filename, "rb").read(), "nothing is displayed"
 
-# The module alone: matplotlib behaves otherwise where it finds IPython itself.
+# Only this module: matplotlib behaves differently if it finds all of IPython.
 sys.modules["IPython.display"] = types.ModuleType("IPython.display")
 sys.modules["IPython.display"].__dict__.update(display=display, Audio=Shown, Image=Shown, Markdown=Shown)
 """
-"""In place of IPython where it is not installed."""
+"""A replacement for IPython if it is not installed."""
 
 
 def read(path: Path) -> dict:
@@ -39,13 +39,13 @@ def code(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "code"]
 
 
-def test_all_are_there():
+def test_no_notebook_is_missing():
     names = [path.stem for path in NOTEBOOKS]
     assert names == ["quickstart", "reproduce_a_table", "sweep_on_tpu", "your_own_corpus"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_valid_and_holds_no_outputs(path):
+def test_a_notebook_is_valid_and_has_no_outputs(path):
     notebook = read(path)
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -62,11 +62,11 @@ def test_a_notebook_is_valid_and_holds_no_outputs(path):
         assert cell.keys() == keys
 
 
-def test_the_install_cell_is_the_same_in_all():
+def test_all_notebooks_have_the_same_install_cell():
     assert len({code(path)[0] for path in NOTEBOOKS}) == 1
 
 
-def test_the_install_cell_says_what_is_missing(tmp_path, monkeypatch):
+def test_the_install_cell_reports_a_missing_wheel(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="upload jaxser"):
@@ -74,7 +74,7 @@ def test_the_install_cell_says_what_is_missing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "driver", "extra", "besides"),
+    ("device", "driver", "extra", "further_packages"),
     [
         ("nvidia0", "", "[cuda]", []),
         ("nvidia0", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.82.07  Wed Aug 27", "[cuda]", []),
@@ -89,23 +89,26 @@ def test_the_install_cell_says_what_is_missing(tmp_path, monkeypatch):
         ("", "", "", []),
     ],
 )
-def test_the_install_cell_takes_the_wheel_and_the_extra_of_the_machine(
-    device, driver, extra, besides, tmp_path, monkeypatch
+def test_the_install_cell_installs_the_wheel_with_the_extra_for_the_machine(
+    device, driver, extra, further_packages, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jaxser-0.1.0-py3-none-any.whl").touch()
     (tmp_path / "dev" / device).mkdir(parents=True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    asked = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.extend(command[5:]))
+    installed = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: installed.extend(command[5:]))
     if driver:
         (tmp_path / "driver").write_text(f"{driver}\nGCC version:  gcc version 12.2.0\n")
     cell = code(NOTEBOOKS[0])[0].replace('"/dev', f'"{tmp_path}/dev')
     exec(cell.replace("/proc/driver/nvidia/version", f"{tmp_path}/driver"), {})
-    assert asked == [f"jaxser{extra} @ {(tmp_path / 'jaxser-0.1.0-py3-none-any.whl').as_uri()}", *besides]
+    assert installed == [
+        f"jaxser{extra} @ {(tmp_path / 'jaxser-0.1.0-py3-none-any.whl').as_uri()}",
+        *further_packages,
+    ]
 
 
-def test_the_install_cell_is_not_deceived_by_a_folder(tmp_path, monkeypatch):
+def test_the_install_cell_ignores_an_unrelated_folder_called_jaxser(tmp_path, monkeypatch):
     (tmp_path / "jaxser").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -118,8 +121,8 @@ def test_the_install_cell_is_not_deceived_by_a_folder(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, tmp_path):
-    stand_in = [] if importlib.util.find_spec("IPython") else [SHOWN]
-    (tmp_path / "cells.py").write_text("\n\n".join([*stand_in, *code(path)]), encoding="utf-8")
+    substitute = [] if importlib.util.find_spec("IPython") else [IPYTHON_SUBSTITUTE]
+    (tmp_path / "cells.py").write_text("\n\n".join([*substitute, *code(path)]), encoding="utf-8")
     small = {
         "JAXSER_SMALL": "1",
         "JAX_PLATFORMS": "cpu",
