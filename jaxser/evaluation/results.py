@@ -227,7 +227,7 @@ class RunResults:
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
-    best_possible: Mapping[str, Mapping[str, float]] | None = None
+    best_possible: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
