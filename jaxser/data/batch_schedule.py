@@ -1,8 +1,8 @@
-"""Plans: which utterances each step of an epoch sees, made on the host.
+"""Batch schedules: which utterances each step of an epoch sees. Computed on the host.
 
-Utterances of similar length share a batch, so that little is computed on padding. The order of the buckets depends on
-the epoch alone and the number of batches on all folds of the protocol, so that replicas may run side by side, and a
-replica runs as it would alone: a step whose weights are all zero changes nothing and does not count.
+Utterances of similar length share a batch, so that little time is spent on padding. The order of the buckets depends
+only on the epoch, and the number of batches only on the folds of the protocol. Replicas can therefore run side by side,
+each exactly as it would alone: a step whose weights are all zero changes nothing and is not counted.
 """
 
 from __future__ import annotations
@@ -20,20 +20,33 @@ Widths = Mapping[str, int]
 """Padded length of each array ("audio", "words") in a bucket."""
 
 EVALUATION_BUCKETS = 3
-"""At most so many for evaluation: each is compiled, and a pass without gradients wastes little on padding."""
+"""Maximum number of evaluation buckets. Each is compiled, and padding costs little without gradients."""
 
 
-class Plan(NamedTuple):
-    """The batches of an epoch, step by step."""
+class BatchSchedule(NamedTuple):
+    """The batches of an epoch, one per step.
+
+    Attributes:
+        bucket: the bucket of each step, which determines its padded lengths.
+        rows: the dataset rows of each batch.
+        weight: 1, or 0 for a padding row. A step without any utterance is idle.
+    """
 
     bucket: Int[AnyArray, " steps"]
     rows: Int[AnyArray, "steps B"]
-    weight: Float[AnyArray, "steps B"]  # 0 = filler
+    weight: Float[AnyArray, "steps B"]
 
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
-    """Utterances grouped by length: `of[n]` is the bucket of row n, padded to `widths[of[n]]`."""
+    """Utterances grouped by length.
+
+    Attributes:
+        of: the bucket of each row of the dataset.
+        widths: the padded lengths of each bucket, the shortest bucket first.
+        lengths: the length of each utterance, by array.
+        batch_size: utterances per batch.
+    """
 
     of: Int[np.ndarray, " N"]
     widths: tuple[Widths, ...]
@@ -42,66 +55,73 @@ class Buckets:
 
     @property
     def main(self) -> str:
-        """The array that makes most of the work, by which utterances are grouped."""
+        """The array with the most steps in total, by whose length utterances are grouped."""
         return max(self.lengths, key=lambda name: self.lengths[name].sum())
 
     def joined(self) -> Buckets:
-        """The same utterances in the buckets of evaluation: neighbours joined, padded to the longest of them."""
-        last = last_joined(len(self.widths))
+        """Merge neighbouring buckets for evaluation, each padded to the longest of its group."""
+        last = last_of_merged(len(self.widths))
         of = np.searchsorted(last, self.of).astype(np.int32)
         return Buckets(of, tuple(self.widths[b] for b in last), self.lengths, self.batch_size)
 
-    def train_plan(
+    def train_schedule(
         self, rows: Int[np.ndarray, " n"], batches: Sequence[int], key: tuple[int, ...], epoch: int
-    ) -> Plan:
-        """Each of `rows` once, in an order drawn from `key` and `epoch`; `batches[b]` steps for bucket b."""
+    ) -> BatchSchedule:
+        """Visit each row once, in random order.
+
+        Args:
+            rows: the rows of the training part.
+            batches: number of steps for each bucket, from `batches`.
+            key: seeds the order together with `epoch`.
+            epoch: the epoch, which alone determines the order of the buckets.
+        """
         rng = np.random.default_rng([*key, epoch])
         own = [rng.permutation(batch) for batch in self._deal(rng.permutation(rows))]
         order = np.random.default_rng(epoch).permutation(np.repeat(np.arange(len(batches)), batches))
-        return self._lay_out(order, own)
+        return self._in_order(order, own)
 
-    def evaluation_plan(self, rows: Int[np.ndarray, " n"], batches: Sequence[int]) -> Plan:
-        """Each of `rows` once, bucket by bucket."""
-        return self._lay_out(np.repeat(np.arange(len(batches)), batches), self._deal(rows))
+    def evaluation_schedule(self, rows: Int[np.ndarray, " n"], batches: Sequence[int]) -> BatchSchedule:
+        """Visit each row once, bucket by bucket."""
+        return self._in_order(np.repeat(np.arange(len(batches)), batches), self._deal(rows))
 
     def batches(self, parts: Sequence[Int[np.ndarray, _]]) -> list[int]:
-        """Steps for each bucket that hold any of several sets of rows."""
+        """Return the number of steps per bucket that is enough for any of several sets of rows."""
         return np.max([[len(own) for own in self._deal(rows)] for rows in parts], axis=0).tolist()
 
-    def real_share(self, plan: Plan, array: str) -> float:
-        """The share of the computed steps of `array` (frames, words) that are real, idle steps left out."""
-        busy = plan.weight.sum(1) > 0
+    def valid_frame_fraction(self, schedule: BatchSchedule, array: str) -> float:
+        """Return the fraction of the computed time steps of `array` that are not padding, without idle steps."""
+        busy = schedule.weight.sum(1) > 0
         widths = np.array([widths[array] for widths in self.widths])
-        computed = widths[plan.bucket[busy]].sum() * self.batch_size
-        shown = np.minimum(self.lengths[array][plan.rows], widths[plan.bucket][:, None])
-        return float((shown * (plan.weight > 0)).sum() / max(computed, 1))
+        computed = widths[schedule.bucket[busy]].sum() * self.batch_size
+        valid = np.minimum(self.lengths[array][schedule.rows], widths[schedule.bucket][:, None])
+        return float((valid * (schedule.weight > 0)).sum() / max(computed, 1))
 
     def _deal(self, rows: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, "_ B"]]:
         """Cut each bucket's rows into batches, the longest bucket first, filled up from the next shorter one.
 
-        So only the shortest bucket has fillers (-1).
+        As a result, only the shortest bucket has padding rows (-1).
         """
         bucket = self.of[rows]
         queue = rows[np.argsort(-bucket, kind="stable")]
-        dealt, begin = [], 0
+        batches, begin = [], 0
         for b in reversed(range(len(self.widths))):
             steps = max(-(-((bucket >= b).sum() - begin) // self.batch_size), 0)
             end = begin + steps * self.batch_size
             own = np.pad(queue[begin:end], (0, max(end - len(queue), 0)), constant_values=-1)
-            dealt.append(own.reshape(steps, self.batch_size))
+            batches.append(own.reshape(steps, self.batch_size))
             begin = min(end, len(queue))
-        return dealt[::-1]
+        return batches[::-1]
 
-    def _lay_out(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "_ B"]]) -> Plan:
-        """The buckets' batches in the order of buckets; steps that are left over are idle."""
+    def _in_order(self, order: Int[np.ndarray, " steps"], own: list[Int[np.ndarray, "_ B"]]) -> BatchSchedule:
+        """Put the batches into a given order of buckets; the remaining steps are idle."""
         index = np.full((len(order), self.batch_size), -1, np.int32)
         for b, batches in enumerate(own):
             index[np.flatnonzero(order == b)[: len(batches)]] = batches
-        return Plan(order.astype(np.int32), np.maximum(index, 0), (index >= 0).astype(np.float32))
+        return BatchSchedule(order.astype(np.int32), np.maximum(index, 0), (index >= 0).astype(np.float32))
 
 
-def last_joined(number: int) -> list[int]:
-    """Of `number` buckets, the last one of each group of neighbours that evaluation joins."""
+def last_of_merged(number: int) -> list[int]:
+    """Return the last bucket of each group of neighbours that evaluation merges, out of `number` buckets."""
     return [int(group[-1]) for group in np.array_split(np.arange(number), min(number, EVALUATION_BUCKETS))]
 
 
@@ -112,11 +132,18 @@ def make_buckets(
     multiple: int | None = None,
     fixed: Widths | None = None,
 ) -> Buckets:
-    """At most `number` buckets of the longest array's lengths that waste the fewest steps on padding.
+    """Group utterances into the buckets that waste the fewest time steps on padding.
 
-    Widths are multiples of `multiple` steps, if none is given of 9 frames (two poolings by three leave no remainder) or
-    of one word. The other arrays are padded to the longest in the bucket or in one before it, from which it may be
-    filled up. Where a network fixes the padded lengths, they make the one bucket, and what is longer is cut.
+    Buckets follow the array with the most steps. The other arrays are padded to the longest sequence in the bucket or
+    in a shorter one, from which the bucket may be filled up.
+
+    Args:
+        lengths: the length of each utterance, by array.
+        number: maximum number of buckets.
+        batch_size: utterances per batch.
+        multiple: padded lengths are multiples of it. Defaults to one word, or to 9 frames, which two poolings by 3
+            divide without remainder.
+        fixed: padded lengths that the network requires. They make up a single bucket; longer sequences are truncated.
     """
     if fixed:
         return Buckets(
@@ -135,13 +162,12 @@ def make_buckets(
 
 
 def best_edges(lengths: Int[np.ndarray, " N"], number: int) -> Int[np.ndarray, " b"]:
-    """The upper edges of at most `number` intervals that minimise the sum of each length's distance to its edge."""
+    """Return the upper edges of at most `number` intervals with the smallest total distance of lengths to edges."""
     values, counts = np.unique(lengths, return_counts=True)
     number = min(number, len(values))
     below = np.concatenate([[0], np.cumsum(counts)])
-    cost = np.full(
-        (number + 1, len(values) + 1), np.inf
-    )  # cost[k, j]: padded steps of the j shortest in k intervals
+    # cost[k, j]: padding of the j shortest lengths in k intervals
+    cost = np.full((number + 1, len(values) + 1), np.inf)
     cost[0, 0] = 0
     begin = np.zeros((number + 1, len(values) + 1), np.int64)
     for k in range(1, number + 1):

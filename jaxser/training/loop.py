@@ -1,277 +1,240 @@
-"""The host's loop over a sweep: waves of replicas, epoch by epoch; log, checkpoints, compaction, predictions."""
+"""Training and prediction of a sweep on the host: waves of replicas, checkpoints, compaction and the log."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
-from jaxser.data.batch_schedule import Plan
-from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation import run_folder
 from jaxser.training.checkpoint import Checkpoints, Facts
+from jaxser.training.epoch_log import Epoch, EpochLog
 from jaxser.training.mesh import AXIS, fetch
-from jaxser.training.multihost import leads
+from jaxser.training.multihost import is_primary
 from jaxser.training.progress import EpochProgress
-from jaxser.training.replica import EpochResult
-from jaxser.training.sweep import Sweep, status
-from jaxser.training.waves import Wave, attempt, cut, fitting, in_waves, is_worth_compacting
-from jaxser.types import AnyArray, Fold, ReplicaState, Status, Trained
+from jaxser.training.sweep import Sweep, status_of
+from jaxser.training.waves import Wave, attempt, is_worth_compacting, run_waves, split, wave_size
+from jaxser.types import Fold, ReplicaState, Status, Trained
 
 
 class Predicted(NamedTuple):
-    """What a replica's selected epoch says of its validation and test parts."""
+    """Predictions of a replica's selected epoch on its validation and test parts.
 
-    rows: Int[np.ndarray, " n"]  # of the dataset, validation first
-    validation: int  # how many of them are validation
+    Attributes:
+        rows: the rows of the dataset, those of the validation part first.
+        validation: the number of rows in the validation part.
+        log_probs: the log-probabilities of the classes.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    validation: int
     log_probs: Float[np.ndarray, "n C"]
 
 
-def train(sweep: Sweep, folder: Path, say: Callable[[str], None] = print) -> Trained:
-    """Train to the end, from the run's newest checkpoint if it has one; logs and checkpoints go into `folder`.
+def train_sweep(sweep: Sweep, folder: Path, log: Callable[[str], None] = print) -> Trained:
+    """Train all replicas of a sweep, from the newest checkpoint if there is one.
 
-    Returns what is kept of all replicas, stacked on the host.
+    Args:
+        sweep: the replicas.
+        folder: the run folder, for checkpoints and metrics.jsonl.
+        log: called with each message.
+
+    Returns:
+        The selected epochs of all replicas, stacked on the host.
     """
     with Checkpoints(folder / run_folder.CHECKPOINTS) as checkpoints:
-        training = _Training(sweep, folder, checkpoints, say)
-        waves = training.begin()
-        with training.progress:
-            in_waves(waves, training.train, training.halved)
-    return _stacked([training.ended[place] for place in range(len(sweep.replicas))])
+        run = _SweepRun(sweep, folder, checkpoints, log)
+        waves = run.waves()
+        with run.progress:
+            run_waves(waves, run.train, run.halve)
+    trained = [run.finished[index] for index in range(len(sweep.replicas))]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trained)
 
 
-def predict(sweep: Sweep, trained: Trained, folds: Sequence[Fold]) -> list[Predicted]:
-    """Every replica's selected epoch on its fold's validation and test parts."""
+def predict_sweep(sweep: Sweep, trained: Trained, folds: Sequence[Fold]) -> list[Predicted]:
+    """Predict the validation and test parts of every replica's fold with its selected epoch.
+
+    Args:
+        sweep: the replicas.
+        trained: their selected epochs, stacked on the host.
+        folds: the parts to predict, which may differ from those that were trained on.
+    """
     parts = [np.concatenate([fold.validation, fold.test]) for fold in folds]
-    places = tuple(range(len(sweep.replicas)))
-    size = fitting(
-        len(places),
+    indices = tuple(range(len(sweep.replicas)))
+    size = wave_size(
+        len(indices),
         sweep.mesh.local_devices,
         lambda number: sweep.compile_predict(sweep.rows(number), parts),
-        sweep.data,
+        sweep.source.on_devices,
     )
-    found: dict[int, Predicted] = {}
+    predicted: dict[int, Predicted] = {}
 
-    def work(wave: Wave) -> None:
-        plans = sweep.prediction_plans(wave.places, parts)
-        log_probs = fetch(attempt(lambda: sweep.predict(wave.state, wave.places, parts)))
-        for place, plan, values in zip(wave.places, plans, log_probs, strict=False):
-            fold = sweep.replicas[place].fold
+    def predict(wave: Wave) -> None:
+        schedules = sweep.prediction_schedules(wave.indices, parts)
+        log_probs = fetch(attempt(lambda: sweep.predict(wave.state, wave.indices, parts)))
+        for index, schedule, values in zip(wave.indices, schedules, log_probs, strict=False):
+            fold = sweep.replicas[index].fold
             by_row = np.zeros((len(sweep.dataset.label), values.shape[-1]), values.dtype)
-            real = plan.weight > 0
-            by_row[plan.rows[real]] = values[real]
-            found[place] = Predicted(parts[fold], len(folds[fold].validation), by_row[parts[fold]])
+            is_real = schedule.weight > 0
+            by_row[schedule.rows[is_real]] = values[is_real]
+            predicted[index] = Predicted(parts[fold], len(folds[fold].validation), by_row[parts[fold]])
 
-    in_waves(cut(Wave(places, 0, state=trained), size), work)
-    return [found[place] for place in places]
+    run_waves(split(Wave(indices, 0, state=trained), size), predict)
+    return [predicted[index] for index in indices]
 
 
-class _Training:
-    """A sweep on its way."""
+class _SweepRun:
+    """A sweep in training. `finished` has the selected epoch of every finished replica, by its index."""
 
-    def __init__(self, sweep: Sweep, folder: Path, checkpoints: Checkpoints, say: Callable[[str], None]):
-        self._sweep, self._folder, self._checkpoints, self._say = sweep, folder, checkpoints, say
+    def __init__(self, sweep: Sweep, folder: Path, checkpoints: Checkpoints, log: Callable[[str], None]):
+        self._sweep, self._checkpoints, self._log = sweep, checkpoints, log
+        self._epochs = EpochLog(sweep, folder)
         self._shapes = sweep.shapes()
-        self._size = 0
-        self.ended: dict[int, Trained] = checkpoints.kept(len(sweep.replicas), Trained.of(self._shapes))
-        self.progress = EpochProgress(
-            [sweep.name(replica) for replica in sweep.replicas], sweep.trainer.epochs, speaks=leads()
-        )
+        self._wave_size = 0
+        number = len(sweep.replicas)
+        self.finished: dict[int, Trained] = checkpoints.load_finished(number, Trained.of(self._shapes))
+        names = [sweep.name(replica) for replica in sweep.replicas]
+        self.progress = EpochProgress(names, sweep.trainer.epochs, enabled=is_primary())
 
-    def begin(self) -> list[Wave]:
-        """The waves that are left: the one that was interrupted, and those of replicas that have not begun."""
-        found = self._restored()
-        wave, facts = found or (Wave((), 0), {})
-        todo = [p for p in range(len(self._sweep.replicas)) if p not in self.ended and p not in wave.places]
-        if found:
-            self._say(f"going on after epoch {wave.epoch} of {self._sweep.trainer.epochs}")
-        if wave.places or todo:
-            self._size = self._remembered(facts) or self._measured(max(len(wave.places), len(todo)))
-        waves = [part for whole in (wave, _new(todo)) if whole.places for part in cut(whole, self._size)]
+    def waves(self) -> list[Wave]:
+        """Return the waves to train: the interrupted one, and those of replicas that have not started."""
+        restored = self._restore()
+        wave, facts = restored or (Wave((), 0), {})
+        waiting = [
+            index
+            for index in range(len(self._sweep.replicas))
+            if index not in self.finished and index not in wave.indices
+        ]
+        if restored:
+            self._log(f"resuming after epoch {wave.epoch} of {self._sweep.trainer.epochs}")
+        if wave.indices or waiting:
+            largest = max(len(wave.indices), len(waiting))
+            self._wave_size = self._previous_wave_size(facts) or self._choose_wave_size(largest)
+        new = Wave(tuple(waiting), waiting[0] if waiting else 0)
+        waves = [part for one in (wave, new) if one.indices for part in split(one, self._wave_size)]
         if len(waves) > 1:
-            self._say(f"{len(waves)} waves of at most {self._size} replicas, as memory allows")
-        self._keep_log_before(waves)
-        self._show_log()
+            self._log(f"{len(waves)} waves of at most {self._wave_size} replicas, as memory allows")
+        self._epochs.truncate(waves)
+        for index, ua in self._epochs.validation_scores():
+            self.progress.restore_best(index, ua)
         return waves
 
-    def halved(self, wave: Wave) -> list[Wave]:
-        """A wave that did not fit, in two, from its newest checkpoint if it has one."""
-        found = self._restored()
-        if found and found[0].places and set(found[0].places) <= set(wave.places):
-            wave = found[0]
-        self._size = min(self._size, -(-len(wave.places) // 2))
+    def halve(self, wave: Wave) -> list[Wave]:
+        """Split a wave that ran out of memory in two, from its newest checkpoint if it has one."""
+        restored = self._restore()
+        if restored and restored[0].indices and set(restored[0].indices) <= set(wave.indices):
+            wave = restored[0]
+        self._wave_size = min(self._wave_size, -(-len(wave.indices) // 2))
         halves = wave.halves()
-        self._keep_log_before(halves)
+        self._epochs.truncate(halves)
         return halves
 
     def train(self, wave: Wave) -> None:
-        """Train a wave to its end; what is kept of its replicas is then in `ended`."""
-        sweep, places, epoch = self._sweep, wave.places, wave.epoch
-        state = self._on_devices(wave)
-        while epoch < sweep.trainer.epochs and (running := status(state) == Status.RUNNING).any():
+        """Train a wave until all its replicas are finished."""
+        sweep, indices, epoch = self._sweep, wave.indices, wave.epoch
+        state = self._put(wave)
+        while epoch < sweep.trainer.epochs and (running := status_of(state) == Status.RUNNING).any():
             if is_worth_compacting(running, sweep.mesh.shape[AXIS], sweep.strategy):
-                places, state = self._compacted(places, state, running)
+                indices, state = self._compact(indices, state, running)
             begin = time.monotonic()
-            plans = sweep.plans(epoch, places)
-            state, told = attempt(partial(sweep.run_epoch, state, plans))
-            told, codes = fetch(told), status(state)
-            rows = self._rows(wave.number, epoch, places, told, codes, plans[0], time.monotonic() - begin)
+            schedules = sweep.schedules(epoch, indices)
+            state, result = attempt(partial(sweep.source.run_epoch, state, schedules))
+            result, status = fetch(result), status_of(state)
+            seconds = time.monotonic() - begin
+            done = Epoch(wave.number, epoch, indices, result, status, schedules.train, seconds)
+            self._epochs.append(done)  # before the checkpoint, so that no epoch is missing from the log
             epoch += 1
-            if leads():
-                run_folder.append_epochs(self._folder, rows)
-            self._save(wave.number, epoch, places, state)
-            self._show(epoch, places, told, codes)
-        self._keep(places, fetch(Trained.of(state)))
+            self._save(wave.number, epoch, indices, state)
+            self._show(done)
+        self._finish(indices, fetch(Trained.of(state)))
 
-    def _restored(self) -> tuple[Wave, Facts] | None:
-        """The wave of the newest checkpoint, unless all of it has ended, and the facts beside it."""
-        found = self._checkpoints.restore(jax.eval_shape(_plain, self._shapes))
-        if found is None:
+    def _restore(self) -> tuple[Wave, Facts] | None:
+        """The wave of the newest checkpoint, empty if all its replicas are finished, and its facts."""
+        restored = self._checkpoints.restore(jax.eval_shape(_with_key_data, self._shapes))
+        if restored is None:
             return None
-        facts, state = found
-        places = tuple(facts["places"])
-        wave = Wave(places, facts["wave"], facts["epoch"], jax.tree.map(lambda x: x[: len(places)], state))
-        return (Wave((), 0) if set(places) <= self.ended.keys() else wave), facts
+        facts, state = restored
+        indices = tuple(facts["indices"])
+        if set(indices) <= self.finished.keys():
+            return Wave((), 0), facts
+        own = jax.tree.map(lambda x: x[: len(indices)], state)
+        return Wave(indices, facts["wave"], facts["epoch"], own), facts
 
-    def _remembered(self, facts: Facts) -> int:
-        """The size of waves that an interrupted run had on as many devices: with it, the same waves come."""
+    def _previous_wave_size(self, facts: Facts) -> int:
+        """The wave size of the interrupted run, which gives the same waves, if the number of devices is the same."""
         return facts["size"] if facts and facts["devices"] == self._sweep.mesh.size else 0
 
-    def _measured(self, number: int) -> int:
+    def _choose_wave_size(self, number: int) -> int:
         begin, sweep = time.monotonic(), self._sweep
-        size = fitting(
+        size = wave_size(
             number,
             sweep.mesh.local_devices,
             lambda size: sweep.compile_epoch(sweep.rows(size)),
-            sweep.data,
+            sweep.source.on_devices,
         )
-        self._say(f"compiled in {time.monotonic() - begin:.1f} s")
+        self._log(f"compiled in {time.monotonic() - begin:.1f} s")
         return size
 
-    def _on_devices(self, wave: Wave) -> ReplicaState:
+    def _put(self, wave: Wave) -> ReplicaState:
         if wave.state is None:
-            return attempt(lambda: self._sweep.begin(wave.places))
+            return attempt(lambda: self._sweep.initial_state(wave.indices))
         state = attempt(lambda: self._sweep.stack(wave.state))
         state = state._replace(key=jax.random.wrap_key_data(state.key))
-        return self._sweep.with_fillers_stopped(state, len(wave.places))
+        return self._sweep.stop_padding(state, len(wave.indices))
 
-    def _compacted(
-        self, places: Sequence[int], state: ReplicaState, running: Bool[np.ndarray, " rows"]
+    def _compact(
+        self, indices: Sequence[int], state: ReplicaState, running: Bool[np.ndarray, " rows"]
     ) -> tuple[tuple[int, ...], ReplicaState]:
-        """The running replicas on as few rows as hold them; what is kept of the others is written down."""
-        host = fetch(_plain(state))
+        """Finish the stopped replicas, and move the running ones to as few rows as possible."""
+        host = fetch(_with_key_data(state))
         for leaf in jax.tree.leaves(state):
             leaf.delete()
-        of_row = np.array(places)
-        at_rest, chosen = np.flatnonzero(~running[: len(places)]), np.flatnonzero(running)
-        self._keep(of_row[at_rest].tolist(), _taken(Trained.of(host), at_rest))
-        left = tuple(of_row[chosen].tolist())
-        return left, self._on_devices(Wave(left, 0, state=_taken(host, chosen)))
+        index_of_row = np.array(indices)
+        stopped, running_rows = np.flatnonzero(~running[: len(indices)]), np.flatnonzero(running)
+        self._finish(index_of_row[stopped].tolist(), _rows(Trained.of(host), stopped))
+        left = tuple(index_of_row[running_rows].tolist())
+        return left, self._put(Wave(left, 0, state=_rows(host, running_rows)))
 
-    def _keep(self, places: Sequence[int], kept: Trained) -> None:
-        for row, place in enumerate(places):
-            self.ended[place] = jax.tree.map(lambda x, row=row: np.array(x[row]), kept)
-            self._checkpoints.keep(place, self.ended[place])
+    def _finish(self, indices: Sequence[int], trained: Trained) -> None:
+        for row, index in enumerate(indices):
+            self.finished[index] = jax.tree.map(lambda x, row=row: np.array(x[row]), trained)
+            self._checkpoints.save_finished(index, self.finished[index])
 
-    def _save(self, number: int, epoch: int, places: Sequence[int], state: ReplicaState) -> None:
+    def _save(self, number: int, epoch: int, indices: Sequence[int], state: ReplicaState) -> None:
         facts = {
-            "places": list(places),
+            "indices": list(indices),
             "wave": number,
             "epoch": epoch,
-            "rows": self._sweep.rows(len(places)),
-            "size": self._size,
+            "rows": self._sweep.rows(len(indices)),
+            "size": self._wave_size,
             "devices": self._sweep.mesh.size,
         }
-        self._checkpoints.save(_plain(state), facts)
+        self._checkpoints.save(_with_key_data(state), facts)
 
-    def _keep_log_before(self, waves: Iterable[Wave]) -> None:
-        """Cut the log of the waves' replicas at the epochs that are trained (again)."""
-        reached = {self._key(place): wave.epoch for wave in waves for place in wave.places}
-        if leads():
-            run_folder.truncate_epochs(
-                self._folder,
-                lambda row: row["epoch"] < reached.get((row["fold"], row["seed"], row["setting"]), np.inf),
-            )
-
-    def _show_log(self) -> None:
-        """The best scores of an interrupted run are shown on."""
-        places = {self._key(place): place for place in range(len(self._sweep.replicas))}
-        for row in run_folder.read_epochs(self._folder):
-            if (key := (row["fold"], row["seed"], row["setting"])) in places:
-                self.progress.seen(places[key], row["validation"]["ua"])
-
-    def _key(self, place: int) -> tuple[str, int, str]:
-        replica = self._sweep.replicas[place]
-        return self._sweep.folds[replica.fold].name, replica.seed, run_folder.setting_name(replica.setting)
-
-    def _rows(
-        self,
-        number: int,
-        epoch: int,
-        places: Sequence[int],
-        told: EpochResult,
-        codes: Int[np.ndarray, " rows"],
-        plans: Sequence[Plan],
-        seconds: float,
-    ) -> list[dict[str, Any]]:
-        """An epoch's lines in the log, of the replicas that ran."""
-        buckets, rows = self._sweep.buckets, []
-        for row, place in enumerate(places):
-            one = jax.tree.map(lambda x, row=row: x[row], told)
-            if not np.isfinite(one.learning_rate):
-                continue
-            rows.append(
-                {
-                    "epoch": epoch,
-                    **dict(zip(("fold", "seed", "setting"), self._key(place), strict=True)),
-                    "train_loss": float(one.train_loss),
-                    "validation": {"loss": float(one.validation_loss), **_scores(one.confusion)},
-                    "learning_rate": float(one.learning_rate),
-                    "status": Status(codes[row]).label,
-                    "wave": number,
-                    "seconds": round(seconds, 3),
-                    "real_share": round(buckets.real_share(plans[row], buckets.main), 4),
-                }
-            )
-        return rows
-
-    def _show(
-        self, epoch: int, places: Sequence[int], told: EpochResult, codes: Int[np.ndarray, " rows"]
-    ) -> None:
+    def _show(self, epoch: Epoch) -> None:
         number = len(self._sweep.replicas)
 
-        def of_all(x):
+        def of_all_replicas(x):
             values = np.full((number, *x.shape[1:]), np.nan, np.float64)
-            values[list(places)] = x[: len(places)]
+            values[list(epoch.indices)] = x[: len(epoch.indices)]
             return values
 
-        running = int((codes == Status.RUNNING).sum())
-        waiting = number - len(self.ended.keys() | set(places))
-        self.progress.show(epoch, jax.tree.map(of_all, told), running, waiting)
+        running = int((epoch.status == Status.RUNNING).sum())
+        waiting = number - len(self.finished.keys() | set(epoch.indices))
+        result = jax.tree.map(of_all_replicas, epoch.result)
+        self.progress.show(epoch.number + 1, result, running, waiting)
 
 
-def _new(places: Sequence[int]) -> Wave:
-    return Wave(tuple(places), places[0] if places else 0)
-
-
-def _plain(state: ReplicaState) -> ReplicaState:
-    """The state with its keys as the numbers that they are."""
+def _with_key_data(state: ReplicaState) -> ReplicaState:
+    """The state with its typed keys as integers, which can be saved."""
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _taken(tree: PyTree, rows: Int[np.ndarray, " n"]) -> PyTree:
+def _rows(tree: PyTree, rows: Int[np.ndarray, " n"]) -> PyTree:
     return jax.tree.map(lambda x: x[rows], tree)
-
-
-def _stacked(trees: Sequence[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _scores(confusion: Float[AnyArray, "C C"]) -> dict[str, float]:
-    scores = metrics.scores(confusion)
-    return {name: float(scores[name]) for name in ("wa", "ua", "f1_weighted")}

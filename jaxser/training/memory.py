@@ -1,4 +1,4 @@
-"""How much memory a compiled program needs, and how much there is."""
+"""Memory that a compiled program needs, and memory that is available."""
 
 from __future__ import annotations
 
@@ -10,39 +10,44 @@ import jax
 import psutil
 from jaxtyping import PyTree
 
-from jaxser.training.mesh import Programs
+from jaxser.training.programs import Programs
 
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def needed(programs: Programs, there: PyTree = ()) -> int:
-    """Bytes that the programs take, of a device or on a CPU of all of them, beside arguments that are there already."""
-    each, own = [], sum(x.nbytes for x in jax.tree.leaves(there))
+def needed(programs: Programs, allocated: PyTree = ()) -> int:
+    """Return the bytes that programs need per device, or on a CPU for all devices together.
+
+    Args:
+        programs: the compiled programs.
+        allocated: arguments that are on the devices already, which are not counted.
+    """
+    per_program, present = [], sum(x.nbytes for x in jax.tree.leaves(allocated))
     for program in programs.compiled:
-        told: Any = program.memory_analysis()
-        out = told.output_size_in_bytes - told.alias_size_in_bytes
-        each.append(told.argument_size_in_bytes + told.temp_size_in_bytes + out - own)
+        stats: Any = program.memory_analysis()
+        output = stats.output_size_in_bytes - stats.alias_size_in_bytes
+        per_program.append(stats.argument_size_in_bytes + stats.temp_size_in_bytes + output - present)
     devices = programs.mesh.local_mesh.devices.flat
     if devices[0].platform != "cpu":
-        return max(each)
-    return sum(each) if programs.each else each[0] * len(devices)
+        return max(per_program)
+    return sum(per_program) if programs.per_device else per_program[0] * len(devices)
 
 
 def available(devices: Sequence[jax.Device]) -> int:
-    """Bytes that are free: on the fullest of some devices, or for all of them where they are a CPU's."""
+    """Return the free bytes on the fullest device, or on a CPU the free bytes for all devices together."""
     if devices[0].platform == "cpu":
-        return min(psutil.virtual_memory().available, _left_in_cgroup())
-    told = [device.memory_stats() for device in devices]
-    return min(one["bytes_limit"] - one["bytes_in_use"] for one in told)
+        return int(min(psutil.virtual_memory().available, _available_in_cgroup()))
+    stats = [device.memory_stats() for device in devices]
+    return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
 
 
 def is_exhausted(error: Exception) -> bool:
-    """Whether a program failed for want of memory."""
+    """Return whether an error of a program means that memory ran out."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _left_in_cgroup() -> int | float:
-    """What a container's limit leaves; infinity where there is none."""
+def _available_in_cgroup() -> int | float:
+    """Bytes below the container's limit; infinity without a limit."""
     try:
         limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError:

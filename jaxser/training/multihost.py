@@ -1,4 +1,7 @@
-"""Several processes that run one program: who writes, and how they agree."""
+"""Agreement between the processes that run one program on several hosts.
+
+With a single process, every function here returns at once.
+"""
 
 from __future__ import annotations
 
@@ -15,63 +18,71 @@ from jaxtyping import Shaped
 from jaxser.types import InputError
 
 PROCESS = "JAXSER_PROCESS"
-"""Tells a process its number and how many there are, as in "0/4"; JAX_COORDINATOR_ADDRESS tells where the first is."""
+"""Environment variable with the index of this process and the number of processes, such as "0/4".
+
+`JAX_COORDINATOR_ADDRESS` is the address of process 0.
+"""
 
 
 def join() -> None:
-    """Join the launcher's processes, or those of a cluster that JAX detects (TPU pod, SLURM, Open MPI, Kubernetes).
+    """Join the other processes of a launcher or cluster; call it before anything touches a device.
 
-    Call it before anything touches a device. Raises InputError where there are others that cannot be reached.
+    JAX detects TPU pods, SLURM, Open MPI and Kubernetes. Without a cluster, this process runs alone.
+
+    Raises:
+        InputError: if the other processes cannot be reached.
     """
-    told = os.environ.get(PROCESS, "")
-    number, _, of = told.partition("/")
-    known: dict[str, Any] = {"process_id": int(number), "num_processes": int(of)} if told else {}
+    assigned = os.environ.get(PROCESS, "")
+    index, _, number = assigned.partition("/")
+    given: dict[str, Any] = {"process_id": int(index), "num_processes": int(number)} if assigned else {}
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what would be needed in a cluster
-            jax.distributed.initialize(**known)
+        with warnings.catch_warnings(action="ignore"):  # about settings that only a cluster needs
+            jax.distributed.initialize(**given)
     except (ValueError, RuntimeError) as error:
-        if isinstance(error, ValueError) and not told:
+        if isinstance(error, ValueError) and not assigned:
             return  # no cluster
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"the other processes cannot be joined ({reason}); --nodistributed runs this one alone"
+            f"cannot join the other processes ({reason}); to run this process alone, pass --nodistributed"
         ) from None
 
 
-def leads() -> bool:
-    """Whether this is the process that writes and speaks."""
+def is_primary() -> bool:
+    """Return whether this is the primary process, which writes files and prints."""
     return jax.process_index() == 0
 
 
-def first(work: Callable[[], object]) -> None:
-    """Let the leading process do something that the others wait for."""
-    if leads():
+def run_on_primary(work: Callable[[], object]) -> None:
+    """Run `work` on the primary process while the others wait."""
+    if is_primary():
         work()
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("first")
+        multihost_utils.sync_global_devices("run_on_primary")
 
 
-def anywhere(here: bool) -> bool:
-    """Whether it is so on any process."""
-    return (
-        bool(np.any(multihost_utils.process_allgather(np.array(here)))) if jax.process_count() > 1 else here
-    )
+def any_process(value: bool) -> bool:
+    """Return whether `value` is true on any process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.any(multihost_utils.process_allgather(np.array(value))))
 
 
-def least(number: float) -> float:
-    """The smallest of all processes' numbers."""
-    return (
-        float(np.min(multihost_utils.process_allgather(np.array(number))))
-        if jax.process_count() > 1
-        else number
-    )
+def min_over_processes(value: float) -> float:
+    """Return the smallest `value` of all processes."""
+    if jax.process_count() == 1:
+        return value
+    return float(np.min(multihost_utils.process_allgather(np.array(value))))
 
 
-def as_leader(here: bool) -> bool:
-    """What the leading process decides."""
-    return bool(multihost_utils.broadcast_one_to_all(np.array(here))) if jax.process_count() > 1 else here
+def broadcast_from_primary(value: bool) -> bool:
+    """Return the primary process's `value`."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
 
 
-def whole(own: Shaped[np.ndarray, " *shape"]) -> Shaped[np.ndarray, " *shape"]:
-    """The numbers of which every process has some, and zero for the others."""
-    return multihost_utils.process_allgather(own).max(axis=0) if jax.process_count() > 1 else own
+def gather(own: Shaped[np.ndarray, " *shape"]) -> Shaped[np.ndarray, " *shape"]:
+    """Merge arrays of which every process holds a part and zeros for the rest."""
+    if jax.process_count() == 1:
+        return own
+    return multihost_utils.process_allgather(own).max(axis=0)

@@ -1,4 +1,4 @@
-"""Gradient transformations of one replica, with traced hyper-parameters."""
+"""Optimiser and learning-rate schedules, with traced hyper-parameters."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ SCHEDULES = {
     "constant": lambda progress: jnp.ones_like(progress),
     "cosine": lambda progress: 0.5 * (1 + jnp.cos(jnp.pi * progress)),
 }
-"""Factor on the learning rate by the share of the training that is done, in [0, 1]."""
-
+"""Factor on the learning rate as a function of the fraction of training that is done, in [0, 1]."""
 
 CLIPS = {
     "none": lambda limit: optax.identity(),
     "global_norm": optax.clip_by_global_norm,
-    "tensor_norm": lambda limit: optax.stateless(lambda grads, _: jax.tree.map(_within(limit), grads)),
+    "tensor_norm": lambda limit: optax.stateless(lambda grads, _: jax.tree.map(_clip_norm(limit), grads)),
     "value": optax.clip,
 }
-"""What of the gradients is held to a limit: the norm of all together, that of each tensor, or each value."""
+"""Gradient clipping: by the global norm, by the norm of each tensor, or by value."""
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, its gradients clipped before it.
+    """Adam with clipped gradients, decoupled weight decay and learning-rate schedules.
 
-    With `plateau_patience`, the learning rate shrinks by `plateau_factor` as PyTorch's ReduceLROnPlateau does: after
-    more than so many epochs without a validation loss that is lower by a share of `plateau_threshold`.
-    Reads `learning_rate` and, where it is there, `weight_decay` (decoupled) from `hyper`.
+    Reads `learning_rate` and, if present, `weight_decay` from the hyper-parameters.
+
+    Attributes:
+        clip: one of `CLIPS`, applied before Adam with `clip_limit`.
+        schedule: one of `SCHEDULES`.
+        plateau_patience: as in PyTorch's ReduceLROnPlateau: after more epochs than this whose validation loss is not
+            below the lowest by a relative `plateau_threshold`, the learning rate is multiplied by `plateau_factor`.
+            0 disables it.
     """
 
     b1: float = 0.9
@@ -41,21 +45,21 @@ class Adam:
     clip: str = "none"
     clip_limit: float = 1.0
     schedule: str = "constant"
-    plateau_patience: int = 0  # 0: none
+    plateau_patience: int = 0
     plateau_factor: float = 0.1
     plateau_threshold: float = 1e-4
 
     hyper = ("learning_rate", "weight_decay")
 
     def init(self, params: PyTree) -> PyTree:
-        """The optimiser's state for these parameters."""
+        """Return the initial optimiser state."""
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return self._transformation().init(params)
 
     def update(
         self, grads: PyTree, state: PyTree, params: PyTree, hyper: Hyper, factor: Float[Array, ""]
     ) -> tuple[PyTree, PyTree]:
-        """The next parameters and optimiser state; `factor` is on the learning rate."""
+        """Return the updated parameters and optimiser state; `factor` scales the learning rate."""
         with jax.numpy_dtype_promotion("standard"):
             steps, state = self._transformation().update(grads, state, params)
         rate = hyper["learning_rate"] * factor
@@ -63,11 +67,11 @@ class Adam:
         return jax.tree.map(lambda p, s: p - rate * (s + decay * p), params, steps), state
 
     def begin_plateau(self) -> Plateau:
-        """Before the first epoch."""
+        """Return the plateau schedule before the first epoch."""
         return Plateau(jnp.ones(()), jnp.float32(jnp.inf), jnp.zeros((), jnp.int32))
 
     def after_epoch(self, plateau: Plateau, validation_loss: Float[AnyArray, ""]) -> Plateau:
-        """The plateau schedule after an epoch."""
+        """Return the plateau schedule after an epoch."""
         if self.plateau_patience == 0:
             return plateau
         better = validation_loss < plateau.loss * (1 - self.plateau_threshold)
@@ -83,8 +87,8 @@ class Adam:
         return optax.chain(CLIPS[self.clip](self.clip_limit), optax.scale_by_adam(b1=self.b1, b2=self.b2))
 
 
-def _within(limit: float):
-    """A gradient, scaled down to a norm of `limit` where it is longer (TensorFlow's `clip_by_norm`)."""
+def _clip_norm(limit: float):
+    """TensorFlow's `clip_by_norm`, which unlike optax clips each tensor on its own."""
 
     def clipped(grad):
         norm = jnp.linalg.norm(grad)

@@ -1,4 +1,4 @@
-"""Progress on the terminal: live where there is one, a line an epoch where the output goes into a file."""
+"""Progress of a sweep: a live table on a terminal, or one line per epoch if the output goes to a file."""
 
 from __future__ import annotations
 
@@ -13,21 +13,29 @@ from rich.table import Table
 from jaxser.evaluation import metrics
 from jaxser.training.replica import EpochResult
 
-LINES = 40
-"""Replicas that a live table shows; of more, the spread is shown alone."""
+MAX_ROWS = 40
+"""Largest number of replicas that the table lists. Of larger sweeps, only the summary line is shown."""
 
 
 class EpochProgress:
-    """Shows the epochs of a sweep as they end; used in a `with` block."""
+    """Shows each epoch of a sweep; use it in a `with` block.
 
-    def __init__(self, names: list[str], epochs: int, console: Console | None = None, *, speaks: bool = True):
-        self._console = console or Console(quiet=not speaks)
+    Args:
+        names: the names of the replicas.
+        epochs: the number of epochs to train.
+        console: where to print; by default standard output.
+        enabled: whether to print at all.
+    """
+
+    def __init__(
+        self, names: list[str], epochs: int, console: Console | None = None, *, enabled: bool = True
+    ):
+        self._console = console or Console(quiet=not enabled)
         self._names, self._epochs = names, epochs
         self._started, self._trained = time.monotonic(), 0
         self._best = np.full(len(names), np.nan)
-        self._live = (
-            Live(console=self._console, auto_refresh=False) if self._console.is_terminal and speaks else None
-        )
+        is_live = self._console.is_terminal and enabled
+        self._live = Live(console=self._console, auto_refresh=False) if is_live else None
 
     def __enter__(self) -> EpochProgress:
         if self._live:
@@ -38,41 +46,46 @@ class EpochProgress:
         if self._live:
             self._live.stop()
 
-    def seen(self, place: int, ua: float) -> None:
-        """What the replica at a place reached before an interruption."""
-        self._best[place] = np.fmax(self._best[place], ua)
+    def restore_best(self, index: int, ua: float) -> None:
+        """Take into account a score that a replica reached before the run was interrupted."""
+        self._best[index] = np.fmax(self._best[index], ua)
 
-    def show(self, epoch: int, told: EpochResult, running: int, waiting: int = 0) -> None:
-        """`epoch` is the number of finished epochs; `told` what it told of all replicas, NaN for those at rest.
+    def show(self, epoch: int, result: EpochResult, running: int, waiting: int = 0) -> None:
+        """Show an epoch.
 
-        `running` of them go on, and `waiting` have not begun.
+        Args:
+            epoch: the number of finished epochs.
+            result: the stacked results of all replicas; NaN for those that did not train.
+            running: the number of replicas that continue.
+            waiting: the number of replicas that have not started.
         """
-        self._trained += int(np.isfinite(told.learning_rate).sum())
+        self._trained += int(np.isfinite(result.learning_rate).sum())
         left = running * (self._epochs - epoch) + waiting * self._epochs
-        train_loss, validation_loss = np.asarray(told.train_loss), np.asarray(told.validation_loss)
-        ua = np.array([metrics.scores(confusion)["ua"] for confusion in told.confusion])
+        train_loss, validation_loss = np.asarray(result.train_loss), np.asarray(result.validation_loss)
+        ua = np.array([metrics.scores(confusion)["ua"] for confusion in result.confusion])
         self._best = np.fmax(self._best, ua)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
             f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  best {_spread(self._best)}  "
-            f"{running} running  {f'{waiting} waiting  ' if waiting else ''}{self._time_of(left)} left"
+            f"{running} running  {f'{waiting} waiting  ' if waiting else ''}{self._time_for(left)} left"
         )
         if self._live:
             self._live.update(self._table(line, train_loss, validation_loss, ua), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _time_of(self, replica_epochs: int) -> timedelta:
+    def _time_for(self, replica_epochs: int) -> timedelta:
         each = (time.monotonic() - self._started) / max(self._trained, 1)
         return timedelta(seconds=round(each * replica_epochs))
 
     def _table(self, line, train_loss, validation_loss, ua) -> Table:
         columns = ("replica", "loss", "validation loss", "UA %", "best UA %")
         table = Table(*columns, caption=line, caption_justify="left", box=None, pad_edge=False)
-        if len(self._names) <= LINES:
-            for name, *values in zip(self._names, train_loss, validation_loss, ua, self._best, strict=True):
-                loss, held, now, best = values
-                table.add_row(name, f"{loss:.3f}", f"{held:.3f}", f"{100 * now:.1f}", f"{100 * best:.1f}")
+        if len(self._names) <= MAX_ROWS:
+            for row in zip(self._names, train_loss, validation_loss, ua, self._best, strict=True):
+                name, loss, held_out, score, best = row
+                cells = (f"{loss:.3f}", f"{held_out:.3f}", f"{100 * score:.1f}", f"{100 * best:.1f}")
+                table.add_row(name, *cells)
         return table
 
 

@@ -1,8 +1,8 @@
-"""One replica: begin, train an epoch, evaluate. Pure functions of arrays; `sweep.py` maps them over many."""
+"""Training and evaluation of one replica: pure functions, which `jaxser.training.sweep` maps over many replicas."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from jaxser.data.batch_schedule import Plan, last_joined
+from jaxser.data.batch_schedule import BatchSchedule, last_of_merged
 from jaxser.data.device import DeviceData, gather
 from jaxser.evaluation import metrics
 from jaxser.models.network import Network
@@ -18,29 +18,35 @@ from jaxser.training.optim import SCHEDULES, Adam
 from jaxser.types import AnyArray, Batch, Best, Hyper, Normalisation, Output, ReplicaState, Status, Trained
 
 SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua")
-"""What may select the epoch, on validation; ties go to the lower loss."""
-
+"""Validation scores that may select the epoch; of equal scores, the one with the lower loss wins."""
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-"""In what a training step's forward and backward passes compute; parameters, losses and evaluation are float32."""
+"""Precision of the forward and backward passes of training steps. All else is float32."""
 
 
 class EpochResult(NamedTuple):
-    """What one epoch of a replica tells."""
+    """Losses and scores of one epoch. All floats are NaN if the replica did not train."""
 
     train_loss: Float[AnyArray, ""]
     validation_loss: Float[AnyArray, ""]
-    confusion: Float[AnyArray, "C C"]  # on validation
+    confusion: Float[AnyArray, "C C"]  # of the validation part; rows are true classes
     learning_rate: Float[AnyArray, ""]
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """What all replicas of a run share: the network, how it is trained, and how an epoch is selected."""
+class ReplicaTrainer:
+    """The network, its training and the selection of the epoch, which all replicas of a run share.
+
+    Attributes:
+        widths: the padded length of each array, for each training bucket.
+        selection: one of `SELECTIONS`.
+        patience: epochs without improvement after which a replica stops; None trains all epochs.
+        precision: one of `PRECISIONS`.
+    """
 
     model: Network
     optimizer: Adam
-    widths: tuple[tuple[tuple[str, int], ...], ...]  # of each training bucket: (array, padded length) pairs
+    widths: tuple[tuple[tuple[str, int], ...], ...]
     num_classes: int
     epochs: int
     selection: str = "wa"
@@ -55,7 +61,7 @@ class Trainer:
         class_weights: Float[Array, " C"],
         data: DeviceData,
     ) -> ReplicaState:
-        """A replica before its first epoch."""
+        """Return the state of a replica before its first epoch."""
         init_key, key = jax.random.split(key)
         index, weight = jnp.zeros(2, jnp.int32), jnp.ones(2)
         batch = gather(data, index, weight, dict(self.widths[0]), normalisation)
@@ -79,58 +85,96 @@ class Trainer:
         )
 
     def epoch(
-        self, state: ReplicaState, train: Plan, validation: Plan, data: DeviceData
+        self, state: ReplicaState, train: BatchSchedule, validation: BatchSchedule, data: DeviceData
     ) -> tuple[ReplicaState, EpochResult]:
-        """Train for an epoch, validate, select. A replica that is not running stays as it is."""
+        """Train for an epoch, validate, and select. A replica that is not running stays unchanged."""
 
         def run(state):
             state, losses = self.train_steps(state, train, 0, len(train.bucket), data)
             log_probs = self._predict(state.params, state.batch_stats, state, validation, data)
-            return self._judge(state, losses, train.weight, log_probs, validation, data.label)
+            return self.finish_epoch(state, losses, train.weight, log_probs, validation, data.label)
 
-        return jax.lax.cond(state.status == Status.RUNNING, run, self._rest, state)
+        return if_running(state, run, self.skip_epoch)
 
     def train_part(
-        self, state: ReplicaState, plan: Plan, begin: Int[Array, ""], steps: int, data: DeviceData
+        self,
+        state: ReplicaState,
+        schedule: BatchSchedule,
+        begin: Int[Array, ""],
+        steps: int,
+        data: DeviceData,
     ) -> tuple[ReplicaState, Float[Array, " part"]]:
-        """`plan` is the part of an epoch of so many steps that begins with step `begin`; returns each step's loss."""
+        """Train on a part of an epoch. A replica that is not running stays unchanged.
 
-        def run(state):
-            return self.train_steps(state, plan, begin, steps, data)
+        Args:
+            state: the replica.
+            schedule: consecutive steps of the epoch.
+            begin: the first of them.
+            steps: the number of steps of the whole epoch.
+            data: the dataset, or the part of it that the steps read.
 
-        def rest(state):
-            return state, jnp.zeros(len(plan.bucket))
+        Returns:
+            The state and each step's summed loss.
+        """
 
-        return jax.lax.cond(state.status == Status.RUNNING, run, rest, state)
+        def train(state):
+            return self.train_steps(state, schedule, begin, steps, data)
 
-    def validate_part(self, state: ReplicaState, plan: Plan, data: DeviceData) -> Float[Array, "part B C"]:
-        """Log-probabilities of the parameters as they are."""
-        return self._predict(state.params, state.batch_stats, state, plan, data)
+        def skip(state):
+            return state, jnp.zeros(len(schedule.bucket))
 
-    def judge(
+        return if_running(state, train, skip)
+
+    def validate_part(
+        self, state: ReplicaState, schedule: BatchSchedule, data: DeviceData
+    ) -> Float[Array, "part B C"]:
+        """Return the log-probabilities of the current parameters."""
+        return self._predict(state.params, state.batch_stats, state, schedule, data)
+
+    def finish_epoch(
         self,
         state: ReplicaState,
         losses: Float[Array, " steps"],
-        weight: Float[Array, "steps B"],
+        weight: Float[AnyArray, "steps B"],
         log_probs: Float[Array, "v B C"],
-        validation: Plan,
-        label: Int[Array, " N"],
+        validation: BatchSchedule,
+        label: Int[AnyArray, " N"],
     ) -> tuple[ReplicaState, EpochResult]:
-        """The end of an epoch that was trained and validated in parts."""
+        """Score an epoch and update the selected one.
 
-        def run(state):
-            return self._judge(state, losses, weight, log_probs, validation, label)
+        Args:
+            state: the replica after its training steps.
+            losses: the summed loss of each training step.
+            weight: the weights of the training schedule.
+            log_probs: the predictions on the validation part.
+            validation: the schedule of the validation part.
+            label: the labels of the dataset.
+        """
+        label = label[validation.rows]
+        result = EpochResult(
+            losses.sum() / weight.sum(),
+            validation_loss(log_probs, label, validation.weight),
+            confusion_of(log_probs, label, validation.weight, self.num_classes),
+            state.hyper["learning_rate"] * state.plateau.scale,
+        )
+        return self._select(state, result), result
 
-        return jax.lax.cond(state.status == Status.RUNNING, run, self._rest, state)
+    def skip_epoch(self, state: ReplicaState) -> tuple[ReplicaState, EpochResult]:
+        """Return the state unchanged, and an empty result."""
+        nan = jnp.float32(jnp.nan)
+        empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
+        return state, EpochResult(nan, nan, empty, nan)
 
-    def predict(self, trained: Trained, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
-        """Log-probabilities of the selected epoch."""
-        return self._predict(trained.best.params, trained.best.batch_stats, trained, plan, data)
+    def predict(
+        self, trained: Trained, schedule: BatchSchedule, data: DeviceData
+    ) -> Float[Array, "steps B C"]:
+        """Return the log-probabilities of the selected epoch."""
+        return self._predict(trained.best.params, trained.best.batch_stats, trained, schedule, data)
 
     def apply(
         self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
     ) -> tuple[Output, Mapping]:
-        """The model's output and its updated batch statistics."""
+        """Return the output of the model and the updated batch statistics."""
         variables = {"params": params, "batch_stats": batch_stats}
         rngs = {} if key is None else {"dropout": key}
         mutable = ["batch_stats"] if train else []
@@ -140,7 +184,13 @@ class Trainer:
     def step(
         self, state: ReplicaState, batch: Batch, progress: Float[Array, ""]
     ) -> tuple[ReplicaState, Float[Array, ""]]:
-        """One update; returns the loss before it."""
+        """Make one update; returns the loss before it.
+
+        Args:
+            state: the replica.
+            batch: the utterances.
+            progress: the fraction of the training that is done, for the learning-rate schedule.
+        """
 
         def loss_fn(params):
             key = jax.random.fold_in(state.key, state.step)
@@ -157,9 +207,14 @@ class Trainer:
         return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
 
     def train_steps(
-        self, state: ReplicaState, plan: Plan, begin: int | Int[Array, ""], steps: int, data: DeviceData
+        self,
+        state: ReplicaState,
+        schedule: BatchSchedule,
+        begin: int | Int[Array, ""],
+        steps: int,
+        data: DeviceData,
     ) -> tuple[ReplicaState, Float[Array, " part"]]:
-        """Train on a plan, of an epoch of so many `steps` those from `begin` on; returns each step's summed loss."""
+        """Train on consecutive steps of an epoch, as in `train_part`; returns each step's summed loss."""
 
         def busy(state, bucket, index, weight, progress):
             def of_bucket(widths):
@@ -176,10 +231,12 @@ class Trainer:
             idle = lambda state, *_: (state, jnp.zeros(()))  # noqa: E731
             return jax.lax.cond(weight.sum() > 0, busy, idle, state, bucket, index, weight, progress)
 
-        positions = (begin + jnp.arange(len(plan.bucket))).astype(jnp.float32)
-        return jax.lax.scan(step, state, (positions, *plan))
+        positions = (begin + jnp.arange(len(schedule.bucket))).astype(jnp.float32)
+        return jax.lax.scan(step, state, (positions, *schedule))
 
-    def _predict(self, params, batch_stats, state, plan: Plan, data: DeviceData) -> Float[Array, "steps B C"]:
+    def _predict(
+        self, params, batch_stats, state, schedule: BatchSchedule, data: DeviceData
+    ) -> Float[Array, "steps B C"]:
         def step(_, inputs):
             bucket, index, weight = inputs
 
@@ -187,28 +244,13 @@ class Trainer:
                 batch = gather(data, index, weight, dict(widths), state.normalisation)
                 return self.apply(params, batch_stats, batch, state.hyper, train=False)[0].log_probs
 
-            branches = [lambda b=last: of_bucket(self.widths[b]) for last in last_joined(len(self.widths))]
+            branches = [lambda b=last: of_bucket(self.widths[b]) for last in last_of_merged(len(self.widths))]
             return None, jax.lax.switch(bucket, branches)
 
-        return jax.lax.scan(step, None, plan)[1]
-
-    def _judge(self, state, losses, weight, log_probs, validation, label) -> tuple[ReplicaState, EpochResult]:
-        label = label[validation.rows]
-        result = EpochResult(
-            losses.sum() / weight.sum(),
-            validation_loss(log_probs, label, validation.weight),
-            confusion_of(log_probs, label, validation.weight, self.num_classes),
-            state.hyper["learning_rate"] * state.plateau.scale,
-        )
-        return self._select(state, result), result
-
-    def _rest(self, state: ReplicaState) -> tuple[ReplicaState, EpochResult]:
-        nan = jnp.float32(jnp.nan)
-        empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
-        return state, EpochResult(nan, nan, empty, nan)
+        return jax.lax.scan(step, None, schedule)[1]
 
     def _select(self, state: ReplicaState, result: EpochResult) -> ReplicaState:
-        """Keep the epoch if it is the best so far; stop when patience is out; freeze what is not finite."""
+        """Keep the epoch if it is the best so far; stop the replica if it runs out of patience or is not finite."""
         scores = metrics.scores(result.confusion)
         metric = scores["wa"] + scores["ua"] if self.selection == "wa_plus_ua" else scores[self.selection]
         best, loss = state.best, result.validation_loss
@@ -228,8 +270,15 @@ class Trainer:
         )
 
 
+def if_running(
+    state: ReplicaState, run: Callable[[ReplicaState], PyTree], skip: Callable[[ReplicaState], PyTree]
+) -> PyTree:
+    """Return `run(state)` if the replica is running, else `skip(state)`."""
+    return jax.lax.cond(state.status == Status.RUNNING, run, skip, state)
+
+
 def in_precision(tree: PyTree, precision: str) -> PyTree:
-    """The tree with its floating arrays in one of `PRECISIONS`."""
+    """Cast the floating-point arrays of a tree to one of `PRECISIONS`."""
     dtype = PRECISIONS[precision]
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
@@ -240,7 +289,7 @@ def confusion_of(
     weight: Float[AnyArray, "steps B"],
     num_classes: int,
 ) -> Float[AnyArray, "C C"]:
-    """The confusion matrix of a plan's predictions; rows are true classes."""
+    """Return the confusion matrix of predictions in the order of a schedule; rows are true classes."""
     predicted = log_probs.argmax(-1).ravel()
     return metrics.confusion(label.ravel(), predicted, weight.ravel(), num_classes)
 
@@ -248,6 +297,6 @@ def confusion_of(
 def validation_loss(
     log_probs: Float[Array, "steps B C"], label: Int[AnyArray, "steps B"], weight: Float[AnyArray, "steps B"]
 ) -> Float[Array, ""]:
-    """Mean -log p(label) of the model's inference rule, unweighted by class."""
+    """Return the mean of -log p(label) under the model's inference rule, without class weights."""
     chosen = jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
     return -(chosen * weight).sum() / weight.sum()

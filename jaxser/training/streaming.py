@@ -1,129 +1,178 @@
-"""A sweep over a dataset that does not fit on the devices: an epoch in parts, each with its own utterances' frames.
+"""A dataset that does not fit on the devices: an epoch in parts, each with the frames of its own utterances.
 
-Plans, steps and results are those of the resident sweep. While the devices work on a part, Grain's threads gather the
-next from the host's arrays. Labels, lengths and word vectors stay on the devices.
+Schedules, steps and results are those of a resident dataset. While the devices work on a part, a Grain thread gathers
+the next one from host memory. Labels, lengths and word vectors stay on the devices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxser.data.batch_schedule import Plan
+from jaxser.data.batch_schedule import BatchSchedule, Buckets
 from jaxser.data.device import DeviceData, Sequences, on_host
 from jaxser.training import memory
-from jaxser.training.mesh import AXIS, Programs, abstract, fetch, put
-from jaxser.training.replica import EpochResult
-from jaxser.training.sweep import Sweep
-from jaxser.types import ReplicaState, Trained
+from jaxser.training.data_source import DataSource, EpochSchedules, put_schedules
+from jaxser.training.mesh import AXIS, fetch, put
+from jaxser.training.programs import ProgramCache, Programs
+from jaxser.training.replica import EpochResult, ReplicaTrainer, if_running
+from jaxser.training.resident import ResidentData
+from jaxser.types import Dataset, ReplicaState, Trained
 
-SHARE = 0.5
-"""Of the free memory that a resident dataset may take."""
+MEMORY_FRACTION = 0.5
+"""Fraction of the free memory that a dataset may take."""
 
-AHEAD = 2
-"""Parts that are on the devices at once: one at work, and the next."""
+PARTS_ON_DEVICES = 2
+"""The part that is being worked on, and the next one."""
 
 Arrays = Mapping[str, Sequences]
 
 
 class Part(NamedTuple):
-    """Consecutive steps of every row's plan, and the frames and words that they read."""
+    """Consecutive steps of every row's schedule, with the frames and words that they read."""
 
     begin: int
-    plans: list[Plan]
+    schedules: list[BatchSchedule]
     arrays: Arrays
 
 
-def fits(sweep: Sweep, budget: int) -> bool:
-    """Whether a sweep's dataset may stay on its devices, within `budget` bytes (0: what their memory allows)."""
-    host = on_host(sweep.dataset, sweep.trainer.model.needs)
-    size, devices = sum(x.nbytes for x in jax.tree.leaves(host)), sweep.mesh.local_devices
+def choose_data_source(
+    trainer: ReplicaTrainer,
+    dataset: Dataset,
+    buckets: Buckets,
+    programs: ProgramCache,
+    normalise: str = "train",
+    budget: int = 0,
+) -> DataSource:
+    """Return a data source that keeps a dataset on the devices if it fits, or else streams it.
+
+    Args:
+        trainer: the programs of a replica.
+        dataset: the dataset.
+        buckets: its buckets.
+        programs: a cache that the sweep shares.
+        normalise: one of `jaxser.data.normalisation.NORMALISATIONS`.
+        budget: bytes of a device's memory that the dataset may take; 0 allows half of what is free.
+    """
+    if fits(dataset, trainer.model.needs, programs.mesh, budget):
+        return ResidentData(trainer, dataset, programs, normalise)
+    return StreamedData(trainer, dataset, buckets, programs, normalise, budget)
+
+
+def fits(dataset: Dataset, needs: tuple[str, ...], mesh: Mesh, budget: int) -> bool:
+    """Return whether a dataset may stay on the devices.
+
+    Args:
+        dataset: the dataset.
+        needs: the arrays that the model reads.
+        mesh: the devices.
+        budget: bytes allowed per device; 0 allows half of the free memory.
+    """
+    size = sum(x.nbytes for x in jax.tree.leaves(on_host(dataset, needs)))
     if budget:
         return size <= budget
+    devices = mesh.local_devices
     copies = len(devices) if devices[0].platform == "cpu" else 1
-    return size * copies <= SHARE * memory.available(devices)
-
-
-def streamed(sweep: Sweep, budget: int) -> StreamedSweep:
-    """The same sweep with its dataset brought in parts."""
-    made = {field.name: getattr(sweep, field.name) for field in fields(Sweep) if field.init}
-    return StreamedSweep(**made, budget=budget)
+    return size * copies <= MEMORY_FRACTION * memory.available(devices)
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedSweep(Sweep):
-    """A sweep with so many bytes of its dataset on a device (0: half of the free memory), or two steps' at least."""
+class StreamedData(DataSource):
+    """The data source of a dataset that does not fit on the devices.
 
+    Attributes:
+        budget: bytes of frames and words on a device at a time; 0 for half of the free memory. A part has at least
+            two steps, whatever the budget.
+    """
+
+    trainer: ReplicaTrainer
+    dataset: Dataset
+    buckets: Buckets
+    programs: ProgramCache
+    normalise: str = "train"
     budget: int = 0
 
+    is_streamed = True
+
     @cached_property
-    def data(self) -> DeviceData:
-        """What stays on the devices. Of frames only the first utterance's, by which replicas are begun."""
-        return put(self._host._replace(arrays=self._gathered(np.array([0]), {})), self.mesh, P())
+    def on_devices(self) -> DeviceData:
+        """The arrays that stay on the devices, with the frames and words of the first utterance only."""
+        first = self._gather(np.array([0]), {})
+        return put(self._host._replace(arrays=first), self.programs.mesh, P())
 
-    def compile_epoch(self, rows: int) -> Programs:
-        """The training steps of a part, which take the most memory."""
+    def compile_epoch(self, state: ReplicaState, schedules: EpochSchedules) -> Programs:
+        """Return the program that trains on a part, which needs the most memory; `state` may be shapes."""
+        return self._compile_training(
+            state, schedules.train, lambda: self._put_part(next(self.parts(schedules.train)))
+        )
 
-        def make():
-            part = next(self._parts(self.plans(0, [0] * rows)[0]))
-            state = abstract(self.shapes(), rows, self.mesh)
-            arguments = (state, *self._put_part(part))
-            return self._compile(self._train_part_of_one, arguments, self.strategy, num_shared=3, donate=True)
+    def run_epoch(self, state: ReplicaState, schedules: EpochSchedules) -> tuple[ReplicaState, EpochResult]:
+        """Train and validate all rows for an epoch; `state` is donated."""
 
-        return self._once(("part", rows), make)
-
-    def run_epoch(
-        self, state: ReplicaState, plans: tuple[list[Plan], list[Plan]]
-    ) -> tuple[ReplicaState, EpochResult]:
-        """Train and validate all rows for an epoch; the state that is given is used up."""
-        train, validation = plans
-        program = self.compile_epoch(len(train))
-
-        def step(part):
+        def train(part):
             nonlocal state
+            program = self._compile_training(state, schedules.train, lambda: part)
             with jax.transfer_guard("disallow"):
                 state, losses = program(state, *part)
             return losses
 
-        losses = self._in_turn(train, step)
-        log_probs = self._in_turn(validation, lambda part: self._validate(state, part))
-        return self._judged(state, plans, losses, log_probs)
+        losses = self._for_each_part(schedules.train, train)
+        log_probs = self._for_each_part(schedules.validation, lambda part: self._validate(state, part))
+        return self._finish_epoch(state, schedules, losses, log_probs)
 
-    def compile_predict(self, rows: int, parts: Sequence[Int[np.ndarray, _]]) -> Programs:
-        """Predictions on a part of a plan."""
-        plans = self.prediction_plans([0] * rows, parts)
+    def compile_predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Programs:
+        """Return the program that predicts on a part; `trained` may be shapes."""
+        return self._compile_prediction(
+            trained, schedules, lambda: self._put_part(next(self.parts(schedules)))
+        )
 
-        def make():
-            trained = abstract(Trained.of(self.shapes()), rows, self.mesh)
-            arguments = (trained, *self._put_part(next(self._parts(plans))))
-            return self._compile(self._predict_part_of_one, arguments, self.strategy, num_shared=3)
+    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B C"]:
+        """Return the log-probabilities of the selected epochs, in the order of the schedules."""
 
-        return self._once(("predict part", rows, len(plans[0].bucket)), make)
+        def predict(part):
+            return self._compile_prediction(trained, schedules, lambda: part)(trained, *part)
 
-    def predict(
-        self, trained: Trained, places: Sequence[int], parts: Sequence[Int[np.ndarray, _]]
-    ) -> Float[Array, "R steps B C"]:
-        """Log-probabilities of the replicas at some places on their folds' parts, in the plans' order."""
-        plans, kept = self.prediction_plans(places, parts), self.stack(trained)
-        program = self.compile_predict(len(plans), parts)
-        return put(self._in_turn(plans, lambda part: program(kept, *part)), self.mesh, P(AXIS))
+        return put(self._for_each_part(schedules, predict), self.programs.mesh, P(AXIS))
 
-    def _in_turn(self, plans: Sequence[Plan], work: Callable[[PyTree], PyTree]) -> np.ndarray:
-        """What `work` tells of every row's steps, part by part: a part is brought while the one before is at work."""
+    def parts(self, schedules: Sequence[BatchSchedule]) -> Iterator[Part]:
+        """Cut all rows' schedules into parts, gathered ahead in a thread."""
+        import grain  # takes a second to import, and only streaming needs it
+
+        steps = len(schedules[0].bucket)
+        size = min(self._steps_per_part(len(schedules)), steps)
+        utterances = len(schedules) * size * self.buckets.batch_size
+        totals = {
+            name: min(utterances * longest, len(self._host.arrays[name].values))
+            for name, longest in self._longest.items()
+        }
+
+        def gather(begin: int) -> Part:
+            cut = [_cut(schedule, int(begin), size) for schedule in schedules]
+            rows = np.unique(np.concatenate([schedule.rows[schedule.weight > 0] for schedule in cut]))
+            return Part(int(begin), cut, self._gather(rows, totals))
+
+        dataset = grain.MapDataset.source(range(0, steps, size)).map(gather)
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)))
+
+    def _for_each_part(
+        self, schedules: Sequence[BatchSchedule], work: Callable[[PyTree], Array]
+    ) -> np.ndarray:
+        """Concatenate the outputs of `work` over the parts; the next part is brought while one is worked on."""
         done, running = [], []
-        for part in self._parts(plans):
+        for part in self.parts(schedules):
             running.append(work(self._put_part(part)))
-            if len(running) == AHEAD:
+            if len(running) == PARTS_ON_DEVICES:
                 done.append(fetch(running.pop(0)))
         done += map(fetch, running)
-        return np.concatenate(done, axis=1)[:, : len(plans[0].bucket)]
+        return np.concatenate(done, axis=1)[:, : len(schedules[0].bucket)]
 
     @cached_property
     def _host(self) -> DeviceData:
@@ -131,98 +180,93 @@ class StreamedSweep(Sweep):
 
     @cached_property
     def _longest(self) -> Mapping[str, int]:
-        """Steps of each array that an utterance has at most."""
+        """The largest number of steps that is read of an utterance, by array."""
         return {
             name: min(int(sequences.length.max()), max(widths[name] for widths in self.buckets.widths))
             for name, sequences in self._host.arrays.items()
         }
 
     @cached_property
-    def _budget(self) -> int:
-        return self.budget or int(SHARE * memory.available(self.mesh.local_devices))
+    def _bytes(self) -> int:
+        return self.budget or int(MEMORY_FRACTION * memory.available(self.programs.mesh.local_devices))
 
-    def _size(self, rows: int) -> int:
-        """Steps of a part, such that the longest utterances fit; XLA takes a loop over one step apart, so two."""
-        frames = self._host.arrays.items()
-        utterance = sum(self._longest[name] * x.values[:1].nbytes for name, x in frames)
-        return max(self._budget // (AHEAD * rows * self.buckets.batch_size * utterance), 2)
+    def _steps_per_part(self, rows: int) -> int:
+        """Steps for which the longest utterances fit; at least two, as XLA unrolls a loop over a single step."""
+        arrays = self._host.arrays.items()
+        utterance = sum(self._longest[name] * x.values[:1].nbytes for name, x in arrays)
+        return max(self._bytes // (PARTS_ON_DEVICES * rows * self.buckets.batch_size * utterance), 2)
 
-    def _parts(self, plans: Sequence[Plan]) -> Iterator[Part]:
-        """The parts of all rows' plans, gathered ahead in threads."""
-        import grain  # a second, for those that stream alone
-
-        steps = len(plans[0].bucket)
-        size = min(self._size(len(plans)), steps)
-        utterances = len(plans) * size * self.buckets.batch_size
-        most = {
-            name: min(utterances * longest, len(self._host.arrays[name].values))
-            for name, longest in self._longest.items()
-        }
-
-        def gather(begin: int) -> Part:
-            cut = [_cut(plan, int(begin), size) for plan in plans]
-            rows = np.unique(np.concatenate([plan.rows[plan.weight > 0] for plan in cut]))
-            return Part(int(begin), cut, self._gathered(rows, most))
-
-        parts = grain.MapDataset.source(range(0, steps, size)).map(gather)
-        return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)))
-
-    def _gathered(self, rows: Int[np.ndarray, " n"], most: Mapping[str, int]) -> Arrays:
-        """The frames and words of some utterances alone, in arrays of `most` steps, or as many as they have."""
+    def _gather(self, rows: Int[np.ndarray, " n"], totals: Mapping[str, int]) -> Arrays:
+        """Gather the frames and words of some utterances, padded to a total length by array."""
         arrays = {}
         for name, (values, offset, length) in self._host.arrays.items():
             own = np.minimum(length[rows], self._longest[name])
             begins = np.cumsum(own) - own
-            kept = np.zeros((most.get(name, int(own.sum())), *values.shape[1:]), values.dtype)
+            gathered = np.zeros((totals.get(name, int(own.sum())), *values.shape[1:]), values.dtype)
             for row, begin, number in zip(rows, begins, own, strict=True):
-                kept[begin : begin + number] = values[offset[row] : offset[row] + number]
-            placed = np.zeros_like(offset)
-            placed[rows] = begins
-            arrays[name] = Sequences(kept, placed, length)
+                gathered[begin : begin + number] = values[offset[row] : offset[row] + number]
+            new_offset = np.zeros_like(offset)
+            new_offset[rows] = begins
+            arrays[name] = Sequences(gathered, new_offset, length)
         return arrays
 
     def _put_part(self, part: Part) -> tuple[PyTree, ...]:
-        """A part's own (rows, weight), buckets, first step and data on the devices."""
-        (own,), (order,) = self._put_plans(part.plans)
-        begin, arrays = put((np.int32(part.begin), part.arrays), self.mesh, P())
-        return own, order, begin, self.data._replace(arrays=arrays)
+        """Put (rows, weight), buckets, the first step and the data of a part onto the devices."""
+        (own,), (order,) = put_schedules(self.programs.mesh, part.schedules)
+        begin, arrays = put((np.int32(part.begin), part.arrays), self.programs.mesh, P())
+        return own, order, begin, self.on_devices._replace(arrays=arrays)
+
+    def _compile_training(self, state, schedules, part: Callable[[], PyTree]) -> Programs:
+        steps = len(schedules[0].bucket)
+        return self.programs.compile(
+            ("train part", len(schedules), steps),
+            partial(self._train_part, steps),
+            lambda: (state, *part()),
+            num_shared=3,
+            donate=True,
+        )
+
+    def _compile_prediction(self, trained, schedules, part: Callable[[], PyTree]) -> Programs:
+        key = ("predict part", len(schedules), len(schedules[0].bucket))
+        return self.programs.compile(key, self._predict_part, lambda: (trained, *part()), num_shared=3)
 
     def _validate(self, state: ReplicaState, part: PyTree) -> Float[Array, "R part B C"]:
-        def make():
-            return self._compile(self._validate_part_of_one, (state, *part), self.strategy, num_shared=3)
+        arguments = (state, *part)
+        key = ("validate part", len(part[0][0]))
+        return self.programs.compile(key, self._validate_part, lambda: arguments, num_shared=3)(*arguments)
 
-        return self._once(("validate part", len(part[0][0])), make)(state, *part)
+    def _finish_epoch(self, state, schedules, losses, log_probs) -> tuple[ReplicaState, EpochResult]:
+        """Score the epoch, from the losses of all steps and the log-probabilities of the validation part."""
+        own, (_, order) = put_schedules(self.programs.mesh, *schedules)
+        outputs = put((losses, log_probs), self.programs.mesh, P(AXIS))
+        arguments = (state, own, outputs, order, self.on_devices)
+        key = ("finish epoch", len(losses))
+        program = self.programs.compile(key, self._finish, lambda: arguments, num_shared=2, donate=True)
+        return program(*arguments)
 
-    def _judged(self, state, plans, losses, log_probs) -> tuple[ReplicaState, EpochResult]:
-        """The epoch's end, from all steps' losses and validation's log-probabilities."""
-        own, (_, order) = self._put_plans(*plans)
-        told = put((losses, log_probs), self.mesh, P(AXIS))
-        arguments = (state, own, told, order, self.data)
-
-        def make():
-            return self._compile(self._judge_one, arguments, self.strategy, num_shared=2, donate=True)
-
-        return self._once(("judge", len(losses)), make)(*arguments)
-
-    def _train_part_of_one(
-        self, state, own, order, begin, data
+    def _train_part(
+        self, steps, state, own, order, begin, data
     ) -> tuple[ReplicaState, Float[Array, " part"]]:
-        steps = sum(self._train_batches)
-        return self.trainer.train_part(state, Plan(order, *own), begin, steps, data)
+        return self.trainer.train_part(state, BatchSchedule(order, *own), begin, steps, data)
 
-    def _validate_part_of_one(self, state, own, order, _, data) -> Float[Array, "part B C"]:
-        return self.trainer.validate_part(state, Plan(order, *own), data)
+    def _validate_part(self, state, own, order, _, data) -> Float[Array, "part B C"]:
+        return self.trainer.validate_part(state, BatchSchedule(order, *own), data)
 
-    def _predict_part_of_one(self, trained, own, order, _, data) -> Float[Array, "part B C"]:
-        return self.trainer.predict(trained, Plan(order, *own), data)
+    def _predict_part(self, trained, own, order, _, data) -> Float[Array, "part B C"]:
+        return self.trainer.predict(trained, BatchSchedule(order, *own), data)
 
-    def _judge_one(self, state, own, told, order, data) -> tuple[ReplicaState, EpochResult]:
+    def _finish(self, state, own, outputs, order, data) -> tuple[ReplicaState, EpochResult]:
         (_, weight), validation = own
-        losses, log_probs = told
-        return self.trainer.judge(state, losses, weight, log_probs, Plan(order, *validation), data.label)
+        losses, log_probs = outputs
+
+        def finish(state):
+            schedule = BatchSchedule(order, *validation)
+            return self.trainer.finish_epoch(state, losses, weight, log_probs, schedule, data.label)
+
+        return if_running(state, finish, self.trainer.skip_epoch)
 
 
-def _cut(plan: Plan, begin: int, size: int) -> Plan:
-    """So many steps of a plan, those behind its end idle."""
-    own = [x[begin : begin + size] for x in plan]
-    return Plan(*(np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in own))
+def _cut(schedule: BatchSchedule, begin: int, size: int) -> BatchSchedule:
+    """Return `size` steps of a schedule; steps beyond its end are idle."""
+    own = [x[begin : begin + size] for x in schedule]
+    return BatchSchedule(*(np.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in own))

@@ -1,4 +1,4 @@
-"""Waves: replicas that are trained together because no more of them fit into memory."""
+"""Waves: replicas that are trained together because more of them would not fit into memory."""
 
 from __future__ import annotations
 
@@ -12,56 +12,67 @@ import numpy as np
 from jaxtyping import Bool, PyTree
 
 from jaxser.training import memory
-from jaxser.training.mesh import Programs
-from jaxser.training.multihost import anywhere, least
+from jaxser.training.multihost import any_process, min_over_processes
+from jaxser.training.programs import Programs
 from jaxser.types import UsageError
 
-SHARE = 0.9
-"""Of the free memory that a wave may take."""
+MEMORY_FRACTION = 0.9
+"""Fraction of the free memory that a wave may take."""
 
 T = TypeVar("T")
 
 
 class Wave(NamedTuple):
-    """Replicas of a grid that are trained together, and where they stand."""
+    """Replicas that are trained together.
 
-    places: tuple[int, ...]
-    number: int  # tells waves apart in the log
-    epoch: int = 0  # how many are finished
-    state: Any = None  # on the host, a row for each place; None before the first epoch
+    Attributes:
+        indices: the replicas' indices in the grid.
+        number: identifies the wave in the log.
+        epoch: the number of finished epochs.
+        state: the stacked replicas on the host; None before the first epoch.
+    """
+
+    indices: tuple[int, ...]
+    number: int
+    epoch: int = 0
+    state: Any = None
 
     def halves(self) -> list[Wave]:
-        """The wave in two. Raises UsageError where it is a single replica."""
-        if len(self.places) == 1:
+        """Split the wave in two.
+
+        Raises:
+            UsageError: if it has a single replica.
+        """
+        if len(self.indices) == 1:
             raise UsageError(
-                "a single replica does not fit into memory; lower config.batch_size, or raise config.buckets"
+                "a single replica does not fit into memory; lower config.batch_size or raise config.buckets"
             )
-        return cut(self, -(-len(self.places) // 2))
+        return split(self, -(-len(self.indices) // 2))
 
 
-def cut(wave: Wave, size: int) -> list[Wave]:
-    """A wave in parts of at most `size` replicas."""
+def split(wave: Wave, size: int) -> list[Wave]:
+    """Split a wave into waves of at most `size` replicas."""
     return [
         Wave(
-            wave.places[begin : begin + size],
-            wave.number if begin == 0 else wave.places[begin],
+            wave.indices[begin : begin + size],
+            wave.number if begin == 0 else wave.indices[begin],
             wave.epoch,
             jax.tree.map(lambda x, begin=begin: x[begin : begin + size], wave.state),
         )
-        for begin in range(0, len(wave.places), size)
+        for begin in range(0, len(wave.indices), size)
     ]
 
 
 class OutOfMemory(Exception):
-    """A program failed for want of memory, on this process or another."""
+    """A program ran out of memory, on this process or another."""
 
 
-def in_waves(
+def run_waves(
     waves: Sequence[Wave],
     work: Callable[[Wave], object],
-    halved: Callable[[Wave], Sequence[Wave]] = Wave.halves,
+    halve: Callable[[Wave], Sequence[Wave]] = Wave.halves,
 ) -> None:
-    """Do the work wave by wave; one that does not fit into memory after all is cut in two."""
+    """Call `work` on each wave, and on the halves of a wave that runs out of memory."""
     waiting = deque(waves)
     while waiting:
         wave = waiting.popleft()
@@ -69,52 +80,63 @@ def in_waves(
             work(wave)
             continue
         except OutOfMemory:
-            pass  # what the wave holds is free only behind this block
-        waiting.extendleft(reversed(halved(wave)))
+            pass  # the exception holds on to the wave's arrays, so halve it after this block
+        waiting.extendleft(reversed(halve(wave)))
         warnings.warn(
-            f"{len(wave.places)} replicas do not fit into memory; going on with half of them", stacklevel=2
+            f"{len(wave.indices)} replicas do not fit into memory; continuing with half as many at a time",
+            stacklevel=2,
         )
 
 
 def attempt(work: Callable[[], T]) -> T:
-    """The result of `work`, once it is there. Raises OutOfMemory on every process where it does on one."""
-    found: Any = None
+    """Return the result of `work` once it is computed.
+
+    Raises:
+        OutOfMemory: if a process runs out of memory; it is raised on every process.
+    """
+    result: Any = None
     try:
-        found, failed = jax.block_until_ready(work()), False
+        result, failed = jax.block_until_ready(work()), False
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and not memory.is_exhausted(error):
             raise
         failed = True
-    if anywhere(failed):
+    if any_process(failed):
         raise OutOfMemory
-    return found
+    return result
 
 
-def fitting(
-    number: int, devices: Sequence[jax.Device], programs: Callable[[int], Programs], there: PyTree
+def wave_size(
+    number: int, devices: Sequence[jax.Device], compile_for: Callable[[int], Programs], allocated: PyTree
 ) -> int:
-    """How many of `number` replicas go through a program at once, by what it needs beside what is `there` already.
+    """Return how many replicas to train at once, so that they fit into memory.
 
-    Waves are of the same size, so that they share a program.
+    All waves have about the same size, so that they share a program.
+
+    Args:
+        number: the number of replicas to train.
+        devices: the devices of this process.
+        compile_for: compiles the program for a number of replicas.
+        allocated: arguments of the program that are on the devices already.
     """
     size = number
     while size > 1:
-        allowed = SHARE * memory.available(devices)
-        need = memory.needed(programs(size), there)
-        if (share := least(allowed / max(need, 1))) >= 1:
+        allowed = MEMORY_FRACTION * memory.available(devices)
+        needed = memory.needed(compile_for(size), allocated)
+        if (ratio := min_over_processes(allowed / max(needed, 1))) >= 1:
             break
-        size = max(min(int(size * share), size - 1), 1)
+        size = max(min(int(size * ratio), size - 1), 1)
     waves = -(-number // size)
     return -(-number // waves)
 
 
 def is_worth_compacting(running: Bool[np.ndarray, " rows"], devices: int, strategy: str) -> bool:
-    """Whether running replicas, dealt evenly to the devices, would take half the time.
+    """Return whether the running replicas alone, spread evenly over the devices, would take half the time.
 
-    A replica at rest costs as much as a running one where replicas run side by side, and nothing where they do not.
-    It is decided by their status alone, so that an interrupted run decides alike.
+    Under "vmap", a stopped replica costs as much as a running one; under other strategies it costs nothing. The
+    decision depends only on the status of the replicas, so an interrupted run decides in the same way.
     """
     by_device = running.reshape(devices, -1)
     work = by_device.shape[1] if strategy == "vmap" else by_device.sum(1).max()
-    dealt = -(-running.sum() // devices)
-    return bool(0 < 2 * dealt <= work)
+    compacted = -(-running.sum() // devices)
+    return bool(0 < 2 * compacted <= work)

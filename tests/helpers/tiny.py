@@ -1,4 +1,4 @@
-"""A dataset and a network so small that a sweep trains in seconds."""
+"""A dataset and networks that are small enough for a sweep to train in seconds."""
 
 import functools
 from typing import Any
@@ -18,9 +18,11 @@ from jaxser.models.mcsan import MCSAN
 from jaxser.models.network import Network
 from jaxser.training.mesh import replica_mesh
 from jaxser.training.optim import Adam
-from jaxser.training.replica import Trainer
-from jaxser.training.streaming import streamed
-from jaxser.training.sweep import Replica, Sweep, grid
+from jaxser.training.programs import ProgramCache
+from jaxser.training.replica import ReplicaTrainer
+from jaxser.training.resident import ResidentData
+from jaxser.training.streaming import StreamedData
+from jaxser.training.sweep import GridPoint, Sweep, grid
 from jaxser.types import Batch, Dataset, Output, Ragged, Utterance
 
 CLASSES = ("ang", "neu", "sad")
@@ -28,7 +30,7 @@ FEATURES = 6
 
 
 def dataset(number=60, seed=0, sessions=3) -> Dataset:
-    """Utterances of 10 to 40 frames whose level, and whose words, tell the class."""
+    """Utterances of 10 to 40 frames, whose class is evident from the level of the frames and from the words."""
     rng = np.random.default_rng(seed)
     label = np.arange(number) % len(CLASSES)
     frames, words = rng.integers(10, 41, number), rng.integers(1, 6, number)
@@ -37,9 +39,9 @@ def dataset(number=60, seed=0, sessions=3) -> Dataset:
 
 
 def everything(number=60, seed=0, sessions=5, frames=(30, 120)) -> Dataset:
-    """Utterances that have every array which some recipe has; each of them tells the class.
+    """Utterances with the arrays of all recipes, whose class is evident from each array.
 
-    An utterance's words are said one after the other, each longer by a tenth than its share of the utterance.
+    Word segments follow each other, and overlap by a tenth.
     """
     rng = np.random.default_rng(seed)
     label = np.arange(number) % len(CLASSES)
@@ -62,13 +64,13 @@ def everything(number=60, seed=0, sessions=5, frames=(30, 120)) -> Dataset:
 
 
 def _frames(rng, label, length, width) -> Ragged:
-    """Noise at a level that tells the class."""
+    """Noise at a level that depends on the class."""
     values = rng.normal(size=(length.sum(), width)) * 2 + np.repeat(label, length)[:, None] * 3 + 5
     return Ragged(values.astype(np.float32), length.astype(np.int32))
 
 
 def _words(rng, label, length) -> Ragged:
-    """Ids of words that the classes do not share."""
+    """Word ids, with a vocabulary of its own for each class."""
     tokens = 2 + (np.repeat(label, length) + 3 * rng.integers(0, 3, length.sum())) % 9
     return Ragged(tokens.astype(np.int32), length.astype(np.int32))
 
@@ -107,13 +109,13 @@ def model(**fields) -> MCSAN:
 
 
 def shapes_of(net: Network, batch: Batch, hyper: dict[str, Any]) -> Any:
-    """Shapes of a network's parameters."""
+    """Shapes of the parameters of a network."""
     init = lambda key, batch: net.init(key, batch, hyper, train=False)  # noqa: E731
     return jax.eval_shape(init, jax.random.key(0), batch)["params"]
 
 
 def prepared(net: Network, batch: Batch, hyper: dict[str, Any]) -> tuple[Any, Any]:
-    """Random parameters (biases too), and the network's compiled evaluation."""
+    """Random parameters, biases included, and the compiled evaluation of a network."""
     rng = np.random.default_rng(1)
     shapes = shapes_of(net, batch, hyper)
     params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
@@ -121,7 +123,7 @@ def prepared(net: Network, batch: Batch, hyper: dict[str, Any]) -> tuple[Any, An
 
 
 class Toy(Network):
-    """One of everything that a network has: convolution-free, so that it compiles in a second."""
+    """A network with recurrence, embedding, pooling and dropout, but no convolution, which compiles in a second."""
 
     @property
     def needs(self):
@@ -141,7 +143,7 @@ class Toy(Network):
 def sweep(
     data: Dataset,
     *,
-    replicas: tuple[Replica, ...] | None = None,
+    replicas: tuple[GridPoint, ...] | None = None,
     epochs: int = 4,
     strategy: str = "map",
     devices: int = 1,
@@ -151,30 +153,28 @@ def sweep(
     budget: int = 0,
     schedule: str = "constant",
 ) -> Sweep:
-    """Three session folds x two seeds of a toy network, or the given replicas of them; streamed within a budget."""
+    """A sweep of a toy network over three session folds, by default with two seeds; streamed if given a budget."""
     net = net or Toy(3)
-    folds = make_folds(data, Protocol("session"))
+    hyper = hyper or {"learning_rate": 3e-2, "dropout_rate": 0.1}
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
     adam = Adam(clip="global_norm", schedule=schedule)
-    trainer = Trainer(net, adam, widths, len(data.classes), epochs, "ua", patience)
-    made = Sweep(
+    trainer = ReplicaTrainer(net, adam, widths, len(data.classes), epochs, "ua", patience)
+    programs = _programs(devices, strategy, trainer, len(data.label), tuple(hyper), budget)
+    resident = ResidentData(trainer, data, programs)
+    return Sweep(
         trainer=trainer,
         dataset=data,
-        folds=folds,
+        folds=make_folds(data, Protocol("session")),
         buckets=buckets,
         replicas=replicas or grid(3, range(2), {}),
-        hyper=hyper or {"learning_rate": 3e-2, "dropout_rate": 0.1},
-        mesh=replica_mesh(jax.devices()[:devices], strategy),
-        strategy=strategy,
+        hyper=hyper,
+        source=StreamedData(trainer, data, buckets, programs, budget=budget) if budget else resident,
+        programs=programs,
     )
-    made = streamed(made, budget) if budget else made
-    shared = _programs(trainer, len(data.label), devices, strategy, tuple(made.hyper), budget)
-    object.__setattr__(made, "_compiled", shared)
-    return made
 
 
 @functools.cache
-def _programs(*like):
-    """The programs that sweeps of one kind share, so that tests compile each once."""
-    return {}
+def _programs(devices: int, strategy: str, *_) -> ProgramCache:
+    """The programs of all sweeps of one kind, so that tests compile each only once."""
+    return ProgramCache(replica_mesh(jax.devices()[:devices], strategy), strategy)

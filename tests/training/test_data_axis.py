@@ -1,4 +1,4 @@
-"""One replica's batches spread over devices: the same gradients, and nothing gathered that is worked on."""
+"""Batches of a replica sharded over devices: the same gradients, without gathering features."""
 
 import re
 
@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser.data.batch_schedule import Plan
+from helpers.sweeps import SILENT
+from jaxser.data.batch_schedule import BatchSchedule
+from jaxser.data.device import gather
 from jaxser.evaluation import run_folder
 from jaxser.layers import recurrent
-from jaxser.training.loop import train
-from jaxser.training.mesh import compile_over_replicas
-from jaxser.training.replica import gather
+from jaxser.training.data_source import put_schedules
+from jaxser.training.loop import train_sweep
+from jaxser.training.programs import compile_over_replicas
 from jaxser.training.sweep import grid
-from training.test_sweep import SILENT
 
 NETS = {
     "toy": None,
@@ -23,24 +24,19 @@ NETS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data():
-    return tiny.dataset()
-
-
 def sweep_of(data, strategy, devices, net=None):
     return tiny.sweep(data, strategy=strategy, devices=devices, replicas=grid(2, range(1), {}), net=net)
 
 
 def gradients(sweep):
-    """Loss and gradients of every replica's first step."""
+    """Loss and gradients of every replica's first step, and the compiled program."""
     trainer = sweep.trainer
-    train, _ = sweep.plans(0)
+    train = sweep.schedules(0).train
     widths = dict(trainer.widths[int(train[0].bucket[0])])
 
     def of_one(state, own, order, data):
-        plan = Plan(*order, *own[0])
-        batch = gather(data, plan.rows[0], plan.weight[0], widths, state.normalisation)
+        schedule = BatchSchedule(*order, *own[0])
+        batch = gather(data, schedule.rows[0], schedule.weight[0], widths, state.normalisation)
 
         def loss(params):
             output, _ = trainer.apply(params, {}, batch, state.hyper, train=True, key=state.key)
@@ -48,7 +44,7 @@ def gradients(sweep):
 
         return jax.value_and_grad(loss)(state.params)
 
-    arguments = (sweep.begin(), *sweep._put_plans(train), sweep.data)
+    arguments = (sweep.initial_state(), *put_schedules(sweep.mesh, train), sweep.source.on_devices)
     program = compile_over_replicas(of_one, arguments, sweep.mesh, sweep.strategy, num_shared=2)
     return jax.device_get(program(*arguments)), program.as_text()
 
@@ -56,30 +52,30 @@ def gradients(sweep):
 @pytest.mark.parametrize(
     "net", [pytest.param(name, marks=[pytest.mark.slow] * (name != "toy")) for name in NETS]
 )
-def test_gradients_are_those_of_one_device(data, net):
+def test_gradients_equal_those_of_one_device(data, net):
     one, _ = gradients(sweep_of(data, "map", 1, NETS[net]))
     spread, program = gradients(sweep_of(data, "data", 4, NETS[net]))
     assert "all-reduce" in program
-    for found, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(one), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    for actual, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "net", [pytest.param(name, marks=[pytest.mark.slow] * (name != "toy")) for name in NETS]
 )
-def test_frames_stay_where_they_are(data, net, monkeypatch):
-    """As on a GPU or TPU, where steps and utterances are two axes: no features are gathered from other devices."""
+def test_features_are_not_gathered_from_other_devices(data, net, monkeypatch):
+    """With steps and utterances on two axes, as on a GPU or TPU."""
     monkeypatch.setattr(recurrent, "_rows", lambda x: x)
     _, program = gradients(sweep_of(data, "data", 4, NETS[net]))
     shapes = re.findall(r"= (\S+)\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)\(", program)
     assert not [shape for kind, shape in shapes if kind == "f32" and shape.count(",") > 1]
 
 
-def test_a_run_comes_to_what_one_device_comes_to(data, tmp_path):
-    one = train(sweep_of(data, "map", 1), tmp_path / "one", **SILENT)
-    spread = train(sweep_of(data, "data", 4), tmp_path / "spread", **SILENT)
+def test_a_run_is_close_to_that_of_one_device(data, tmp_path):
+    one = train_sweep(sweep_of(data, "map", 1), tmp_path / "one", **SILENT)
+    spread = train_sweep(sweep_of(data, "data", 4), tmp_path / "spread", **SILENT)
     np.testing.assert_allclose(spread.best.loss, one.best.loss, rtol=1e-4)
     first, second = (run_folder.read_epochs(tmp_path / name) for name in ("one", "spread"))
     for a, b in zip(first, second, strict=True):
-        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
-        assert (a["fold"], a["epoch"], a["real_share"]) == (b["fold"], b["epoch"], b["real_share"])
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
+        assert (a.fold, a.epoch, a.valid_frame_fraction) == (b.fold, b.epoch, b.valid_frame_fraction)

@@ -1,4 +1,4 @@
-"""One replica: batches, statistics, optimiser and learning, against numpy."""
+"""One replica: batches, statistics, optimiser and training, compared with numpy."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from jaxser.data.device import gather, on_host
 from jaxser.data.normalisation import FrameSums, fold_normalisations
 from jaxser.models.losses import class_weights, cross_entropy
 from jaxser.training.optim import SCHEDULES, Adam
-from jaxser.training.replica import Trainer
+from jaxser.training.replica import ReplicaTrainer
 from jaxser.types import Batch, Normalisation, Output, UsageError
 
 
@@ -22,7 +22,7 @@ def data():
     return tiny.dataset()
 
 
-def test_gather_takes_rows_normalises_and_masks(data):
+def test_gather_selects_normalises_and_masks_rows(data):
     norm = {"audio": Normalisation(np.arange(6, dtype=np.float32), np.full(6, 2, np.float32))}
     device = jax.device_put(on_host(data, ("audio", "words")))
     batch = gather(device, jnp.array([4, 59, 7]), jnp.array([1.0, 1.0, 0.0]), {"audio": 36, "words": 5}, norm)
@@ -37,7 +37,7 @@ def test_gather_takes_rows_normalises_and_masks(data):
     assert not any(np.asarray(x[2]).any() for x in (batch.audio_mask, batch.words_mask, batch.audio))
 
 
-def test_statistics_are_those_of_the_valid_training_frames(data):
+def test_statistics_are_taken_over_valid_training_frames(data):
     rows = np.array([3, 11, 42])
     found = FrameSums.of(data.arrays["audio"]).normalisation(rows)
     frames = np.concatenate([data.arrays["audio"][n] for n in rows]).astype(np.float64)
@@ -45,14 +45,14 @@ def test_statistics_are_those_of_the_valid_training_frames(data):
     np.testing.assert_allclose(found.std, frames.std(0), rtol=1e-5)
 
 
-def test_a_constant_feature_is_not_divided_by_nothing(data):
+def test_a_constant_feature_is_divided_by_one(data):
     audio = data.arrays["audio"]
     flat = dataclasses.replace(audio, values=np.full_like(audio.values, 3.3))
     found = FrameSums.of(flat).normalisation(np.arange(5))
     np.testing.assert_array_equal(found.std, np.ones(6))
 
 
-def test_each_utterance_by_itself(data):
+def test_normalisation_by_utterance(data):
     device = on_host(data, ("audio",), "utterance")
     start, length = device.arrays["audio"].offset[9], device.arrays["audio"].length[9]
     own = device.arrays["audio"].values[start : start + length]
@@ -61,8 +61,8 @@ def test_each_utterance_by_itself(data):
     assert fold_normalisations(data, [np.arange(9)], ("audio",), "utterance") == [{}]
 
 
-def test_video_stays_as_it_is_given(data):
-    """Rajan et al. 2022 standardise audio alone."""
+def test_video_is_not_standardised(data):
+    """Rajan et al. 2022 standardise only audio."""
     data = dataclasses.replace(data, arrays={**data.arrays, "video": data.arrays["audio"]})
     (found,) = fold_normalisations(data, [np.arange(9)], ("audio", "video", "words"))
     assert set(found) == {"audio"}
@@ -86,7 +86,7 @@ def test_class_weights_are_inverse_frequencies():
     np.testing.assert_array_equal(class_weights(np.array([0, 0]), 2, False), [1, 1])
 
 
-def test_cross_entropy_leaves_fillers_out():
+def test_cross_entropy_ignores_padding_rows():
     logits = jnp.array(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
     batch = Batch(label=jnp.array([0, 2, 1, 1]), weight=jnp.array([1.0, 1.0, 0.0, 1.0]))
     output = Output(jax.nn.log_softmax(logits), {}, {})
@@ -128,14 +128,14 @@ def test_adam_is_the_published_rule(clip):
         np.testing.assert_allclose(found[k], params[k], rtol=1e-4)
 
 
-def test_schedules_begin_whole():
+def test_schedules_start_at_one():
     progress = jnp.array([0.0, 0.5, 1.0])
     np.testing.assert_allclose(SCHEDULES["constant"](progress), [1, 1, 1])
     np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-7)
 
 
 def plateau_factors(adam, losses):
-    """The factor on the learning rate after each epoch, by its validation loss."""
+    """The factor on the learning rate after each epoch, given the validation losses."""
     plateau, factors = adam.begin_plateau(), []
     for loss in losses:
         plateau = adam.after_epoch(plateau, jnp.float32(loss))
@@ -143,50 +143,57 @@ def plateau_factors(adam, losses):
     return factors
 
 
-def test_the_rate_shrinks_after_more_bad_epochs_than_the_patience():
+def test_the_plateau_schedule_waits_for_more_bad_epochs_than_its_patience():
     """PyTorch's ReduceLROnPlateau: with patience 10, after the 11th bad epoch, and again after 11 more."""
     factors = plateau_factors(Adam(plateau_patience=10), [2.0] + [2.1] * 23)
     np.testing.assert_allclose(factors, [1] * 11 + [0.1] * 11 + [0.01] * 2, rtol=1e-6)
     assert plateau_factors(Adam(), [2.0] * 24) == [1] * 24
 
 
-def test_a_good_epoch_is_lower_than_the_best_by_a_share():
+def test_an_epoch_improves_only_beyond_the_threshold():
     adam = Adam(plateau_patience=1, plateau_factor=0.5)
-    hardly = 1 - 0.5e-4  # within the threshold of 1e-4, and so no new best either
+    hardly = 1 - 0.5e-4  # within the threshold of 1e-4, so not a new best
     assert plateau_factors(adam, [1, hardly, hardly]) == [1, 1, 0.5]
     assert plateau_factors(adam, [1, hardly, 1 - 2e-4, hardly, hardly]) == [1, 1, 1, 1, 0.5]
-    assert plateau_factors(adam, [1, 2, 1.5, 1.2]) == [1, 1, 0.5, 0.5]  # lower than the last is not enough
+    assert plateau_factors(adam, [1, 2, 1.5, 1.2]) == [
+        1,
+        1,
+        0.5,
+        0.5,
+    ]  # below the previous epoch is not enough
     assert plateau_factors(adam, [1, np.nan, np.nan]) == [1, 1, 0.5]
 
 
-def test_a_plateau_shrinks_the_steps_of_training(data):
-    """No epoch halves the loss, so every one but the first is bad."""
+def test_a_plateau_shrinks_the_updates_of_training(data):
+    """No epoch halves the loss, so all epochs but the first are bad."""
     adam = Adam(plateau_patience=1, plateau_threshold=0.5)
     net = tiny.Toy(3)
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 1, 30)
-    trainer = Trainer(net, adam, tuple(tuple(w.items()) for w in buckets.widths), 3, epochs=9)
+    trainer = ReplicaTrainer(net, adam, tuple(tuple(w.items()) for w in buckets.widths), 3, epochs=9)
     device = jax.device_put(on_host(data, net.needs))
     norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(60))}
     hyper = {"learning_rate": np.float32(1e-3), "dropout_rate": np.float32(0)}
     state = jax.jit(trainer.init)(jax.random.key(0), hyper, norm, np.ones(3, np.float32), device)
-    plan = jax.device_put(buckets.evaluation_plan(np.arange(60), [2]))
+    schedule = jax.device_put(buckets.evaluation_schedule(np.arange(60), [2]))
     epoch = jax.jit(trainer.epoch)
     rates, moved = [], []
     for _ in range(5):
         before = state.params["Dense_0"]["bias"]
-        state, result = epoch(state, plan, plan, device)
+        state, result = epoch(state, schedule, schedule, device)
         rates.append(float(result.learning_rate))
         moved.append(float(jnp.abs(state.params["Dense_0"]["bias"] - before).max()))
     np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-5)
     assert moved[3] == pytest.approx(moved[2] / 10, rel=0.3)
 
 
-def test_mcsan_learns_sixteen_utterances_by_heart_with_one_compilation():
+def test_mcsan_overfits_sixteen_utterances_with_one_compilation():
     data = tiny.dataset(16)
     rng = np.random.default_rng(0)
-    data = dataclasses.replace(data, label=rng.integers(0, 3, 16).astype(np.int32))  # nothing to generalise
+    data = dataclasses.replace(
+        data, label=rng.integers(0, 3, 16).astype(np.int32)
+    )  # random, so there is nothing to generalise
     net = tiny.model(hidden_size=16)
-    trainer = Trainer(net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), 3, 1)
+    trainer = ReplicaTrainer(net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), 3, 1)
     device = jax.device_put(on_host(data, net.needs))
     norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(16))}
     hyper = {"learning_rate": np.float32(1e-2), "dropout_rate": np.float32(0)}

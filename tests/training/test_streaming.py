@@ -1,62 +1,69 @@
-"""A dataset that streams gives what the resident one gives."""
+"""A streamed dataset gives the results of a resident one."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser.training.loop import predict, train
-from jaxser.training.streaming import StreamedSweep, fits
-from jaxser.training.sweep import Replica
-from training.test_sweep import SILENT, Killed, assert_same, data, kill, log, whole
-
-__all__ = ["data", "whole"]
+from helpers.sweeps import SILENT, Killed, assert_same, kill, log
+from jaxser.training.loop import predict_sweep, train_sweep
+from jaxser.training.resident import ResidentData
+from jaxser.training.streaming import StreamedData, choose_data_source, fits
+from jaxser.training.sweep import GridPoint
 
 BUDGET = 60_000  # bytes: parts of a few steps
 
 
-def same_log(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one["validation"] == pytest.approx(other["validation"], rel=1e-5)
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
-        assert {**one, "validation": 0, "train_loss": 0} == {**other, "validation": 0, "train_loss": 0}
+def assert_same_log(folder, expected):
+    """Assert that logs are the same, except for rounding of the losses and scores."""
+    actual, expected = log(folder), log(expected)
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert one.validation == pytest.approx(other.validation, rel=1e-5)
+        assert one.validation_loss == pytest.approx(other.validation_loss, rel=1e-5)
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+        scores = {name: getattr(other, name) for name in ("validation", "validation_loss", "train_loss")}
+        assert dataclasses.replace(one, **scores) == other
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_streamed_is_resident(whole, data, tmp_path, devices):
+def test_streamed_equals_resident(whole, data, tmp_path, devices):
     resident, trained, folder = whole
     sweep = tiny.sweep(data, budget=BUDGET, devices=devices)
-    assert isinstance(sweep, StreamedSweep)
-    assert [part.begin for part in sweep._parts(sweep.plans(0)[0])] == [0, 2]  # of three steps
-    found = train(sweep, tmp_path, **SILENT)
-    assert_same(found, trained)
-    same_log(log(tmp_path), log(folder))
-    predicted = predict(resident, trained, resident.folds)
-    for one, other in zip(predict(sweep, found, sweep.folds), predicted, strict=True):
+    assert sweep.source.is_streamed
+    assert not resident.source.is_streamed
+    assert [part.begin for part in sweep.source.parts(sweep.schedules(0).train)] == [0, 2]  # of three steps
+    actual = train_sweep(sweep, tmp_path, **SILENT)
+    assert_same(actual, trained)
+    assert_same_log(tmp_path, folder)
+    predicted = predict_sweep(resident, trained, resident.folds)
+    for one, other in zip(predict_sweep(sweep, actual, sweep.folds), predicted, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-6, atol=1e-7)
 
 
-def test_a_schedule_goes_on_from_part_to_part(data, tmp_path):
-    options = {"schedule": "cosine", "epochs": 1, "replicas": (Replica(0, 0, {}),)}
-    resident = train(tiny.sweep(data, **options), tmp_path / "resident", **SILENT)
-    assert_same(train(tiny.sweep(data, budget=10_000, **options), tmp_path / "streamed", **SILENT), resident)
+def test_a_learning_rate_schedule_continues_from_part_to_part(data, tmp_path):
+    options = {"schedule": "cosine", "epochs": 1, "replicas": (GridPoint(0, 0, {}),)}
+    resident = train_sweep(tiny.sweep(data, **options), tmp_path / "resident", **SILENT)
+    streamed = train_sweep(tiny.sweep(data, budget=10_000, **options), tmp_path / "streamed", **SILENT)
+    assert_same(streamed, resident)
 
 
-def test_interrupted_while_it_streams(whole, data, tmp_path):
+def test_interrupted_while_streaming(whole, data, tmp_path):
     _, trained, folder = whole
     with pytest.raises(Killed):
-        train(kill(tiny.sweep(data, budget=BUDGET), 2), tmp_path, **SILENT)
-    assert_same(train(tiny.sweep(data, budget=BUDGET), tmp_path, **SILENT), trained)
-    same_log(log(tmp_path), log(folder))
+        train_sweep(kill(tiny.sweep(data, budget=BUDGET), 2), tmp_path, **SILENT)
+    assert_same(train_sweep(tiny.sweep(data, budget=BUDGET), tmp_path, **SILENT), trained)
+    assert_same_log(tmp_path, folder)
 
 
-def test_a_part_has_what_its_steps_read(data):
-    """Every utterance of a part's steps, frame by frame, and no other's frames."""
+def test_a_part_has_the_frames_that_its_steps_read(data):
+    """Every frame of the utterances in a part's steps, and no frames of other utterances."""
     sweep = tiny.sweep(data, budget=BUDGET)
-    for part in sweep._parts(sweep.plans(1)[0]):
-        read = np.unique(np.concatenate([plan.rows[plan.weight > 0] for plan in part.plans]))
+    for part in sweep.source.parts(sweep.schedules(1).train):
+        read = np.unique(np.concatenate([own.rows[own.weight > 0] for own in part.schedules]))
         for name, (values, offset, length) in part.arrays.items():
             whole = data.arrays[name]
             for row in read:
@@ -67,10 +74,14 @@ def test_a_part_has_what_its_steps_read(data):
             assert (values[length[read].sum() :] == 0).all()
 
 
-def test_what_streams():
+def test_a_dataset_over_the_budget_is_streamed():
     data = tiny.dataset()
     sweep = tiny.sweep(data)
-    size = sum(x.nbytes for x in jax.tree.leaves(sweep.data))
-    assert fits(sweep, 0)
-    assert fits(sweep, size)
-    assert not fits(sweep, size - 1)
+    size = sum(x.nbytes for x in jax.tree.leaves(sweep.source.on_devices))
+    needs = sweep.trainer.model.needs
+    assert fits(data, needs, sweep.mesh, 0)
+    assert fits(data, needs, sweep.mesh, size)
+    assert not fits(data, needs, sweep.mesh, size - 1)
+    for budget, kind in ((0, ResidentData), (size, ResidentData), (size - 1, StreamedData)):
+        source = choose_data_source(sweep.trainer, data, sweep.buckets, sweep.programs, budget=budget)
+        assert isinstance(source, kind)

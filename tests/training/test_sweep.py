@@ -1,4 +1,4 @@
-"""What is equal to what: replicas and single runs, devices, strategies, interruption; and no collectives."""
+"""Equal results of sweeps and single runs, devices, strategies and resumed runs; no collectives."""
 
 import re
 
@@ -7,143 +7,85 @@ import numpy as np
 import pytest
 
 from helpers import tiny
+from helpers.sweeps import SILENT, Killed, assert_same, kill, log
+from jaxser.data.device import gather
 from jaxser.evaluation import run_folder
-from jaxser.training.loop import predict, train
-from jaxser.training.sweep import Replica, grid, status
+from jaxser.evaluation.records import EpochRecord
+from jaxser.training import checkpoint
+from jaxser.training.loop import predict_sweep, train_sweep
+from jaxser.training.sweep import GridPoint, grid, status_of
 from jaxser.types import Status
 
-SILENT = {"say": lambda text: None}
 
-
-def leaves(tree):
-    """Every leaf of what is kept, by path."""
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def assert_same(found, expected, rows=slice(None)):
-    found, expected = leaves(found), leaves(expected)
-    assert found.keys() == expected.keys()
-    for path, value in expected.items():
-        np.testing.assert_array_equal(found[path], value[rows], err_msg=path)
-
-
-def log(folder):
-    """The lines of a run, in one order, but for what waves and clocks change."""
-    rows = [
-        {k: v for k, v in r.items() if k not in ("seconds", "wave")} for r in run_folder.read_epochs(folder)
-    ]
-    return sorted(rows, key=lambda r: (r["epoch"], r["fold"], r["seed"], r["setting"]))
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny.dataset()
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """The grid of 3 folds x 2 seeds, trained on one device, one replica after the other."""
-    folder = tmp_path_factory.mktemp("whole")
-    sweep = tiny.sweep(data)
-    return sweep, train(sweep, folder, **SILENT), folder
-
-
-class Killed(Exception):
-    """What a kill is in these tests."""
-
-
-def kill(sweep, epochs):
-    """Let a sweep die before it runs another than so many epochs."""
-    run_epoch, ran = sweep.run_epoch, []
-
-    def dying(state, plans):
-        ran.append(1)
-        if len(ran) > epochs:
-            raise Killed
-        return run_epoch(state, plans)
-
-    object.__setattr__(sweep, "run_epoch", dying)
-    return sweep
-
-
-def test_a_replica_is_its_single_run(whole, data, tmp_path):
+def test_a_replica_equals_its_single_run(whole, data, tmp_path):
     _, trained, folder = whole
     chosen = 3  # fold 1, seed 1
-    alone = train(tiny.sweep(data, replicas=(Replica(1, 1, {}),)), tmp_path, **SILENT)
+    alone = train_sweep(tiny.sweep(data, replicas=(GridPoint(1, 1, {}),)), tmp_path, **SILENT)
     assert_same(alone, trained, slice(chosen, chosen + 1))
-    assert log(tmp_path) == [row for row in log(folder) if (row["fold"], row["seed"]) == ("s1", 1)]
+    assert log(tmp_path) == [record for record in log(folder) if (record.fold, record.seed) == ("s1", 1)]
 
 
-def test_four_devices_are_one(whole, data, tmp_path):
-    """Six replicas on four devices: two places are filled up and stand still."""
+def test_four_devices_give_the_results_of_one(whole, data, tmp_path):
+    """Six replicas on four devices take eight rows, two of them stopped padding."""
     _, trained, folder = whole
     sweep = tiny.sweep(data, devices=4)
-    begun = sweep.begin()
-    assert status(begun).tolist() == [Status.RUNNING] * 6 + [Status.STOPPED] * 2
-    assert_same(train(sweep, tmp_path, **SILENT), trained)
+    initial = sweep.initial_state()
+    assert status_of(initial).tolist() == [Status.RUNNING] * 6 + [Status.STOPPED] * 2
+    assert_same(train_sweep(sweep, tmp_path, **SILENT), trained)
     assert log(tmp_path) == log(folder)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_interrupted_is_uninterrupted(whole, data, tmp_path, devices):
-    """Killed before the third epoch, lines of an unfinished epoch and all; then on another number of devices."""
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, data, tmp_path, devices):
+    """Killed before the third epoch, with a line of it in the log; resumed on the same or more devices."""
     _, trained, folder = whole
     with pytest.raises(Killed):
-        train(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
-    run_folder.append_epochs(tmp_path, [{"epoch": 2, "fold": "s0", "seed": 0, "setting": ""}])
-    said = []
-    resumed = train(tiny.sweep(data, devices=devices), tmp_path, said.append)
-    assert said[0].startswith("going on after epoch ")
+        train_sweep(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
+    run_folder.append_epochs(tmp_path, [EpochRecord(2, "s0", 0, "", 1.0, 1.0, {"ua": 0.5}, 0.1, "running")])
+    messages = []
+    resumed = train_sweep(tiny.sweep(data, devices=devices), tmp_path, messages.append)
+    assert messages[0].startswith("resuming after epoch ")
     assert_same(resumed, trained)
     assert log(tmp_path) == log(folder)
 
 
-def test_learns_and_logs(whole):
+def test_a_sweep_learns_and_logs_its_epochs(whole):
     sweep, trained, folder = whole
-    rows = run_folder.read_epochs(folder)
-    assert [(r["epoch"], r["fold"], r["seed"]) for r in rows[:3]] == [
-        (0, "s0", 0),
-        (0, "s0", 1),
-        (0, "s1", 0),
-    ]
-    assert len(rows) == 4 * 6
-    last = [r["validation"]["ua"] for r in rows if r["epoch"] == 3]
-    assert np.mean(last) > 0.8
-    assert all(0.3 < r["real_share"] <= 1 for r in rows)
+    records = run_folder.read_epochs(folder)
+    assert [(r.epoch, r.fold, r.seed) for r in records[:3]] == [(0, "s0", 0), (0, "s0", 1), (0, "s1", 0)]
+    assert len(records) == 4 * 6
+    assert np.mean([r.validation["ua"] for r in records if r.epoch == 3]) > 0.8
+    assert all(0.3 < r.valid_frame_fraction <= 1 for r in records)
     best = {
-        (r["fold"], r["seed"]): r
-        for r in sorted(rows, key=lambda r: (r["validation"]["ua"], -r["validation"]["loss"]))
+        (r.fold, r.seed): r for r in sorted(records, key=lambda r: (r.validation["ua"], -r.validation_loss))
     }
     for replica, epoch in zip(sweep.replicas, trained.best.epoch, strict=True):
-        assert best[sweep.folds[replica.fold].name, replica.seed]["epoch"] == epoch - 1
+        assert best[sweep.folds[replica.fold].name, replica.seed].epoch == epoch - 1
 
 
 def test_predictions_are_of_the_selected_epoch(whole):
     sweep, trained, _ = whole
-    for r, found in enumerate(predict(sweep, trained, sweep.folds)):
+    for r, predicted in enumerate(predict_sweep(sweep, trained, sweep.folds)):
         fold = sweep.folds[sweep.replicas[r].fold]
-        np.testing.assert_array_equal(found.rows, np.r_[fold.validation, fold.test])
-        np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
+        np.testing.assert_array_equal(predicted.rows, np.r_[fold.validation, fold.test])
+        np.testing.assert_allclose(np.exp(predicted.log_probs).sum(1), 1, rtol=1e-5)
         label = sweep.dataset.label[fold.validation]
-        guess = found.log_probs[: found.validation].argmax(1)
+        guess = predicted.log_probs[: predicted.validation].argmax(1)
         recalls = [(guess[label == c] == c).mean() for c in range(3)]
         assert np.mean(recalls) == pytest.approx(float(trained.best.metric[r]), abs=1e-6)
 
 
-def test_one_step_under_vmap_is_the_single_step(data):
-    """Loss and gradients of one step, replica by replica, within 1e-5 relative."""
+def test_a_step_under_vmap_is_close_to_a_single_step(data):
+    """Loss and gradients of each replica's first step, within a relative 1e-5."""
     sweep = tiny.sweep(data)
-    trainer, state = sweep.trainer, sweep.begin()
-    from jaxser.training.replica import gather
-
-    plan = sweep.plans(0)[0][0]
-    widths = dict(trainer.widths[int(plan.bucket[0])])
+    trainer, state = sweep.trainer, sweep.initial_state()
+    schedule = sweep.schedules(0).train[0]
+    widths = dict(trainer.widths[int(schedule.bucket[0])])
 
     def step(one):
-        batch = gather(sweep.data, plan.rows[0], plan.weight[0], widths, one.normalisation)
+        batch = gather(
+            sweep.source.on_devices, schedule.rows[0], schedule.weight[0], widths, one.normalisation
+        )
 
         def loss(params):
             output, _ = trainer.apply(params, {}, batch, one.hyper, train=True, key=one.key)
@@ -159,14 +101,14 @@ def test_one_step_under_vmap_is_the_single_step(data):
             np.testing.assert_allclose(a[r], b, rtol=1e-5, atol=1e-5 * max(np.abs(b).max(), 1e-6))
 
 
-def test_a_resumed_run_shows_the_best_of_its_log(data, tmp_path, capsys):
+def test_a_resumed_run_shows_the_best_score_in_its_log(data, tmp_path, capsys):
     with pytest.raises(Killed):
-        train(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
+        train_sweep(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
     log_file = tmp_path / run_folder.METRICS
     log_file.write_text(re.sub(r'"ua": [\d.]+', '"ua": 1.0', log_file.read_text()))
     capsys.readouterr()
     with pytest.raises(Killed):
-        train(kill(tiny.sweep(data), 1), tmp_path, **SILENT)
+        train_sweep(kill(tiny.sweep(data), 1), tmp_path, **SILENT)
     assert "best 100.0 % (100.0 to 100.0)" in capsys.readouterr().out
 
 
@@ -177,30 +119,30 @@ def test_no_collectives_in_the_compiled_sweep(data, strategy):
     assert not re.findall(r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", program)
 
 
-def test_a_replica_that_is_not_finite_harms_no_other(whole, data, tmp_path):
+def test_a_replica_that_is_not_finite_does_not_affect_others(whole, data, tmp_path):
     _, trained, _ = whole
-    broken = (*grid(3, range(2), {})[:2], Replica(0, 0, {"learning_rate": float("inf")}))
-    found = train(tiny.sweep(data, replicas=broken), tmp_path, **SILENT)
-    assert found.status.tolist() == [Status.RUNNING, Status.RUNNING, Status.NOT_FINITE]
-    assert found.best.epoch[2] == 0
-    assert_same(jax.tree.map(lambda x: x[:2], found), trained, slice(0, 2))
+    broken = (*grid(3, range(2), {})[:2], GridPoint(0, 0, {"learning_rate": float("inf")}))
+    actual = train_sweep(tiny.sweep(data, replicas=broken), tmp_path, **SILENT)
+    assert actual.status.tolist() == [Status.RUNNING, Status.RUNNING, Status.NOT_FINITE]
+    assert actual.best.epoch[2] == 0
+    assert_same(jax.tree.map(lambda x: x[:2], actual), trained, slice(0, 2))
 
 
-def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
+def test_a_replica_out_of_patience_stops_and_stays_unchanged(data, tmp_path):
     sweep = tiny.sweep(
         data,
-        replicas=(Replica(0, 0, {}), Replica(1, 0, {})),
+        replicas=(GridPoint(0, 0, {}), GridPoint(1, 0, {})),
         epochs=12,
         patience=2,
         hyper={"learning_rate": 0.0, "dropout_rate": 0.0},
     )
-    trained = train(sweep, tmp_path, **SILENT)
-    rows = run_folder.read_epochs(tmp_path)
+    trained = train_sweep(sweep, tmp_path, **SILENT)
+    records = run_folder.read_epochs(tmp_path)
     assert (trained.status == Status.STOPPED).all()
     for r, replica in enumerate(sweep.replicas):
-        own = [row for row in rows if row["fold"] == sweep.folds[replica.fold].name]
+        own = [record for record in records if record.fold == sweep.folds[replica.fold].name]
         assert len(own) == trained.best.epoch[r] + 2 == 3
-        assert [row["status"] for row in own] == ["running"] * (len(own) - 1) + ["stopped"]
+        assert [record.status for record in own] == ["running"] * (len(own) - 1) + ["stopped"]
 
 
 @pytest.mark.slow
@@ -208,56 +150,58 @@ def test_patience_stops_a_replica_and_freezes_it(data, tmp_path):
     "fields", [{}, {"modalities": ("audio",)}, {"arrangement": "self_then_cross"}], ids=str
 )
 def test_mcsan_is_the_same_alone_and_on_four_devices(data, tmp_path, fields):
-    """The network itself, whose program is some twenty times the toy's."""
+    """A real network, whose program is about twenty times as large as the toy's."""
     net = tiny.model(**fields)
-    trained = train(tiny.sweep(data, net=net, epochs=2), tmp_path / "whole", **SILENT)
-    assert_same(train(tiny.sweep(data, net=net, epochs=2, devices=4), tmp_path / "spread", **SILENT), trained)
-    single = tiny.sweep(data, net=net, epochs=2, replicas=(Replica(1, 1, {}),))
-    assert_same(train(single, tmp_path / "alone", **SILENT), trained, slice(3, 4))
+    trained = train_sweep(tiny.sweep(data, net=net, epochs=2), tmp_path / "whole", **SILENT)
+    assert_same(
+        train_sweep(tiny.sweep(data, net=net, epochs=2, devices=4), tmp_path / "spread", **SILENT), trained
+    )
+    single = tiny.sweep(data, net=net, epochs=2, replicas=(GridPoint(1, 1, {}),))
+    assert_same(train_sweep(single, tmp_path / "alone", **SILENT), trained, slice(3, 4))
 
 
 def test_the_grid_has_every_fold_seed_and_setting():
     points = grid(2, (0, 1), {"learning_rate": (0.1, 0.2), "alpha": (0.0,)})
     assert len(points) == 8
-    assert points[1] == Replica(0, 0, {"learning_rate": 0.2, "alpha": 0.0})
+    assert points[1] == GridPoint(0, 0, {"learning_rate": 0.2, "alpha": 0.0})
 
 
 def damage(path):
-    """Turn over some bits in the middle of a file."""
+    """Flip some bits in the middle of a file."""
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    for place in range(middle, min(middle + 16, len(content))):
-        content[place] ^= 1
+    for position in range(middle, min(middle + 16, len(content))):
+        content[position] ^= 1
     path.write_bytes(content)
 
 
-# Orbax closes its loop at the damaged array; reads of others that are still under way then complain to nobody.
+# Orbax stops at the damaged array; pending reads of other arrays then raise unraisable exceptions.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path, monkeypatch):
     _, trained, folder = whole
-    monkeypatch.setattr("jaxser.training.loop.checkpoint.SHARE", 1e9)  # save after every epoch
+    monkeypatch.setattr(checkpoint, "TIME_FRACTION", 1e9)  # save after every epoch
     with pytest.raises(Killed):
-        train(kill(tiny.sweep(data), 3), tmp_path, **SILENT)
+        train_sweep(kill(tiny.sweep(data), 3), tmp_path, **SILENT)
     saved = tmp_path / run_folder.CHECKPOINTS / "running"
     newest = saved / max(path.name for path in saved.iterdir())
-    for path in (newest / "state").rglob("d/*"):  # of which not all are read
+    for path in (newest / "state").rglob("d/*"):  # not all of them are read
         damage(path)
-    said = []
+    messages = []
     with pytest.warns(UserWarning, match="checkpoint 3 is damaged"):
-        resumed = train(tiny.sweep(data), tmp_path, said.append)
-    assert said[0] == "going on after epoch 2 of 4"
+        resumed = train_sweep(tiny.sweep(data), tmp_path, messages.append)
+    assert messages[0] == "resuming after epoch 2 of 4"
     assert_same(resumed, trained)
     assert log(tmp_path) == log(folder)
 
 
-def test_what_has_ended_is_read_back_and_a_damaged_file_trained_again(whole, data, tmp_path):
+def test_finished_replicas_are_restored_and_damaged_ones_trained_again(whole, data, tmp_path):
     _, trained, folder = whole
-    train(tiny.sweep(data), tmp_path, **SILENT)
+    train_sweep(tiny.sweep(data), tmp_path, **SILENT)
     ended = tmp_path / run_folder.CHECKPOINTS / "ended"
     assert len(list(ended.iterdir())) == 6
-    assert_same(train(kill(tiny.sweep(data), 0), tmp_path, **SILENT), trained)
+    assert_same(train_sweep(kill(tiny.sweep(data), 0), tmp_path, **SILENT), trained)
     damage(ended / "000003.npz")
     with pytest.warns(UserWarning, match="000003.npz is damaged"):
-        again = train(tiny.sweep(data), tmp_path, **SILENT)
+        again = train_sweep(tiny.sweep(data), tmp_path, **SILENT)
     assert_same(again, trained)
     assert log(tmp_path) == log(folder)
