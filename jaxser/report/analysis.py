@@ -49,6 +49,12 @@ class Analysis:
         name = self.config.get("corpus", "demo" if self.results.synthetic else dataset)
         return corpora.find(str(name), title=dataset)
 
+    @property
+    def corpus_name(self) -> str:
+        """The name of the corpus within a sentence, such as "IEMOCAP" or "the demo corpus"."""
+        title = self.corpus.title
+        return f"the {title}" if title.endswith(" corpus") else title
+
     @cached_property
     def printed(self) -> Printed | None:
         """The row of the paper's table that corresponds to the run."""

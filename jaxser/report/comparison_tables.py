@@ -162,7 +162,7 @@ def _scores_caption(found: Comparable, over: str) -> str:
     first = found.runs[0]
     folds = len(first.run.folds)
     caption = (
-        f"Test scores (%) on {first.corpus.title}, {len(first.results.classes)} classes, "
+        f"Test scores (%) on {first.corpus_name}, {len(first.results.classes)} classes, "
         f"{folds} fold{'s' if folds != 1 else ''}: mean ± standard deviation over {over}. {DEFINITIONS}"
     )
     if len(found.runs) < 2:

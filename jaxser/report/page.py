@@ -99,9 +99,8 @@ def inline(figures: Mapping[str, Drawing]) -> dict[str, Markup]:
 
 def title(analysis: Analysis) -> str:
     """The model and the corpus, such as "MCSAN (no cross) on IEMOCAP"."""
-    results, corpus = analysis.results, analysis.corpus.title
-    article = "the " if corpus.endswith(" corpus") else ""
-    return f"{run_name(results.model, results.variant)} on {article}{corpus}"
+    results = analysis.results
+    return f"{run_name(results.model, results.variant)} on {analysis.corpus_name}"
 
 
 def context(
