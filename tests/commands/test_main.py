@@ -1,54 +1,38 @@
-"""The command as a user types it: from a config to a run's folder, wrong turns, and interruptions."""
+"""The command as a user types it: from a config to the folder of a run, wrong usage, and interruptions."""
 
 import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from jaxser.data_prep.prepare import prepare
+from helpers import tiny
+from helpers.command_line import command, prepare_demo, run, wait_for_epochs
+from jaxser import experiment, main
+from jaxser.config import resolve
+from jaxser.configs import mcsan
 from jaxser.evaluation import run_folder
-
-SMALL = (
-    "--config.seeds=1",
-    "--config.epochs=3",
-    "--config.buckets=1",
-    "--config.batch_size=16",
-    "--config.model.hidden_size=8",
-    "--config.model.num_heads=2",
-    "--config.model.feed_forward_size=8",
-    "--config.variant=text_only",
-)
+from jaxser.models import MODELS
+from jaxser.models.mcsan import MCSAN
+from jaxser.types import UsageError
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A prepared demo corpus of 70 utterances."""
-    out = tmp_path_factory.mktemp("data")
-    prepare("demo", out=out, demo={"utterances": 70}, workers=1, quiet=True)
-    return out
-
-
-def command(data_dir: Path, workdir: Path, *more: str) -> list[str]:
-    """`python -m jaxser.main` on the small corpus; later flags win."""
-    flags = (f"--data_dir={data_dir}", f"--workdir={workdir}", "--cache_dir=", *SMALL, *more)
-    return [sys.executable, "-m", "jaxser.main", "--config=configs/mcsan.py", *flags]
-
-
-def run(argv: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
+    return prepare_demo(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def finished(data_dir, tmp_path_factory):
-    """A run made from a folder that has no configs, so that the installed ones are found."""
+    """A run started in a folder without configs, so that the installed ones are used."""
     folder = tmp_path_factory.mktemp("finished")
     done = run(command(data_dir, folder / "run"), folder)
     assert done.returncode == 0, done.stderr
@@ -83,12 +67,12 @@ def test_a_run_leaves_all_its_files(finished):
 
 
 def test_scores_are_scikit_learns_on_the_predictions(finished):
-    found = run_folder.read_run(finished[0])
-    for replica in found.results["replicas"]:
+    run = run_folder.read_run(finished[0])
+    for replica in run.results.replicas:
         for part in ("validation", "test"):
-            own = (found.predictions.fold == replica["fold"]) & (found.predictions.split == part)
-            true, guess = found.predictions.true[own], found.predictions.predicted[own]
-            scores = replica[part]
+            own = (run.predictions.fold == replica.fold) & (run.predictions.split == part)
+            true, guess = run.predictions.true[own], run.predictions.predicted[own]
+            scores = getattr(replica, part)
             assert scores["wa"] == pytest.approx(accuracy_score(true, guess))
             present = np.unique(true)
             recalls = [(guess[true == c] == c).mean() for c in present]
@@ -96,7 +80,7 @@ def test_scores_are_scikit_learns_on_the_predictions(finished):
             if set(guess) <= set(true):
                 assert scores["ua"] == pytest.approx(balanced_accuracy_score(true, guess))
             assert scores["f1_weighted"] == pytest.approx(f1_score(true, guess, average="weighted"))
-            assert scores["confusion"] == confusion_matrix(true, guess, labels=range(7)).tolist()
+            assert np.array_equal(scores.confusion, confusion_matrix(true, guess, labels=range(7)))
 
 
 def test_every_utterance_is_tested_in_its_fold(finished):
@@ -109,11 +93,11 @@ def test_every_utterance_is_tested_in_its_fold(finished):
     assert sorted(tested) == sorted(found.utterances)
 
 
-def test_what_is_kept_of_the_replicas_is_enough_to_predict(finished, data_dir):
-    """The kept parameters, normalisation and model fields give the run's own predictions, without the sweep."""
+def test_the_saved_model_is_enough_to_predict(finished, data_dir):
+    """The saved parameters and fields give the predictions of the run, without the sweep."""
     import jax
 
-    from jaxser.data.dataset import load
+    from jaxser.data.dataset import load_prepared
     from jaxser.models import MODELS
     from jaxser.types import Batch
 
@@ -130,7 +114,7 @@ def test_what_is_kept_of_the_replicas_is_enough_to_predict(finished, data_dir):
             for name in parents[1:]:
                 at = at.setdefault(name, {})
             at[leaf] = kept[path][2]
-    data = load(data_dir / "demo", "mcsan", classes="seven")
+    data = load_prepared(data_dir / "demo", "mcsan", classes="seven")
     found = run_folder.read_run(folder).predictions
     own = np.flatnonzero((found.fold == told["replicas"][2]["fold"]) & (found.split == "test"))[:5]
     rows = [list(data.column("id")).index(found.utterance[n]) for n in own]
@@ -153,7 +137,7 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
     before = (folder / "results.json").stat().st_mtime_ns
     again = run(command(data_dir, folder), tmp_path)
     assert again.returncode == 0
-    assert "is finished already" in again.stdout
+    assert "is already finished" in again.stdout
     assert (folder / "results.json").stat().st_mtime_ns == before
 
 
@@ -162,27 +146,30 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
     [
         (["--config.seds=3"], "the config has no field 'seds'. Did you mean \"seeds\""),
         (["--config.model.foo=3"], "the config has no field 'foo' (--help lists all fields)"),
-        (["--config.sweep.learning_rate=abc"], "config.sweep.learning_rate: 'abc' is no number"),
+        (["--config.sweep.learning_rate=abc"], "config.sweep.learning_rate: 'abc' is not a number"),
         (
             ["--config.variant=no_audio"],
             "config.variant='no_audio' is not one of amh, audio_only",
         ),
         (["--config.epochs=0"], "config.epochs=0 must be at least 1"),
         (["--config.epochs=many"], "invalid literal for int() with base 10: 'many'"),
-        (["--config.hyper.dropout_rate=1.5"], "config.hyper.dropout_rate=1.5 must be from 0 to below 1"),
+        (
+            ["--config.hyper.dropout_rate=1.5"],
+            "config.hyper.dropout_rate=1.5 must be at least 0 and less than 1",
+        ),
         (["--config.selection=f2"], "config.selection='f2' is not one of wa, ua, f1_weighted"),
         (
             ["--config.protocol.name=leave_one_out"],
             "protocol.name='leave_one_out' is not one of random, session",
         ),
-        (["--config.model.num_heads=3"], "num_heads=3 does not divide"),
+        (["--config.model.num_heads=3"], "config.model.num_heads=3 does not divide"),
         (["--nonsense=1"], "Unknown command line flag 'nonsense'"),
         (["--strategy=pmap"], "--strategy='pmap' is not one of map, vmap"),
         (["stray"], "unexpected argument 'stray'"),
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_wrong_turn_is_one_line_and_exit_2(data_dir, tmp_path, flags, message):
+def test_wrong_usage_is_one_line_and_exit_status_2(data_dir, tmp_path, flags, message):
     done = run(command(data_dir, tmp_path / "run", *flags), tmp_path)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
@@ -190,7 +177,7 @@ def test_a_wrong_turn_is_one_line_and_exit_2(data_dir, tmp_path, flags, message)
     assert message in lines[0]
 
 
-def test_a_config_that_is_nowhere_and_a_dataset_that_is_missing(data_dir, tmp_path):
+def test_a_missing_config_and_a_missing_dataset(data_dir, tmp_path):
     argv = command(data_dir, tmp_path / "run")
     argv[3] = "--config=configs/nothing.py"
     done = run(argv, tmp_path)
@@ -202,21 +189,81 @@ def test_a_config_that_is_nowhere_and_a_dataset_that_is_missing(data_dir, tmp_pa
     assert "python -m data_prep.prepare --corpus=iemocap" in done.stderr
 
 
+LOADS_CONFIGS = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+"""For what ml_collections uses to load a config file."""
+
+BAD_CONFIGS = {
+    "def get_config(:": "bad.py:1: invalid syntax; correct the config file",
+    "x = 1": "--config: the file has no function get_config",
+    "def get_config(dataset=''): return 3": "get_config() of the file must return a ConfigDict with variants",
+}
+
+
+@LOADS_CONFIGS
+@pytest.mark.parametrize("content", BAD_CONFIGS)
+@pytest.mark.parametrize("more", [(), ("--help",)], ids=["train", "help"])
+def test_a_wrong_config_file_is_one_line(content, more, tmp_path, capsys):
+    (tmp_path / "bad.py").write_text(content)
+    assert_one_line(["jaxser", f"--config={tmp_path / 'bad.py'}", *more], BAD_CONFIGS[content], capsys)
+
+
+@LOADS_CONFIGS
+@pytest.mark.parametrize("value", ["configs/nope.py", "configs/nope.py:iemocap", ""])
+@pytest.mark.parametrize("more", [(), ("--help",)], ids=["train", "help"])
+def test_a_missing_config_file_is_one_line(value, more, capsys):
+    message = f"--config={value.partition(':')[0]}: no such file; installed are configs/{{"
+    assert_one_line(["jaxser", f"--config={value}", *more], message, capsys)
+
+
+def assert_one_line(argv: list[str], message: str, capsys) -> None:
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+        main._parse(argv)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert (error.value.code, len(lines)) == (2, 1)
+    assert message in lines[0]
+
+
+@LOADS_CONFIGS
+@pytest.mark.parametrize("config", [["--config=configs/can.py"], ["--config", "configs/can.py"]])
+def test_help_shows_the_fields_of_the_config(config, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+        main._parse(["jaxser", *config, "--help"])
+    assert error.value.code == 0
+    assert "--config.variant='can'" in capsys.readouterr().out
+
+
+class Faulty(MCSAN):
+    """A network with a programming error."""
+
+    def __call__(self, batch, hyper, *, train):
+        query, key = batch[:3]
+        return query + key
+
+
+def test_a_programming_error_in_a_network_keeps_its_traceback(monkeypatch):
+    monkeypatch.setitem(MODELS, "mcsan", Faulty)
+    with pytest.raises(ValueError, match="too many values to unpack") as error:
+        build_small_sweep()
+    assert not isinstance(error.value, UsageError)
+    assert "query, key = batch[:3]" in str(error.traceback[-1])
+
+
+def test_a_bad_field_of_a_network_names_the_field_of_the_config():
+    with pytest.raises(UsageError, match=r"^config\.model\.num_heads=3 does not divide"):
+        build_small_sweep(num_heads=3)
+
+
+def build_small_sweep(**fields):
+    config = mcsan.get_config("demo")
+    config.update({"seeds": 1, "buckets": 1, "batch_size": 8, "model": {"hidden_size": 8, **fields}})
+    config.protocol.name = "random"
+    return experiment.build_sweep(resolve(config), tiny.dataset(), jax.devices()[:1])
+
+
 def test_a_folder_of_another_run_is_not_touched(finished, data_dir, tmp_path):
     done = run(command(data_dir, finished[0], "--config.epochs=4"), tmp_path)
     assert done.returncode == 2
     assert "config: epochs was 3 and is now 4; give another --workdir" in done.stderr
-
-
-def wait_for_epochs(folder: Path, number: int, process: subprocess.Popen) -> None:
-    """Until the metrics of so many epochs are there."""
-    for _ in range(20_000):
-        if process.poll() is not None:
-            return
-        path = folder / run_folder.METRICS
-        if path.exists() and path.read_text().count("\n") >= 5 * number:
-            return
-        time.sleep(0.01)
 
 
 def kill_and_resume(argv: list[str], folder: Path, cwd: Path, epochs: int, delay: float) -> None:

@@ -1,4 +1,4 @@
-"""Several processes: the same numbers as one, and a line where one of them dies."""
+"""Several processes: the same results as with one, and a one-line message if one of them dies."""
 
 import json
 import os
@@ -10,35 +10,38 @@ import numpy as np
 import psutil
 import pytest
 
-from commands.test_main import command, data_dir, run, wait_for_epochs
+from helpers.command_line import command, prepare_demo, run, wait_for_epochs
+from helpers.sweeps import log
 from jaxser import launch
 from jaxser.evaluation import run_folder
 from jaxser.training.multihost import PROCESS
-from training.test_sweep import log
 
-__all__ = ["data_dir"]
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return prepare_demo(tmp_path_factory.mktemp("data"))
 
 
 def children(tmp_path, *codes):
-    """Processes that run some Python each, and their error files."""
+    """Start a process for each piece of Python code; returns them and their standard errors."""
     errors = [(tmp_path / str(number)).open("w+b") for number in range(len(codes))]
     argv = [[sys.executable, "-c", f"import os, sys, time\n{code}"] for code in codes]
     return [subprocess.Popen(own, stderr=file) for own, file in zip(argv, errors, strict=True)], errors
 
 
-TELLS = "print('jaxser: --config is missing', file=sys.stderr); sys.exit(2)"
+REPORTS = "print('jaxser: --config is missing', file=sys.stderr); sys.exit(2)"
 
 
 @pytest.mark.parametrize(
     ("codes", "status", "line"),
     [
         (["pass", "pass"], 0, ""),
-        ([TELLS, TELLS], 2, "jaxser: --config is missing\n"),
-        (["time.sleep(0.5);" + TELLS, TELLS], 2, "jaxser: --config is missing\n"),
+        ([REPORTS, REPORTS], 2, "jaxser: --config is missing\n"),
+        (["time.sleep(0.5);" + REPORTS, REPORTS], 2, "jaxser: --config is missing\n"),
         (
             ["time.sleep(60)", "os.kill(os.getpid(), 9)"],
             1,
-            "jaxser: process 1 of 2 was killed by SIGKILL; the others were stopped; the same command goes on\n",
+            "jaxser: process 1 of 2 was killed by SIGKILL; the others were stopped; run the same command to resume\n",
         ),
         (
             ["print('E0000 peer is gone', file=sys.stderr); sys.exit(1)", "os.kill(os.getpid(), 9)"],
@@ -52,13 +55,13 @@ TELLS = "print('jaxser: --config is missing', file=sys.stderr); sys.exit(2)"
             ],
             1,
             "jaxser: warning: odd\njaxser: process 0 of 2 failed with exit status 1; the others were stopped; "
-            "the same command goes on (OSError)\n",
+            "run the same command to resume (OSError)\n",
         ),
         (
             ["time.sleep(60)", "raise OSError('no space')"],
             1,
             "jaxser: process 1 of 2 failed with exit status 1; the others were stopped; "
-            "the same command goes on (OSError: no space)\n",
+            "run the same command to resume (OSError: no space)\n",
         ),
         (
             ["print('chatter', file=sys.stderr); print('jaxser: warning: odd', file=sys.stderr)", "pass"],
@@ -69,16 +72,16 @@ TELLS = "print('jaxser: --config is missing', file=sys.stderr); sys.exit(2)"
     ids=[
         "done",
         "usage",
-        "usage, told late",
+        "usage, reported late",
         "killed",
-        "killed, and noticed",
+        "killed, and noticed by another process",
         "failed after a warning",
         "failed",
         "warned",
     ],
 )
-def test_the_launcher_says_in_a_line_what_happened(tmp_path, capsys, monkeypatch, codes, status, line):
-    monkeypatch.setattr(launch, "PATIENCE", 2.0)
+def test_the_launcher_reports_a_failure_in_one_line(tmp_path, capsys, monkeypatch, codes, status, line):
+    monkeypatch.setattr(launch, "GRACE_PERIOD", 2.0)
     started, errors = children(tmp_path, *codes)
     try:
         assert launch._watch(started, errors) == status
@@ -88,19 +91,19 @@ def test_the_launcher_says_in_a_line_what_happened(tmp_path, capsys, monkeypatch
             child.wait()
         for file in errors:
             file.close()
-    said = capsys.readouterr().err
-    assert said == line if line is not None else said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed == line if line is not None else printed.count("\n") == 1
 
 
 def launched(data_dir, workdir, number, *more):
-    """The same command by the launcher."""
+    """The command of a run with the launcher."""
     own = command(data_dir, workdir, *more)
     return [sys.executable, "-m", "jaxser.launch", f"--processes={number}", "--", *own[3:]]
 
 
 @pytest.fixture(scope="module")
 def alone(data_dir, tmp_path_factory):
-    """A run by one process; five replicas, which two and four do not divide."""
+    """A run with one process; two and four do not divide its five replicas."""
     folder = tmp_path_factory.mktemp("alone")
     done = run(command(data_dir, folder / "run", f"--cache_dir={folder / 'cache'}"), folder)
     assert done.returncode == 0, done.stderr
@@ -121,25 +124,25 @@ def assert_same_numbers(folder, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 4])
-def test_several_processes_are_one(alone, data_dir, tmp_path, number):
+def test_several_processes_give_the_results_of_one(alone, data_dir, tmp_path, number):
     done = run(launched(data_dir, tmp_path / "run", number, f"--cache_dir={alone / 'cache'}"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert done.stdout.count("5 replicas (5 folds x 1 seed), 3 epochs") == 1  # one of them speaks
+    assert done.stdout.count("5 replicas (5 folds x 1 seed), 3 epochs") == 1  # only one of them prints
     assert_same_numbers(tmp_path / "run", alone / "run")
 
 
 @pytest.mark.slow
-def test_one_of_several_processes_dies_and_the_same_command_goes_on(alone, data_dir, tmp_path):
+def test_a_process_dies_and_the_same_command_resumes(alone, data_dir, tmp_path):
     argv = launched(data_dir, tmp_path / "run", 2, f"--cache_dir={alone / 'cache'}")
     launcher = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_epochs(tmp_path / "run", 1, launcher)
     own = {child.environ().get(PROCESS): child.pid for child in psutil.Process(launcher.pid).children()}
     os.kill(own["1/2"], signal.SIGKILL)
-    _, said = launcher.communicate(timeout=60)
+    _, printed = launcher.communicate(timeout=60)
     assert launcher.returncode == 1
-    assert said == (
-        "jaxser: process 1 of 2 was killed by SIGKILL; the others were stopped; the same command goes on\n"
+    assert printed == (
+        "jaxser: process 1 of 2 was killed by SIGKILL; the others were stopped; run the same command to resume\n"
     )
     assert not any(psutil.pid_exists(pid) for pid in own.values())
     assert not (tmp_path / "run" / run_folder.RESULTS).exists()
@@ -149,13 +152,13 @@ def test_one_of_several_processes_dies_and_the_same_command_goes_on(alone, data_
 
 
 @pytest.mark.slow
-def test_a_wrong_flag_is_one_line_for_all_processes(data_dir, tmp_path):
+def test_a_wrong_flag_is_reported_once_for_all_processes(data_dir, tmp_path):
     done = run(launched(data_dir, tmp_path / "run", 2, "--config.epochs=0"), tmp_path)
     assert (done.returncode, done.stderr) == (2, "jaxser: config.epochs=0 must be at least 1\n")
 
 
-def test_how_many_processes_is_checked(capsys):
+def test_the_number_of_processes_is_checked(capsys):
     with pytest.raises(SystemExit) as stop:
-        launch.run(["--processes=0", "--", "--config=configs/mcsan.py"])
+        launch.main(["--processes=0", "--", "--config=configs/mcsan.py"])
     assert stop.value.code == 2
     assert "--processes=0 must be at least 1" in capsys.readouterr().err
