@@ -95,6 +95,7 @@ class _Release:
         self.ratings = _read_ratings(self.root / "erkennung.txt")
 
     def utterance(self, path: Path) -> Utterance | None:
+        """Return the utterance of a recording, or None if its file name is rejected."""
         parts = _NAME.fullmatch(path.stem)
         if parts is None:
             self._reject(path, "the file name is not speaker, sentence, emotion and version, as in 03a01Fa")

@@ -122,6 +122,7 @@ class _Release:
     rejected: list[Rejection] = field(default_factory=list)
 
     def read_session(self, session: Path) -> None:
+        """Collect the recordings, alignments, labels and transcripts of a session."""
         for path in self._files(session / "sentences/wav", "*/*", ".wav"):
             self._add_file(path, self.wavs)
         for path in self._files(session / "sentences/ForcedAlignment", "*/*", ".wdseg"):

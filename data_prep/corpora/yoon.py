@@ -120,9 +120,11 @@ class Folds:
 
     @property
     def names(self) -> list[str]:
+        """The names of the folds."""
         return list(self.folders)
 
     def path(self, fold: str, part: str, kind: str) -> Path:
+        """Return the path of an array of one part of a fold."""
         return self.folders[fold] / f"{part}_{kind}.npy"
 
     def array(self, fold: str, part: str, kind: str) -> np.ndarray:

@@ -112,6 +112,7 @@ class Settings:
 
     @property
     def parsed_mix(self) -> Mix:
+        """The mix of mechanisms."""
         return parse_mix(self.mix)
 
 
@@ -133,10 +134,12 @@ class Turn:
 
     @property
     def label(self) -> str:
+        """The majority of the votes."""
         return majority(self.votes)
 
     @property
     def speaker(self) -> str:
+        """The speaker's id, such as `Ses01F`."""
         return f"Ses{self.session:02d}{self.gender}"
 
 

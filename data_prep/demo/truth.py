@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxser.types import UsageError
 
@@ -186,8 +187,8 @@ def majority(votes: Sequence[str]) -> str:
     return NO_MAJORITY
 
 
-def rater_table() -> np.ndarray:
-    """Return the probability of each label given the emotion, `[emotion, label]`; the rest of a row is `xxx`."""
+def rater_table() -> Float[np.ndarray, "emotions labels"]:
+    """Return the probability of each label given the emotion; what is missing to 1 in a row is `xxx`."""
     table = np.zeros((len(CLASSES), len(CLASSES)))
     for row, emotion in enumerate(CLASSES):
         for name, p in zip((emotion, *NEAR[emotion]), (VOTE_TRUE, VOTE_NEAR, VOTE_FAR), strict=True):
@@ -255,8 +256,8 @@ class Truth:
         return sorted({o.voice for e in CLASSES for m in MECHANISMS for o in outcomes(e, m, self.mix)})
 
     @cached_property
-    def _by_mechanism(self) -> list[dict[str, np.ndarray]]:
-        """Joint probabilities `[label, words, voice]` by mechanism, for each gender if they differ."""
+    def _by_mechanism(self) -> list[dict[str, Float[np.ndarray, "labels words voices"]]]:
+        """Joint probabilities by mechanism, for each gender if they differ."""
         groups = (1.0, 1 - self.weaker) if self.weaker else (1.0,)
         tables = []
         for strength in groups:
@@ -265,7 +266,7 @@ class Truth:
             tables.append({m: share / len(groups) * self._table(m) for m, share in shares.items()})
         return tables
 
-    def _table(self, mechanism: str) -> np.ndarray:
+    def _table(self, mechanism: str) -> Float[np.ndarray, "labels words voices"]:
         by_emotion = np.zeros((len(CLASSES), len(self._words), len(self._voices)))
         for row, emotion in enumerate(CLASSES):
             for words, voice, probability in outcomes(emotion, mechanism, self.mix):
@@ -273,7 +274,7 @@ class Truth:
         return np.einsum("e,el,ewv->lwv", np.array(self.prior), rater_table(), by_emotion)
 
     @cached_property
-    def _joint(self) -> list[np.ndarray]:
+    def _joint(self) -> list[Float[np.ndarray, "labels words voices"]]:
         return [sum(table.values(), np.zeros(())) for table in self._by_mechanism]
 
     @cached_property
@@ -281,15 +282,20 @@ class Truth:
         return float(sum(joint.sum() for joint in self._joint))
 
     @cached_property
-    def _label_prior(self) -> np.ndarray:
+    def _label_prior(self) -> Float[np.ndarray, " labels"]:
         return sum(joint.sum(axis=(1, 2)) for joint in self._joint) / self._total
 
-    def _scores(self, observer: str) -> list[np.ndarray]:
-        """For each group, scores `[label, words, voice]` proportional to the observer's posterior of the labels."""
+    def _scores(self, observer: str) -> list[Float[np.ndarray, "labels words voices"]]:
+        """For each gender, scores proportional to the observer's posterior of the labels."""
         prior = self._label_prior[:, None, None] + np.finfo(float).tiny
         return [self._observer_score(observer, joint, prior) for joint in self._joint]
 
-    def _observer_score(self, observer: str, joint: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    def _observer_score(
+        self,
+        observer: str,
+        joint: Float[np.ndarray, "labels words voices"],
+        prior: Float[np.ndarray, "labels 1 1"],
+    ) -> Float[np.ndarray, "labels words voices"]:
         words, voice = joint.sum(axis=2, keepdims=True), joint.sum(axis=1, keepdims=True)
         scores = {
             "prior": prior,
@@ -300,7 +306,9 @@ class Truth:
         }
         return np.broadcast_to(scores[observer], joint.shape)
 
-    def _indistinct_scores(self, groups: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
+    def _indistinct_scores(
+        self, groups: Sequence[tuple[str, ...]]
+    ) -> list[Float[np.ndarray, "labels words voices"]]:
         """The scores of the joint observer if the voices of each group sound the same."""
         scores = [joint.copy() for joint in self._joint]
         for voices in groups:
@@ -309,7 +317,9 @@ class Truth:
                 score[:, :, columns] = score[:, :, columns].sum(axis=2, keepdims=True)
         return scores
 
-    def _accuracy(self, scores: list[np.ndarray], mechanisms: str = MECHANISMS) -> dict[str, float]:
+    def _accuracy(
+        self, scores: list[Float[np.ndarray, "labels words voices"]], mechanisms: str = MECHANISMS
+    ) -> dict[str, float]:
         """WA and UA over the utterances of these mechanisms, each with its optimal decision rule."""
         hits = {"wa": np.zeros(len(CLASSES)), "ua": np.zeros(len(CLASSES))}
         mass = np.zeros(len(CLASSES))

@@ -230,10 +230,10 @@ def test_missing_or_malformed_files_are_errors(tmp_path, spoil, message):
 def test_usage_errors(tmp_path):
     root = write_release(tmp_path / "in", items())
     with pytest.raises(
-        UsageError, match="--recipe=mcsan: this corpus brings features of recipe self_cross alone"
+        UsageError, match="--recipe=mcsan: this corpus only has features of recipe self_cross"
     ):
         prepare(root, tmp_path, "mcsan")
-    with pytest.raises(UsageError, match="this corpus brings its own word vectors"):
+    with pytest.raises(UsageError, match="this corpus has its own word vectors"):
         prepare(root, tmp_path, glove=__file__)
     with pytest.raises(InputError, match=r"no folds of Yoon et al\. found"):
         yoon.read(tmp_path / "out")
