@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from dataclasses import replace
 
 import numpy as np
@@ -115,7 +116,7 @@ def _protocol_warnings(protocol: Mapping[str, object]) -> list[str]:
 
 
 def _too_good(
-    summary: Summary, folds: Sequence[FoldIds], best_possible: Mapping[str, Mapping[str, float]] | None
+    summary: Summary, folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
 ) -> list[str]:
     """A warning if the pooled WA is more than three standard errors above the best possible WA."""
     if not best_possible or "joint" not in best_possible or not summary.pooled:
