@@ -15,7 +15,7 @@ from jaxser.types import AnyArray, Dataset, Normalisation, Ragged, UsageError
 NORMALISATIONS = ("train", "train_neutral", "utterance", "none")
 """The frames whose mean and standard deviation normalise the features.
 
-Those of the training part, those of its neutral utterances (Ramet et al. 2018), those of each utterance itself, or none.
+Those of the training part, of its neutral utterances (Ramet et al. 2018), of each utterance itself, or none.
 """
 
 NOT_NORMALISED = ("video",)

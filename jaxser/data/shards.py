@@ -1,8 +1,8 @@
-"""TFRecord shards by TFDS's own feature specs, without TensorFlow.
+"""TFRecord shards with the feature specs of TFDS, without TensorFlow.
 
-A record is a `tf.train.Example` with every field of an `Utterance` and the arrays of a recipe as raw bytes.
-In a file, each record is framed as TensorFlow frames it: its length, the length's CRC, the record, its CRC;
-both are checked in reading. A folder of shards opens with `tfds.builder_from_directory`.
+A record is a `tf.train.Example` with every field of an `Utterance`, and the arrays of a recipe as raw bytes. In a file,
+records are framed as in TensorFlow: the length, its CRC, the record, its CRC. Reading checks both CRCs.
+`tfds.builder_from_directory` can open a folder of shards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from jaxser.features.recipes import ArraySpec
 from jaxser.types import InputError, Utterance, Word
 
-SPLIT = "utterances"  # the only one: folds are made at training, and TFDS reserves the name "all"
+SPLIT = "utterances"  # the only split: folds are made in training, and TFDS reserves the name "all"
 MANIFEST = "manifest.json"
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
@@ -34,23 +34,32 @@ Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a shard holds, and by which its damage is noticed."""
+    """The size and checksum of a shard.
+
+    Attributes:
+        file: the name of the file.
+        records: the number of records.
+        bytes: the size of the file.
+        crc32c: the checksum of the file, in hexadecimal.
+        rows: the length of each array, summed over the records.
+    """
 
     file: str
     records: int
     bytes: int
-    crc32c: str  # of the whole file, hexadecimal
-    rows: Mapping[str, int]  # length of each array, summed over the shard's records
+    crc32c: str
+    rows: Mapping[str, int]
 
 
 def shard_name(dataset: str, index: int, count: int) -> str:
+    """Returns the file name of shard `index` of `count`, as TFDS expects it."""
     return f"{dataset}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"
 
 
 def write_shard(
     path: Path, records: Iterable[tuple[Utterance, Arrays]], specs: Mapping[str, ArraySpec]
 ) -> ShardInfo:
-    """Write the records to a temporary name, then rename: the file is whole or absent."""
+    """Writes a shard under a temporary name and renames it, so that the file is either complete or absent."""
     count = size = 0
     checksum = google_crc32c.Checksum()
     rows = dict.fromkeys(specs, 0)
@@ -66,18 +75,26 @@ def write_shard(
 
 
 def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utterance, Arrays]]:
-    """The utterances of a shard and their arrays; `InputError` names the file and the damaged record."""
+    """Yields the utterances of a shard and their arrays.
+
+    Raises:
+        InputError: if a record is damaged or belongs to another recipe. The message contains the file and the record.
+    """
     for number, record in enumerate(read_records(path)):
         try:
             yield decode(record, specs)
         except (KeyError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path}: record {number} is not of this recipe and version ({error!r}): prepare it again"
+                f"{path}: record {number} does not match this recipe and version ({error!r}); prepare the dataset again"
             ) from None
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file, each after its checksums were compared."""
+    """Yields the records of a TFRecord file after checking their CRCs.
+
+    Raises:
+        InputError: if the file cannot be read, or a record is damaged.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -98,7 +115,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
-    """Whether the file is there with the bytes that were written."""
+    """Whether the file exists with the bytes that were written."""
     try:
         content = (directory / shard.file).read_bytes()
     except OSError:
@@ -107,7 +124,7 @@ def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
 
 
 def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec]) -> bytes:
-    """A record: the same bytes for the same content."""
+    """Serialises an utterance and its arrays. Equal content gives equal bytes."""
     features = record_features(specs)
     example: dict[str, Any] = {name: _to_bytes(getattr(utterance, name)) for name in _TEXTS}
     example |= {name: [_to_bytes(text) for text in getattr(utterance, name)] for name in _TEXT_LISTS}
@@ -127,7 +144,7 @@ def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec])
 
 
 def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Arrays]:
-    """What `encode` was given; the arrays are views of the record's bytes."""
+    """Inverts `encode`. The arrays are views of the record."""
     example = record_features(specs).deserialize_example_np(record)
     fields: dict[str, Any] = {name: _to_text(example[name]) for name in _TEXTS}
     fields |= {name: tuple(map(_to_text, example[name])) for name in _TEXT_LISTS}
@@ -141,15 +158,21 @@ def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Ar
     return utterance, {name: example[_array_key(name)] for name in specs}
 
 
+def frame(record: bytes) -> bytes:
+    """Frames a record as TensorFlow does."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
+
+
 def record_features(specs: Mapping[str, ArraySpec]) -> tfds.features.FeaturesDict:
-    """TFDS's description of a record."""
+    """Returns the TFDS description of a record."""
     return _record_features(_frozen(specs))
 
 
 def write_metadata(
     directory: Path, version: str, specs: Mapping[str, ArraySpec], shards: list[ShardInfo]
 ) -> None:
-    """`dataset_info.json` and `features.json`, by which TFDS opens the folder."""
+    """Writes `dataset_info.json` and `features.json`, which TFDS needs to open the folder."""
     split = tfds.core.SplitInfo(
         name=SPLIT,
         shard_lengths=[shard.records for shard in shards],
@@ -160,28 +183,30 @@ def write_metadata(
         features=record_features(specs),
         split_infos=[split],
         version=version,
-        check_data=False,  # that would import TensorFlow
+        check_data=False,  # checking would import TensorFlow
         description="Utterances of a speech emotion corpus and their features, made by jaxser.",
     )
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def shard_info(content: Mapping[str, Any]) -> ShardInfo:
-    """A `ShardInfo` out of JSON."""
+    """Restores a `ShardInfo` from JSON."""
     return ShardInfo(**{name: content[name] for name in ShardInfo.__dataclass_fields__})
 
 
 def shard_json(shard: ShardInfo) -> dict[str, Any]:
+    """Converts a `ShardInfo` to JSON."""
     return asdict(shard)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is whole; what a kill leaves behind ends in `.tmp`."""
+    """Opens a file that gets its name when it is complete. An interrupted process leaves a file ending in `.tmp`."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -197,14 +222,14 @@ _TEXT_LISTS = ("votes", "flags")
 
 
 def _array_key(name: str) -> str:
-    return f"array_{name}"  # so that no recipe's array can take the place of a field
+    return f"array_{name}"  # cannot clash with a field of the utterance
 
 
 def _frozen(specs: Mapping[str, ArraySpec]) -> tuple[tuple[str, ArraySpec], ...]:
     return tuple((name, ArraySpec(*spec)) for name, spec in specs.items())
 
 
-@lru_cache
+@cache
 def _record_features(specs: tuple[tuple[str, ArraySpec], ...]) -> tfds.features.FeaturesDict:
     text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
     times = _raw((None,), np.float64)
@@ -221,7 +246,7 @@ def _record_features(specs: tuple[tuple[str, ArraySpec], ...]) -> tfds.features.
     return tfds.features.FeaturesDict(fields)
 
 
-@lru_cache
+@cache
 def _serializer(specs: tuple[tuple[str, ArraySpec], ...]) -> ExampleSerializer:
     return ExampleSerializer(_record_features(specs).get_serialized_info())
 
@@ -238,14 +263,8 @@ def _to_text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def frame(record: bytes) -> bytes:
-    """A record as TensorFlow frames it."""
-    length = struct.pack("<Q", len(record))
-    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
-
-
 def _masked_crc(content: bytes) -> bytes:
-    """TFRecord's CRC: rotated and shifted, so that CRCs of data that holds CRCs stay good."""
+    """The CRC of the TFRecord format, which is masked because the CRC of data containing CRCs is problematic."""
     crc = google_crc32c.value(content)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 

@@ -165,7 +165,7 @@ def _check_wav_is_complete(content: bytes) -> None:
 
 
 def _needs_pyav(content: bytes) -> bool:
-    """Whether it is a container of video (MP4, Matroska, WebM, AVI) or a codec unknown to libsndfile (WMA, AAC, AMR)."""
+    """Whether it is a video (MP4, Matroska, WebM, AVI) or in a format unknown to libsndfile (WMA, AAC, AMR)."""
     return (
         content[4:8] == b"ftyp"
         or (content[:4] == b"RIFF" and content[8:12] == b"AVI ")

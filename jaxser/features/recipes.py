@@ -174,7 +174,7 @@ RECIPES: dict[str, Recipe] = {
             "max_frames": 1000,
             **_TRANSCRIPT,
         },
-        precomputed={"video": video.MAX_PICTURES, "prosody": 1},
+        precomputed={"video": video.MAX_FRAMES, "prosody": 1},
     ),
     "frames": Recipe(  # precomputed by WavLM, emotion2vec, Whisper, ...
         name="frames",

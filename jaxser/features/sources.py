@@ -1,6 +1,6 @@
-"""Arrays of utterances that are made elsewhere: a file an utterance, or one HDF5 file.
+"""Sources of precomputed arrays: one file per utterance, or one HDF5 file.
 
-So that features of WavLM, emotion2vec, Whisper or of a face run under every model. Nothing is unpickled.
+With them, features of WavLM, emotion2vec, Whisper or of faces can be used with every model. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -17,49 +17,54 @@ from jaxtyping import Float
 from jaxser.types import InputError, UsageError
 
 FILES = {"frames": "audio", "video": "video", "prosody": "prosody"}
-"""The array that each flag's files hold."""
+"""The flags for files of precomputed features, and the array that each one provides."""
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where one array of each utterance comes from; it goes to worker processes, so it holds no open file."""
+    """A source of one array per utterance. It is sent to worker processes, so it must not hold open files."""
 
     @property
     def width(self) -> int:
-        """Numbers in a row."""
+        """The number of columns."""
 
     @property
     def described(self) -> Mapping[str, Any]:
-        """What the manifest says of it: whatever changes the numbers of all utterances."""
+        """The entry in the manifest: everything that affects the numbers of all utterances."""
 
     def read(self, identity: str) -> Float[np.ndarray, "rows width"]:
-        """The array of an utterance, at least one row; `InputError` says why there is none."""
+        """Reads the array of an utterance, which has at least one row.
+
+        Raises:
+            InputError: if there is none, or if it is unusable.
+        """
 
     def stamp(self, identity: str) -> list[Any]:
-        """What changes when the array of an utterance changes, as JSON has it."""
+        """Returns JSON values that change whenever the array of an utterance changes."""
 
     def only(self, identities: Iterable[str]) -> Source:
-        """The same source for some utterances: what a job needs."""
+        """Returns the source restricted to some utterances, as one job needs it."""
 
 
 @dataclass(frozen=True)
 class ArrayFiles:
-    """`<id>.npy` files of `[rows, width]` in a folder, or an HDF5 file with a dataset an id; a vector is one row."""
+    """Files `<id>.npy` in a folder, or an HDF5 file with one dataset per id, of shape `[rows, width]` or `[width]`."""
 
     path: Path
     width: int
 
     @property
     def described(self) -> Mapping[str, Any]:
-        return {"made": "elsewhere", "width": self.width}
+        return {"made": "elsewhere", "width": self.width}  # a value of the manifest's format
 
     def read(self, identity: str) -> Float[np.ndarray, "rows width"]:
         found = _read(self.path, identity)
         if found.shape[1] != self.width:
             raise InputError(
-                f"{_place(self.path, identity)}: rows of {found.shape[1]} numbers, the first file's have {self.width}"
+                f"{_location(self.path, identity)}: rows of {found.shape[1]} numbers, "
+                f"but {self.width} in the first file"
             )
         return found
 
@@ -71,9 +76,16 @@ class ArrayFiles:
 
 
 def open_arrays(path: str | Path, identities: Iterable[str], flag: str) -> ArrayFiles:
-    """The arrays of a folder or an HDF5 file; the first that can be read says how wide all have to be.
+    """Opens a folder or an HDF5 file of arrays. The first readable array determines the width.
 
-    Raises `UsageError` where `path` is neither or h5py is missing, `InputError` where no utterance has an array.
+    Args:
+        path: the folder or file.
+        identities: the ids of the utterances.
+        flag: the command-line flag, for messages.
+
+    Raises:
+        UsageError: if `path` is neither a folder nor an HDF5 file, or if h5py is not installed.
+        InputError: if no utterance has a readable array.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in _HDF5:
@@ -89,12 +101,12 @@ def open_arrays(path: str | Path, identities: Iterable[str], flag: str) -> Array
         except InputError as error:
             first = first or str(error)
     if not first:
-        return ArrayFiles(path, 0)  # no utterances: preparation has its own words for that
-    raise InputError(f"--{flag}={path}: no array of any utterance is there; the first: {first}")
+        return ArrayFiles(path, 0)  # without utterances; preparation reports this
+    raise InputError(f"--{flag}={path}: no utterance has a readable array; the first: {first}")
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Size and time of change of a file, as in `make`; empty where there is none."""
+    """Returns size and modification time of a file, or an empty list if it does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -103,7 +115,7 @@ def file_stamp(path: Path) -> list[int]:
 
 
 def _read(path: Path, identity: str) -> Float[np.ndarray, "rows width"]:
-    where = _place(path, identity)
+    where = _location(path, identity)
     try:
         found = _read_hdf5(path, identity) if path.is_file() else _read_npy(path / f"{identity}.npy")
     except KeyError:
@@ -111,10 +123,10 @@ def _read(path: Path, identity: str) -> Float[np.ndarray, "rows width"]:
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{where}: not an array that can be read ({' '.join(str(error).split())})") from None
+        raise InputError(f"{where}: not a readable array ({' '.join(str(error).split())})") from None
     if found.ndim not in (1, 2) or found.dtype.kind not in "fiu":
         raise InputError(
-            f"{where}: numbers [frames, width] were expected, found {found.dtype}{list(found.shape)}"
+            f"{where}: expected numbers of shape [frames, width], found {found.dtype}{list(found.shape)}"
         )
     rows = np.atleast_2d(found).astype(np.float32)
     if not rows.size:
@@ -125,7 +137,7 @@ def _read(path: Path, identity: str) -> Float[np.ndarray, "rows width"]:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    """Mapped: a header that promises more than the file holds is an error, not so much memory; no pickles."""
+    """Maps the file, so that a header that announces too much data fails without allocating it. Never unpickles."""
     return np.lib.format.open_memmap(path, mode="r")
 
 
@@ -146,6 +158,6 @@ def _h5py() -> Any:
     return h5py
 
 
-def _place(path: Path, identity: str) -> str:
-    """How a message calls the array of an utterance: without the folder, which says nothing about it."""
+def _location(path: Path, identity: str) -> str:
+    """The location of an utterance's array in messages, without the folder, which is the same for all."""
     return f"{path.name}/{identity}" if path.is_file() else f"{identity}.npy"

@@ -1,4 +1,4 @@
-"""Words as ids into a vocabulary, and the vectors that go with them."""
+"""Tokenisation, vocabularies and word vectors."""
 
 from __future__ import annotations
 
@@ -20,35 +20,41 @@ MAX_WORDS = 128
 DIMENSION = 300
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
-_OOV_RANGE = 0.25  # usual with GloVe
+_OOV_RANGE = 0.25  # customary with GloVe
 
 
 def tokenize(text: str) -> tuple[str, ...]:
-    """Words, with apostrophes inside them, and single punctuation marks, in their own case."""
+    """Splits a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case."""
     return tuple(_TOKEN.findall(text.replace("’", "'")))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Lower-cased words by id: 0 is padding, 1 any word that is not here, then the most frequent first."""
+    """Lower-cased words and their ids.
+
+    Attributes:
+        words: the words by id. Id 0 is padding and id 1 an unknown word; the others are sorted by frequency.
+        counts: the number of occurrences of each word in the corpus.
+        cased: the spellings of a word with capital letters, most frequent first.
+    """
 
     words: tuple[str, ...]
     counts: tuple[int, ...] = ()
-    cased: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # other spellings seen, most frequent first
+    cased: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def index(self) -> dict[str, int]:
+        """The id of each word."""
         return {word: index for index, word in enumerate(self.words)}
 
     def ids(self, tokens: Iterable[str]) -> Int[np.ndarray, " words"]:
+        """Returns the ids of tokens in any case."""
         unknown = self.index[UNKNOWN]
         return np.array([self.index.get(token.lower(), unknown) for token in tokens], dtype=np.int32)
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]]) -> Vocabulary:
-    """The vocabulary of tokenized texts; words of the same frequency stand in alphabetical order."""
+    """Builds the vocabulary of tokenized texts; words of equal frequency are in alphabetical order."""
     spellings = Counter(token for tokens in texts for token in tokens)
     counts: Counter[str] = Counter()
     cased: defaultdict[str, list[str]] = defaultdict(list)
@@ -65,7 +71,7 @@ def build_vocabulary(texts: Iterable[Sequence[str]]) -> Vocabulary:
 
 
 class Coverage(NamedTuple):
-    """How much of a corpus the vectors of a file cover, as fractions in [0, 1]."""
+    """The fractions of a corpus's distinct words (types) and of its running words (tokens) that have a vector."""
 
     types: float
     tokens: float
@@ -74,7 +80,10 @@ class Coverage(NamedTuple):
 def random_embeddings(
     vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
 ) -> Float[np.ndarray, "V E"]:
-    """Standard normal vectors, padding zero. (With a deviation of 0.3 the demo's words were not learned.)"""
+    """Draws word vectors from the standard normal distribution, with zeros for padding.
+
+    With a standard deviation of 0.3, models did not learn from the words of the demo corpus.
+    """
     table = np.random.default_rng(seed).standard_normal((len(vocabulary.words), dimension), np.float32)
     table[0] = 0
     return table
@@ -83,15 +92,24 @@ def random_embeddings(
 def load_glove(
     path: str | Path, vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
 ) -> tuple[Float[np.ndarray, "V E"], Coverage]:
-    """The vectors of the vocabulary's words from a GloVe text file, which is streamed.
+    """Reads the vectors of a vocabulary from a GloVe text file, line by line.
 
-    A word is looked up in lower case, then in the spellings that the corpus has. What the file lacks is drawn
-    from uniform(-0.25, 0.25) by `seed`; padding is zero. Raises `InputError` for a file that is not GloVe's.
+    A word is looked up in lower case first, and then in the spellings of the corpus. The vectors of missing words are
+    drawn from the uniform distribution on [-0.25, 0.25]; padding is zero.
+
+    Args:
+        path: an unpacked GloVe file; tokens of the 840B release may contain spaces.
+        vocabulary: the words.
+        seed: the seed of the vectors of missing words.
+        dimension: the size of the vectors.
+
+    Raises:
+        InputError: if the file cannot be read or is not in GloVe's format.
     """
     rng = np.random.default_rng(seed)
     table = rng.uniform(-_OOV_RANGE, _OOV_RANGE, (len(vocabulary.words), dimension)).astype(np.float32)
     table[0] = 0
-    best = np.full(len(vocabulary.words), np.inf)  # rank of the spelling that was found, 0 = lower case
+    best = np.full(len(vocabulary.words), np.inf)  # rank of the spelling found so far; 0 is lower case
     wanted = _wanted_spellings(vocabulary)
     try:
         for token, values in _glove_lines(Path(path), wanted, dimension):
@@ -108,7 +126,7 @@ def _frequency_then_alphabet(item: tuple[str, int]) -> tuple[int, str]:
 
 
 def _wanted_spellings(vocabulary: Vocabulary) -> dict[bytes, list[tuple[int, int]]]:
-    """Which ids a token of the file serves, and as which choice."""
+    """The ids that a token of the file provides a vector for, with the rank of its spelling."""
     wanted = defaultdict(list)
     for index, word in enumerate(vocabulary.words):
         if word not in (PAD, UNKNOWN, NO_WORDS):
@@ -120,17 +138,17 @@ def _wanted_spellings(vocabulary: Vocabulary) -> dict[bytes, list[tuple[int, int
 def _glove_lines(
     path: Path, wanted: Mapping[bytes, object], dimension: int
 ) -> Iterator[tuple[bytes, Float[np.ndarray, " E"]]]:
-    """The wanted tokens of the file and their vectors.
+    """Yields the wanted tokens of the file and their vectors.
 
-    Tokens of the 840B release may hold spaces ("at name@domain.com"), so the values are counted from the
-    line's end; that is slow, hence only lines whose first piece begins a wanted token are taken apart.
+    Tokens of the 840B release may contain spaces ("at name@domain.com"), so the values are counted from the end of the
+    line. As this is slow, only lines whose first word starts a wanted token are parsed.
     """
     firsts = {token.split(b" ", 1)[0] for token in wanted}
     number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1 and re.fullmatch(rb"\d+ \d+\s*", line):
-                continue  # word2vec's header, which converted files have
+                continue  # the header of files converted from word2vec
             if number > 2 and line[: line.find(b" ")] not in firsts:
                 continue
             token, *values = line.rstrip().rsplit(b" ", dimension)
@@ -140,7 +158,7 @@ def _glove_lines(
                 vector = np.zeros(0, np.float32)
             if len(vector) != dimension or not np.isfinite(vector).all():
                 raise InputError(
-                    f"{path}: line {number} is not a token and {dimension} numbers: unpacked GloVe text?"
+                    f"{path}: line {number} is not a token and {dimension} numbers; is it an unpacked GloVe file?"
                 )
             if token in wanted:
                 yield token, vector

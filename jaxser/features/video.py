@@ -1,12 +1,13 @@
-"""Pictures of a speaker as numbers: Rajan et al. 2022, §3.
+"""Video features: frames of a speaker, embedded by an image network (Rajan et al. 2022, §3).
 
-Three pictures a second, at most 32, each through a ResNet-101 up to its global average: 2048 numbers. The paper
-speaks of cropped faces; the features that it was given are of the middle 224 x 224 of the speaker's half (README of
-Yoon et al. 2020), which is scaled down first here. Face detectors come with models of their own: features of cropped
-faces can be given as files.
+Three frames per second, at most 32, pass through a ResNet-101 up to its global average pooling, which gives 2048
+numbers per frame. The paper mentions cropped faces, but its features were computed from the central 224 x 224 pixels of
+the speaker's half of the frame (README of Yoon et al. 2020). Here the half is scaled down before it is cropped.
+Features of cropped faces can be supplied as files.
 
-The network is an ONNX file: input `[N, 3, 224, 224]`, RGB, standardised by ImageNet's mean and deviation; output
-2048 numbers a picture. PyAV reads mp4 and avi, onnxruntime runs the network (extra `video`).
+The network is an ONNX file. Its input is `[N, 3, 224, 224]`, RGB, standardised with the mean and standard deviation of
+ImageNet; its output has 2048 numbers per frame. PyAV decodes the videos, and onnxruntime runs the network (extra
+`video`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +25,35 @@ from jaxtyping import Float, UInt8
 from jaxser.features.sources import file_stamp
 from jaxser.types import InputError, UsageError
 
-RATE = 3.0  # pictures a second
-MAX_PICTURES = 32
+RATE = 3.0  # frames per second
+MAX_FRAMES = 32
 WIDTH = 2048
-SHORT_SIDE, SIDE = 256, 224  # pixels: scaled so, and then the middle
+SHORT_SIDE, SIDE = 256, 224  # pixels: of the scaled frame, and of the central crop
 
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet's pictures, in [0, 1]
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, with pixels in [0, 1]
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Where an utterance is seen."""
+    """The part of a video that shows an utterance.
 
-    path: str  # relative to the corpus root
-    start: float = 0.0  # s
-    end: float = float("inf")  # s
-    half: str = ""  # of the picture: "left", "right" or "" for all of it
+    Attributes:
+        path: the video, relative to the corpus root.
+        start: in seconds.
+        end: in seconds.
+        half: the half of the frame that shows the speaker: "left", "right", or "" for the whole frame.
+    """
+
+    path: str
+    start: float = 0.0
+    end: float = float("inf")
+    half: str = ""
 
 
 @dataclass(frozen=True)
 class VideoNetwork:
-    """Video features made from the clips of a corpus by a network."""
+    """A source of video features that a network computes from clips; see `jaxser.features.sources.Source`."""
 
     network: Path
     sha256: str
@@ -54,86 +62,109 @@ class VideoNetwork:
 
     @property
     def width(self) -> int:
+        """The number of columns."""
         return WIDTH
 
     @property
     def described(self) -> Mapping[str, Any]:
+        """The entry in the manifest."""
         return {"made": "by a network", "network": self.sha256, "pictures_per_second": RATE, "width": WIDTH}
 
-    def read(self, identity: str) -> Float[np.ndarray, "pictures 2048"]:
+    def read(self, identity: str) -> Float[np.ndarray, "frames 2048"]:
+        """Computes the features of an utterance.
+
+        Raises:
+            InputError: if the utterance has no clip, or its video is unusable.
+        """
         clip = self.clips.get(identity)
         if clip is None:
-            raise InputError("no video of it")
+            raise InputError("no video")
         try:
-            return features(self.network, pictures(self.root / clip.path, clip))
+            return frame_features(self.network, read_frames(self.root / clip.path, clip))
         except InputError as error:
             raise InputError(str(error).replace(f"{self.root / clip.path}: ", f"{clip.path}: ")) from None
 
     def stamp(self, identity: str) -> list[Any]:
+        """Returns JSON values that change whenever the clip of an utterance changes."""
         clip = self.clips.get(identity)
         if clip is None:
             return []
         return [clip.path, clip.start, min(clip.end, 1e9), clip.half, *file_stamp(self.root / clip.path)]
 
     def only(self, identities: Iterable[str]) -> VideoNetwork:
+        """Returns the source restricted to some utterances."""
         return replace(self, clips={key: self.clips[key] for key in identities if key in self.clips})
 
 
 def open_network(path: str | Path, root: Path, clips: Mapping[str, Clip]) -> VideoNetwork:
-    """A network that was tried on a picture; raises `UsageError` for what is none, or lacks its libraries."""
+    """Opens a network and runs it once.
+
+    Args:
+        path: the ONNX file.
+        root: the corpus root.
+        clips: the clip of each utterance, by id.
+
+    Raises:
+        UsageError: if the file is not a suitable network, or if PyAV or onnxruntime is not installed.
+    """
     path = Path(path)
     _av()
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"--resnet={path}: cannot be read ({error.strerror})") from None
-    features(path, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    frame_features(path, np.zeros((1, SIDE, SIDE, 3), np.uint8))
     return VideoNetwork(path, hashlib.sha256(content).hexdigest(), root, clips)
 
 
-def pictures(path: Path, clip: Clip) -> UInt8[np.ndarray, "pictures 224 224 3"]:
-    """What is seen at the clip's start and every third of a second after it, at most 32 times, in RGB."""
+def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]:
+    """Decodes the frame at the start of a clip and every third of a second after it, in RGB and at most 32 frames.
+
+    Raises:
+        InputError: if the video cannot be decoded, or has no frame in the clip.
+    """
     av = _av()
-    count = int(np.clip(np.ceil((clip.end - clip.start) * RATE - 1e-6), 1, MAX_PICTURES))
+    count = int(np.clip(np.ceil((clip.end - clip.start) * RATE - 1e-6), 1, MAX_FRAMES))
     wanted = clip.start + np.arange(count) / RATE
-    found: list[np.ndarray] = []
+    frames: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:
-            for moment, frame in _frames(container, clip.start):
-                while len(found) < count and moment >= wanted[len(found)]:
-                    found.append(_prepared(frame, clip.half))
-                if len(found) == count:
+            for moment, frame in _decoded(container, clip.start):
+                while len(frames) < count and moment >= wanted[len(frames)]:
+                    frames.append(_crop(frame, clip.half))
+                if len(frames) == count:
                     break
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a video that can be read ({' '.join(str(error).split())})") from None
-    if not found:
-        raise InputError(f"{path}: no picture at {clip.start:.2f} s or later")
-    return np.stack(found)
+        raise InputError(f"{path}: not a readable video ({' '.join(str(error).split())})") from None
+    if not frames:
+        raise InputError(f"{path}: no frame at {clip.start:.2f} s or later")
+    return np.stack(frames)
 
 
-def features(
-    network: Path, images: UInt8[np.ndarray, "pictures 224 224 3"]
-) -> Float[np.ndarray, "pictures 2048"]:
-    """The network's 2048 numbers of each picture."""
-    session, one_by_one = _session(network)
-    inputs = ((images.astype(np.float32) / 255 - _MEAN) / _DEVIATION).transpose(
-        0, 3, 1, 2
-    )  # [N, 3, 224, 224]
-    batches = np.split(inputs, len(inputs)) if one_by_one else [inputs]
+def frame_features(
+    network: Path, images: UInt8[np.ndarray, "frames 224 224 3"]
+) -> Float[np.ndarray, "frames 2048"]:
+    """Runs the network on prepared frames."""
+    session, takes_one = _session(network)
+    standardised = (images.astype(np.float32) / 255 - _MEAN) / _DEVIATION
+    inputs = standardised.transpose(0, 3, 1, 2)  # [N, 3, 224, 224]
+    batches = np.split(inputs, len(inputs)) if takes_one else [inputs]
     name = session.get_inputs()[0].name
     try:
-        found = [_of_width(network, session.run(None, {name: batch}), len(batch)) for batch in batches]
+        outputs = [_select_output(network, session.run(None, {name: batch}), len(batch)) for batch in batches]
     except UsageError:
         raise
-    except Exception as error:  # onnxruntime's own share no other base
-        raise UsageError(f"--resnet={network}: does not run ({' '.join(str(error).split())[:200]})") from None
-    return np.concatenate(found).astype(np.float32)
+    except Exception as error:  # onnxruntime's exceptions have no other common base class
+        raise UsageError(
+            f"--resnet={network}: cannot be run ({' '.join(str(error).split())[:200]})"
+        ) from None
+    return np.concatenate(outputs).astype(np.float32)
 
 
-def _frames(container: Any, start: float) -> Iterator[tuple[float, Any]]:
-    """The pictures from the key frame before `start` on, and the time half a picture after each began, in s."""
+def _decoded(container: Any, start: float) -> Iterator[tuple[float, Any]]:
+    """Yields the frames from the key frame before `start` on, each with the time of its middle in seconds."""
     if not container.streams.video:
-        raise ValueError("it has no pictures")
+        raise ValueError("no video track")
     stream = container.streams.video[0]
     period = 1 / float(stream.average_rate or 25)
     origin = float((stream.start_time or 0) * stream.time_base)
@@ -145,8 +176,8 @@ def _frames(container: Any, start: float) -> Iterator[tuple[float, Any]]:
         yield moment + period / 2, frame
 
 
-def _prepared(frame: Any, half: str) -> UInt8[np.ndarray, "224 224 3"]:
-    """The half, scaled so that its short side is 256 pixels, and of that the middle."""
+def _crop(frame: Any, half: str) -> UInt8[np.ndarray, "224 224 3"]:
+    """The central crop of the speaker's half, after scaling its shorter side to 256 pixels."""
     image = frame.to_ndarray(format="rgb24")
     middle = image.shape[1] // 2
     image = {"left": image[:, :middle], "right": image[:, middle:], "": image}[half]
@@ -159,30 +190,30 @@ def _prepared(frame: Any, half: str) -> UInt8[np.ndarray, "224 224 3"]:
     return image[top : top + SIDE, left : left + SIDE]
 
 
-def _of_width(network: Path, outputs: list[np.ndarray], count: int) -> np.ndarray:
-    """The output that has 2048 numbers a picture, whatever its other dimensions of one."""
+def _select_output(network: Path, outputs: list[np.ndarray], count: int) -> np.ndarray:
+    """The output with 2048 numbers per frame, without its dimensions of size one."""
     for output in outputs:
         if output.size == count * WIDTH:
             return output.reshape(count, WIDTH)
     shapes = ", ".join(str(list(output.shape)) for output in outputs)
-    raise UsageError(f"--resnet={network}: no output has {WIDTH} numbers a picture (found {shapes})")
+    raise UsageError(f"--resnet={network}: no output has {WIDTH} numbers per frame (found {shapes})")
 
 
-@lru_cache
+@cache
 def _session(network: Path) -> tuple[Any, bool]:
-    """The network, ready to run, and whether it takes one picture at a time only."""
+    """The network, and whether it accepts only one frame at a time."""
     try:
         import onnxruntime
     except ImportError:
         raise UsageError('--resnet needs onnxruntime: pip install "jaxser[video]"') from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # preparation has a process a core already
+    options.intra_op_num_threads = 1  # preparation already uses one process per core
     options.log_severity_level = 4
     usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in usable if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(str(network), options, providers=providers)
-    except Exception as error:  # onnxruntime's own share no other base
+    except Exception as error:  # onnxruntime's exceptions have no other common base class
         raise UsageError(
             f"--resnet={network}: not an ONNX network ({' '.join(str(error).split())[:200]})"
         ) from None

@@ -1,4 +1,4 @@
-"""Loading: label sets, subsets, and what is said when the dataset is not the one that was asked for."""
+"""Prepared datasets: label sets, subsets, damaged files, and messages about missing or different datasets."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ DIALOGUES = ["Ses01F_impro01", "Ses01F_script01_1"] * 6
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A dataset of eleven utterances, `<out>/talks`; its wavs are in `<out>/release`."""
+    """A dataset of eleven utterances in `<out>/talks`; the audio files are in `<out>/release`."""
     out = tmp_path_factory.mktemp("data")
     reading = write_talks(out / "release", LABELS, DIALOGUES[: len(LABELS)])
     with pytest.MonkeyPatch.context() as patch:
@@ -35,11 +35,11 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def copied(prepared, tmp_path):
-    """A copy that a test may damage."""
+    """A copy of the dataset that a test may damage."""
     return shutil.copytree(prepared, tmp_path / "data" / "talks")
 
 
-def test_arrays_are_the_features_of_the_wavs(prepared):
+def test_arrays_are_the_features_of_the_recordings(prepared):
     data = dataset.load_prepared(prepared)
     assert (data.name, data.recipe, data.version) == ("talks", "mcsan", "1.0.0")
     for row, utterance in enumerate(data.utterances):
@@ -51,7 +51,7 @@ def test_arrays_are_the_features_of_the_wavs(prepared):
     assert data.embeddings.shape == (len(data.vocabulary), 300)
 
 
-def test_utterances_come_back_whole_and_sorted(prepared):
+def test_utterances_keep_all_fields_and_are_sorted(prepared):
     data = dataset.load_prepared(prepared)
     for index, utterance in enumerate(data.utterances):
         expected = talk(index, LABELS[index], DIALOGUES[index])
@@ -80,7 +80,7 @@ def test_label_sets(prepared, classes, names, labels, left_out):
     assert {utterance.label for utterance in data.utterances} <= set(LABELS)
 
 
-def test_rows_keep_their_frames_when_others_are_left_out(prepared):
+def test_utterances_keep_their_frames_if_others_are_left_out(prepared):
     whole, part = dataset.load_prepared(prepared), dataset.load_prepared(prepared, classes="four")
     rows = {utterance.id: row for row, utterance in enumerate(whole.utterances)}
     for row, utterance in enumerate(part.utterances):
@@ -95,12 +95,12 @@ def test_improvised_subset(prepared):
     assert data.left_out == {}
 
 
-def test_manifest_folder_can_be_given_itself(prepared):
+def test_directory_can_be_the_folder_of_the_manifest(prepared):
     assert len(dataset.load_prepared(prepared / "mcsan" / "1.0.0", "mcsan").utterances) == len(LABELS)
 
 
 @pytest.mark.parametrize(("key", "value"), [("classes", "eight"), ("subset", "scripted"), ("recipe", "mfcc")])
-def test_unknown_choices_are_refused_with_what_is_allowed(prepared, key, value):
+def test_invalid_choices_are_rejected_with_the_valid_ones(prepared, key, value):
     with pytest.raises(UsageError, match=rf"{key}='{value}': must be one of"):
         dataset.load_prepared(prepared, **{key: value})
 
@@ -113,7 +113,7 @@ def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
     )
     assert str(caught.value) == (
         f"{tmp_path / 'data' / 'ravdess'}: found no prepared dataset; needed recipe mcsan, version 1.0.0. "
-        f"Make it by: {command}"
+        f"Prepare it with: {command}"
     )
     with pytest.raises(UsageError, match="prepare --corpus=demo --recipe=mcsan --out="):
         dataset.load_prepared(tmp_path / "data" / "demo", "mcsan")
@@ -123,7 +123,7 @@ def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
 
 
 @pytest.mark.parametrize("folder", [".", "mcsan/1.0.0"])
-def test_another_version_is_one_line_with_the_command(prepared, folder):
+def test_mismatch_of_version_is_one_line_with_the_command(prepared, folder):
     with pytest.raises(UsageError) as caught:
         dataset.load_prepared(prepared / folder, "mcsan", version="2.0.0")
     message = str(caught.value)
@@ -134,21 +134,23 @@ def test_another_version_is_one_line_with_the_command(prepared, folder):
     assert "\n" not in message
 
 
-def test_another_corpus_is_one_line_with_the_command(prepared):
+def test_mismatch_of_corpus_is_one_line_with_the_command(prepared):
     with pytest.raises(
         UsageError, match=r"found corpus chatter, .* corpus iemocap.* --corpus=iemocap --root=FOLDER"
     ):
         dataset.load_prepared(prepared, "mcsan", corpus="iemocap")
 
 
-def test_label_set_that_fits_nothing_is_refused(copied):
+def test_label_set_without_utterances_is_rejected(copied):
     release = copied.parent / "release"
     reading = write_talks(release, ["happy", "angry"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
         patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
         preparation.prepare("chatter", release, "mcsan", copied.parent, workers=1, quiet=True)
-    with pytest.raises(UsageError, match="classes=seven, subset=all; the labels found are angry, happy"):
+    with pytest.raises(
+        UsageError, match="classes=seven, subset=all; the dataset has the labels angry, happy"
+    ):
         dataset.load_prepared(copied.parent / "chatter", classes="seven")
 
 
@@ -156,16 +158,16 @@ def shard_of(folder):
     return next((folder / "mcsan" / "1.0.0").glob("*.tfrecord-*"))
 
 
-def test_flipped_bit_is_named_with_file_and_record(copied):
+def test_flipped_bit_is_reported_with_file_and_record(copied):
     path = shard_of(copied)
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"{path}: record 10 is damaged .* remakes this shard"):
+    with pytest.raises(InputError, match=rf"{path}: record 10 is damaged .* rebuild this shard"):
         dataset.load_prepared(copied)
 
 
-def test_records_missing_at_the_end_are_noticed(copied):
+def test_missing_records_at_the_end_are_detected(copied):
     path = shard_of(copied)
     records = list(shards.read_records(path))
     last = len(records[-1]) + 16
@@ -174,7 +176,7 @@ def test_records_missing_at_the_end_are_noticed(copied):
         dataset.load_prepared(copied)
 
 
-def test_missing_shard_is_named(copied):
+def test_missing_shard_is_reported(copied):
     shard_of(copied).unlink()
     with pytest.raises(InputError, match="cannot be read"):
         dataset.load_prepared(copied)
@@ -191,7 +193,7 @@ def test_missing_shard_is_named(copied):
         ("embeddings.npy", b"", "not word vectors"),
     ],
 )
-def test_damaged_side_files_are_named(copied, name, content, reason):
+def test_damaged_auxiliary_files_are_reported(copied, name, content, reason):
     (copied / "mcsan" / "1.0.0" / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: {reason}"):
         dataset.load_prepared(copied)
@@ -203,7 +205,7 @@ def test_pickled_embeddings_are_never_loaded(copied):
         dataset.load_prepared(copied)
 
 
-def test_manifest_says_what_was_found(prepared):
+def test_manifest_counts_labels_and_flags(prepared):
     manifest = json.loads((prepared / "mcsan" / "1.0.0" / "manifest.json").read_text())
     assert manifest["labels"]["found"] == {
         "ang": 1, "exc": 2, "fru": 1, "hap": 1, "neu": 2, "oth": 1, "sad": 1, "sur": 1, "xxx": 1

@@ -1,4 +1,4 @@
-"""Protocols: parts that are apart, complete and the same for the same seed."""
+"""Protocols: parts are disjoint, complete, and reproducible from the seed."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def parts(fold):
     ],
     ids=str,
 )
-def test_parts_are_apart_and_every_utterance_is_tested_once(data, protocol):
+def test_parts_are_disjoint_and_every_utterance_is_tested_once(data, protocol):
     folds = make_folds(data, protocol)
     for fold in folds:
         own = parts(fold)
@@ -55,15 +55,15 @@ def test_random_folds_are_stratified_and_the_next_one_validates(data):
     assert fold_ids(data, other) != fold_ids(data, folds)
 
 
-def test_a_validation_share_is_taken_from_what_is_not_tested(data):
+def test_validation_share_is_taken_from_the_rest(data):
     """He 2021: 0.55 : 0.25 : 0.2 in five folds."""
     for fold in make_folds(data, Protocol("random", folds=5, validation_share=0.3125)):
         assert len(fold.test) == 18
         assert len(fold.validation) == pytest.approx(0.25 * 90, abs=1)
 
 
-def test_a_share_of_the_held_out_fold_validates():
-    """Rajan 2022: 8:0.5:1.5 in five folds; each class in these shares, and every utterance held out once."""
+def test_validation_share_is_taken_from_the_held_out_fold():
+    """Rajan 2022: 8 : 0.5 : 1.5 in five folds, for each class, and every utterance is held out once."""
     data = tiny.dataset(300)
     split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
     held_out = [fold.test for fold in make_folds(data, Protocol("random", folds=5))]
@@ -84,8 +84,8 @@ def test_a_share_of_the_held_out_fold_validates():
     [Protocol("session"), Protocol("random", folds=5, validation_share=0.25, validation_from="test")],
     ids=str,
 )
-def test_selection_on_test_trains_on_what_validated(data, protocol):
-    """Ramet 2018: the test part selects the epoch, and all that it leaves is trained on."""
+def test_selection_on_test_trains_on_the_validation_part(data, protocol):
+    """Ramet 2018: the test part selects the epoch, and everything else is trained on."""
     on_test = make_folds(data, dataclasses.replace(protocol, select="test"))
     for fold, honest in zip(on_test, make_folds(data, protocol), strict=True):
         np.testing.assert_array_equal(fold.test, honest.test)
@@ -93,7 +93,7 @@ def test_selection_on_test_trains_on_what_validated(data, protocol):
         np.testing.assert_array_equal(fold.train, np.setdiff1d(np.arange(90), fold.test))
 
 
-def test_a_share_that_cannot_be_taken_by_class_is_said(data):
+def test_a_share_that_cannot_be_stratified_is_rejected(data):
     rare = dataclasses.replace(data, label=np.where(np.arange(90) < 5, 2, np.arange(90) % 2).astype(np.int32))
     split = Protocol("random", folds=5, validation_share=0.25, validation_from="test")
     with pytest.raises(
@@ -148,9 +148,9 @@ def test_folds_from_a_file(data, tmp_path):
     path.write_text(json.dumps({"folds": fold_ids(data, folds)}))
     read = make_folds(data, Protocol("file", file=str(path)))
     assert fold_ids(data, read) == fold_ids(data, folds)
-    path.write_text(json.dumps([{"train": ["utt000"], "validation": ["utt001"], "test": ["elsewhere"]}]))
+    path.write_text(json.dumps([{"train": ["utt000"], "validation": ["utt001"], "test": ["unknown"]}]))
     with pytest.raises(
-        UsageError, match="1 utterances are not in tiny with these classes, the first 'elsewhere'"
+        UsageError, match="1 utterances are not in tiny with these classes, the first 'unknown'"
     ):
         make_folds(data, Protocol("file", file=str(path)))
     for content in ("{}", "[", '[{"train": []}]', "3"):
@@ -175,12 +175,12 @@ def test_folds_from_a_file(data, tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_be_is_said(data, protocol, message):
+def test_invalid_protocols_are_rejected(data, protocol, message):
     with pytest.raises(UsageError, match=message.replace(".", r"\.")):
         make_folds(data, protocol)
 
 
-def test_classes_and_speakers_that_are_not_there_are_said(data):
+def test_missing_classes_and_speakers_are_reported(data):
     absent = dataclasses.replace(data, classes=(*data.classes, "awe"))
     with pytest.raises(
         UsageError, match=r"at least 3 utterances of each class; tiny has 0 of awe \(config.classes"
@@ -193,7 +193,7 @@ def test_classes_and_speakers_that_are_not_there_are_said(data):
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=3, max_size=40))
 @settings(max_examples=50, deadline=None)
-def test_any_sessions_split_or_say_why_not(sessions):
+def test_any_sessions_are_split_or_rejected(sessions):
     base = tiny.dataset(len(sessions))
     utterances = tuple(
         dataclasses.replace(u, session=s) for u, s in zip(base.utterances, sessions, strict=True)

@@ -1,4 +1,4 @@
-"""A planted leak is counted and listed, and `protocol.group_by` removes it."""
+"""Planted leaks are found, and `protocol.group_by` prevents them."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ PLANTED = {
 
 
 def planted(field: str):
-    """Ninety utterances that share nothing of the kind, but for every seventh, which share a value."""
+    """Ninety utterances, of which every seventh has the same value of a field; the others have none."""
     data = tiny.dataset(90)
     own = {"transcript": "", "speaker": "", "dialogue": "", "sha256": ""}
     utterances = [
@@ -38,7 +38,7 @@ def found(data, folds, kind):
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
 @pytest.mark.parametrize("field", GROUP_BY)
-def test_a_planted_leak_shows_and_group_by_removes_it(field, share):
+def test_a_planted_leak_is_found_and_group_by_prevents_it(field, share):
     data, kind = planted(field), GROUP_BY[field]
     protocol = Protocol("random", folds=5, validation_share=share)
     (leak, *_) = found(data, make_folds(data, protocol), kind)
@@ -50,10 +50,10 @@ def test_a_planted_leak_shows_and_group_by_removes_it(field, share):
     assert sorted(tests.tolist()) == list(range(90))
     for fold in grouped:
         assert sorted([*fold.train, *fold.validation, *fold.test]) == list(range(90))
-        assert np.bincount(data.label[fold.test], minlength=3).min() >= 4  # stratified still
+        assert np.bincount(data.label[fold.test], minlength=3).min() >= 4  # still stratified
 
 
-def test_what_group_by_cannot_do_is_said():
+def test_invalid_group_by_is_rejected():
     data = planted("speaker")
     for protocol, message in (
         (Protocol("random", group_by="session"), "protocol.group_by='session' is not one of transcript"),

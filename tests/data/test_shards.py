@@ -1,4 +1,4 @@
-"""Shards: what is written comes back, what is damaged is named, and TFDS reads it."""
+"""Shards: records are read back unchanged, damage is reported, and TFDS can read them."""
 
 import struct
 import sys
@@ -38,7 +38,7 @@ def assert_same(ours, theirs) -> None:
         assert ours[1][name].dtype == theirs[1][name].dtype
 
 
-def test_records_come_back_exactly(tmp_path):
+def test_records_are_read_back_unchanged(tmp_path):
     info = shards.write_shard(tmp_path / "x", records(5), SPECS)
     assert (info.records, info.rows) == (5, {"audio": 15, "words": 10})
     assert info.bytes == (tmp_path / "x").stat().st_size
@@ -47,7 +47,7 @@ def test_records_come_back_exactly(tmp_path):
 
 
 def test_every_field_of_an_utterance_is_kept():
-    """`talk` fills in what a reader knows, so a field that is added and forgotten is noticed here."""
+    """`talk` sets all fields that a reader sets, so this test fails if a new field is not stored."""
     whole = replace(talk(5, "ang", dialogue="Ses01F_impro01"), sha256="0" * 64, duration=2.5)
     empty = Utterance(id="", wav="", label="")
     unset = {
@@ -72,7 +72,7 @@ contents = st.fixed_dictionaries({
 
 @settings(max_examples=100, deadline=None)
 @given(contents, st.integers(0, 4), st.integers(0, 4))
-def test_any_utterance_comes_back(content, frames, words):
+def test_any_utterance_is_read_back(content, frames, words):
     spoken = content.pop("words")
     timed = None if spoken is None else tuple(Word(*word) for word in spoken)
     utterance = Utterance(words=timed, **content)
@@ -81,7 +81,7 @@ def test_any_utterance_comes_back(content, frames, words):
     assert_same(ours, (utterance, given_arrays))
 
 
-def test_file_names_that_are_not_utf8_come_back():
+def test_file_names_that_are_not_utf8_are_kept():
     utterance = Utterance(id="x", wav=b"caf\xe9.wav".decode("utf-8", "surrogateescape"), label="ang")
     assert shards.decode(shards.encode(utterance, arrays(), SPECS), SPECS)[0] == utterance
 
@@ -93,7 +93,7 @@ def test_same_content_gives_the_same_bytes(tmp_path):
 
 
 def test_framing_is_tensorflows(tmp_path):
-    """Against CRC-32C written out bit by bit, with the check value of its definition."""
+    """Checked against a bitwise CRC-32C, which is checked against the value in its definition."""
     assert crc32c(b"123456789") == 0xE3069283
     shards.write_shard(tmp_path / "x", records(1), SPECS)
     content = (tmp_path / "x").read_bytes()
@@ -116,7 +116,7 @@ def masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
 
 
-def test_every_flipped_byte_is_noticed_with_file_and_record(tmp_path):
+def test_every_flipped_byte_is_reported_with_file_and_record(tmp_path):
     path = tmp_path / "x"
     shards.write_shard(path, [(talk(n, "ang"), arrays(1, 1)) for n in range(3)], SPECS)
     whole = path.read_bytes()
@@ -131,7 +131,7 @@ def test_every_flipped_byte_is_noticed_with_file_and_record(tmp_path):
             assert "record 0" in str(caught.value)
 
 
-def test_every_cut_is_noticed_but_between_records(tmp_path):
+def test_every_truncation_within_a_record_is_detected(tmp_path):
     path = tmp_path / "x"
     info = shards.write_shard(path, [(talk(n, "ang"), arrays(1, 1)) for n in range(2)], SPECS)
     whole = path.read_bytes()
@@ -146,14 +146,16 @@ def test_every_cut_is_noticed_but_between_records(tmp_path):
     assert not shards.shard_is_whole(tmp_path, info)
 
 
-def test_records_of_another_recipe_are_refused(tmp_path):
+def test_records_of_another_recipe_are_rejected(tmp_path):
     shards.write_shard(tmp_path / "x", records(2), SPECS)
     others = {"spectrum": ArraySpec("float32", (None, 7))}
-    with pytest.raises(InputError, match=r"record 0 is not of this recipe and version .*: prepare it again"):
+    with pytest.raises(
+        InputError, match=r"record 0 does not match this recipe and version .*; prepare the dataset again"
+    ):
         list(shards.read_shard(tmp_path / "x", others))
 
 
-def test_interrupted_writing_leaves_nothing(tmp_path):
+def test_interrupted_writing_leaves_no_file(tmp_path):
     def interrupted():
         yield from records(2)
         raise KeyboardInterrupt
@@ -166,7 +168,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path):
 def test_tfds_opens_the_folder_and_reads_the_records(tmp_path):
     folder = tmp_path / "talks" / "mcsan" / "1.0.0"
     folder.mkdir(parents=True)
-    sizes = [4, 0, 3]  # a shard may be empty: all its utterances rejected
+    sizes = [4, 0, 3]  # a shard is empty if all its utterances are rejected
     infos = [
         shards.write_shard(folder / shards.shard_name("talks", n, 3), records(size), SPECS)
         for n, size in enumerate(sizes)
@@ -184,13 +186,13 @@ def test_tfds_opens_the_folder_and_reads_the_records(tmp_path):
     assert "tensorflow" not in sys.modules
 
 
-def test_file_gets_its_name_when_it_is_whole(tmp_path):
+def test_file_is_renamed_when_it_is_complete(tmp_path):
     path = tmp_path / "x"
-    path.write_bytes(b"what was there before")
+    path.write_bytes(b"previous content")
 
     def watched():
         for record in records(2):
-            assert path.read_bytes() == b"what was there before"
+            assert path.read_bytes() == b"previous content"
             yield record
 
     shards.write_shard(path, watched(), SPECS)

@@ -126,10 +126,10 @@ def test_lld_is_cut_at_five_seconds():
 
 def test_missing_opensmile_is_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "opensmile", None)
-    lld._levels.cache_clear()
+    lld._extractors.cache_clear()
     with pytest.raises(UsageError, match=r'pip install "jaxser\[lld\]"'):
         features_of("lld", noise(0.3))
-    lld._levels.cache_clear()
+    lld._extractors.cache_clear()
 
 
 def librosa_mfcc_and_deltas(samples: np.ndarray) -> np.ndarray:

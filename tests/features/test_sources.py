@@ -1,4 +1,4 @@
-"""Recipe frames: arrays that are made elsewhere, as files or as one HDF5 file."""
+"""Precomputed arrays, as files or as one HDF5 file, and recipe `frames`, which needs them."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def write_frames(folder: Path, reading: Reading) -> Path:
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch) -> Reading:
-    """The corpus `chatter` in `release`, with frames in `frames`."""
+    """Corpus `chatter` in the folder `release`, with precomputed frames in `frames`."""
     reading = write_talks(tmp_path / "release", LABELS)
     monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
     monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
@@ -84,7 +84,7 @@ def test_an_hdf5_file(corpus, tmp_path):
     assert_frames(tmp_path)
 
 
-def test_glove_vectors_go_with_frames(corpus, tmp_path):
+def test_glove_vectors_can_be_combined_with_frames(corpus, tmp_path):
     (tmp_path / "glove.txt").write_text(" ".join(["talk", *["1.5"] * 300]) + "\n")
     prepare(tmp_path, tmp_path / "frames", glove=tmp_path / "glove.txt")
     data = dataset.load_prepared(tmp_path / "chatter", "frames")
@@ -92,7 +92,7 @@ def test_glove_vectors_go_with_frames(corpus, tmp_path):
 
 
 def write_pickle(path: Path) -> None:
-    """One that writes a file when it is loaded."""
+    """Writes a pickle that creates a file when it is loaded."""
     path.write_bytes(b"cbuiltins\nopen\n(S'unpickled.txt'\nS'w'\ntR.")
 
 
@@ -104,8 +104,8 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def promise_too_much(path: Path) -> None:
-    """A header of a terabyte, and no content."""
+def announce_too_much(path: Path) -> None:
+    """Writes a header that announces a terabyte, without data."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f4", "fortran_order": False, "shape": (10**10, 24)}
@@ -121,24 +121,24 @@ BAD = {
     "no such file": Path.unlink,
     "magic string is not correct": write_pickle,
     "Python objects in dtype": write_object_array,
-    "not an array that can be read": cut,
-    "not an array": promise_too_much,
+    "not a readable array": cut,
+    "not a readable": announce_too_much,
     "the magic string is not correct": write_archive,
-    "rows of 7 numbers, the first file's have 24": lambda path: np.save(path, np.zeros((5, 7))),
-    r"numbers [frames, width] were expected, found float64[2, 3, 24]": lambda path: np.save(
+    "rows of 7 numbers, but 24 in the first file": lambda path: np.save(path, np.zeros((5, 7))),
+    r"expected numbers of shape [frames, width], found float64[2, 3, 24]": lambda path: np.save(
         path, np.zeros((2, 3, WIDTH))
     ),
-    "numbers [frames, width] were expected, found <U1[2, 24]": lambda path: np.save(
+    "expected numbers of shape [frames, width], found <U1[2, 24]": lambda path: np.save(
         path, np.full((2, WIDTH), "x")
     ),
     "empty, [0, 24]": lambda path: np.save(path, np.zeros((0, WIDTH))),
     "NaN or infinite": lambda path: np.save(path, np.full((2, WIDTH), np.nan)),
-    "not an array that can": lambda path: path.write_bytes(b""),
+    "not a readable arr": lambda path: path.write_bytes(b""),
 }
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_bad_files_are_rejected_with_the_reason(corpus, tmp_path, reason, monkeypatch):
+def test_unusable_files_are_rejected_with_a_reason(corpus, tmp_path, reason, monkeypatch):
     monkeypatch.chdir(tmp_path)
     BAD[reason](tmp_path / "frames" / "talk_0003.npy")
     folder = prepare(tmp_path, tmp_path / "frames")
@@ -153,7 +153,7 @@ def test_bad_files_are_rejected_with_the_reason(corpus, tmp_path, reason, monkey
 
 
 @pytest.mark.parametrize("damage", ["missing", "group", "text"])
-def test_bad_hdf5_datasets_are_rejected_with_the_reason(corpus, tmp_path, damage):
+def test_unusable_hdf5_datasets_are_rejected_with_a_reason(corpus, tmp_path, damage):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         for index, utterance in enumerate(corpus.utterances[:-1]):
             file[utterance.id] = frames_of(index)
@@ -167,11 +167,11 @@ def test_bad_hdf5_datasets_are_rejected_with_the_reason(corpus, tmp_path, damage
     assert reason in line["reason"]
 
 
-def test_width_is_that_of_the_first_file_that_can_be_read(corpus, tmp_path):
+def test_width_is_that_of_the_first_readable_file(corpus, tmp_path):
     (tmp_path / "frames" / "talk_0000.npy").write_bytes(b"")
     assert open_arrays(tmp_path / "frames", [u.id for u in corpus.utterances], "frames").width == WIDTH
     with pytest.raises(
-        InputError, match=r"no array of any utterance is there; the first: x\.npy: no such file"
+        InputError, match=r"no utterance has a readable array; the first: x\.npy: no such file"
     ):
         open_arrays(tmp_path / "frames", ["x", "y"], "frames")
 
@@ -191,7 +191,7 @@ def test_long_arrays_are_cut_and_flagged(corpus, tmp_path):
     assert data.utterances[3].flags == ("cut_audio",)
 
 
-def test_a_changed_file_remakes_the_shard(corpus, tmp_path):
+def test_a_changed_file_rebuilds_the_shard(corpus, tmp_path):
     prepare(tmp_path, tmp_path / "frames")
     np.save(tmp_path / "frames" / "talk_0003.npy", np.ones((2, WIDTH)))
     prepare(tmp_path, tmp_path / "frames")
@@ -201,7 +201,7 @@ def test_a_changed_file_remakes_the_shard(corpus, tmp_path):
     )
 
 
-def test_prosody_is_one_row(corpus, tmp_path):
+def test_prosody_has_one_row(corpus, tmp_path):
     folder = tmp_path / "prosody"
     folder.mkdir()
     for utterance in corpus.utterances:
@@ -221,7 +221,7 @@ def test_prosody_is_one_row(corpus, tmp_path):
     assert data.arrays["prosody"][7].tolist() == [[7.0] * 35]
 
 
-def test_missing_h5py_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
+def test_missing_h5py_gives_one_line_that_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "x.h5").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UsageError, match=r'pip install "jaxser\[frames\]"'):
@@ -233,12 +233,15 @@ def test_missing_h5py_is_one_line_that_names_the_extra(tmp_path, monkeypatch):
     [
         (["--recipe=frames"], "recipe frames needs --frames, a folder of <id>.npy files or one HDF5 file"),
         (["--recipe=frames", "--frames=/nowhere"], "--frames=/nowhere: must be a folder of <id>.npy files"),
-        (["--recipe=mcsan", "--frames=."], "--frames: recipe mcsan has no audio that is made elsewhere"),
-        (["--recipe=mcsan", "--resnet=x.onnx"], "--resnet: recipe mcsan has no video that is made elsewhere"),
+        (["--recipe=mcsan", "--frames=."], "--frames: recipe mcsan has no precomputed array audio"),
+        (["--recipe=mcsan", "--resnet=x.onnx"], "--resnet: recipe mcsan has no precomputed array video"),
         (["--recipe=lld", "--glove=x.txt"], "--glove=x.txt: recipe lld has no words"),
-        (["--recipe=frames", "--frames=.", "--video=."], "--video: recipe frames has no video"),
-        (["--recipe=self_cross", "--video=.", "--resnet=x.onnx"], "--video and --resnet: choose one"),
-        (["--recipe=self_cross", "--resnet=x.onnx"], "has no videos of its utterances"),
+        (
+            ["--recipe=frames", "--frames=.", "--video=."],
+            "--video: recipe frames has no precomputed array video",
+        ),
+        (["--recipe=self_cross", "--video=.", "--resnet=x.onnx"], "--video and --resnet: give either"),
+        (["--recipe=self_cross", "--resnet=x.onnx"], "has no videos of the utterances"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_status_2(corpus, tmp_path, arguments, message, capsys):
@@ -251,7 +254,7 @@ def test_wrong_usage_is_one_line_and_exit_status_2(corpus, tmp_path, arguments, 
     assert error.count("\n") == 1
 
 
-def test_no_traceback_for_ids_that_are_no_file_names(tmp_path):
+def test_ids_that_are_not_file_names_give_no_traceback(tmp_path):
     source = ArrayFiles(tmp_path, 3)
     for identity in ("a\0b", "x" * 5_000, "../../etc", "\udcff"):
         with pytest.raises(InputError):
@@ -259,7 +262,7 @@ def test_no_traceback_for_ids_that_are_no_file_names(tmp_path):
         assert source.stamp(identity) == []
 
 
-def test_readings_of_no_utterances_are_said_as_before(tmp_path, monkeypatch):
+def test_a_corpus_without_utterances_is_rejected(tmp_path, monkeypatch):
     reading = replace(write_talks(tmp_path / "release", ["ang"]), utterances=())
     monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
     monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")

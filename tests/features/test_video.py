@@ -1,4 +1,4 @@
-"""Video features: which pictures are taken, what the network is given, and whose half it sees."""
+"""Video features: which frames are read, the input of the network, and the half of the speaker."""
 
 import json
 import sys
@@ -20,15 +20,15 @@ from jaxser.data_prep.demo import corpus
 from jaxser.data_prep.demo import video as demo_video
 from jaxser.data_prep.demo.truth import CLASSES
 from jaxser.features import video
-from jaxser.features.video import Clip, features, open_network, pictures
+from jaxser.features.video import Clip, frame_features, open_network, read_frames
 from jaxser.types import InputError, UsageError
 
-RATE = 12  # pictures a second of the clips
+RATE = 12  # frames per second of the clips
 LEFT, RIGHT = 60, 200
 
 
 def write_clip(path: Path, seconds: float, *, size: tuple[int, int] = (96, 64), flat: bool = False) -> Path:
-    """A clip whose pictures go from level 20 to 220 of grey; or, flat, of one level in each half."""
+    """Writes a clip whose grey level rises from 20 to 220 or, if flat, is constant in each half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
@@ -48,7 +48,7 @@ def levels(images: np.ndarray) -> np.ndarray:
 
 
 def write_network(path: Path, width: int = 2048, batch: int | str = "n") -> Path:
-    """Each number is the mean of a channel: r, g, b, r, g, b, ..."""
+    """Writes a network whose outputs are the means of the channels: r, g, b, r, g, b, ..."""
     weights = np.zeros((3, width), np.float32)
     weights[np.arange(width) % 3, np.arange(width)] = 1
     graph = helper.make_graph(
@@ -85,38 +85,38 @@ def network(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", ["grey.mp4", "grey.avi"])
 @pytest.mark.parametrize(("start", "end"), [(0.0, 4.0), (0.0, 0.9), (1.3, 2.2), (2.75, 3.95), (1.0, 1.01)])
-def test_three_pictures_a_second_from_the_start_on(clips, name, start, end):
-    found = pictures(clips / name, Clip(name, start, end))
+def test_three_frames_per_second_from_the_start_of_the_clip(clips, name, start, end):
+    found = read_frames(clips / name, Clip(name, start, end))
     assert found.shape == (int(np.ceil((end - start) * 3)), 224, 224, 3)
     times = start + np.arange(len(found)) / 3
     nearest = np.rint(times * RATE) / RATE
     np.testing.assert_allclose(levels(found), 20 + 50 * nearest, atol=2)
 
 
-def test_a_clip_without_an_end_is_all_of_it(clips):
-    assert len(pictures(clips / "grey.mp4", Clip("grey.mp4"))) == 12
+def test_a_clip_without_an_end_is_the_whole_video(clips):
+    assert len(read_frames(clips / "grey.mp4", Clip("grey.mp4"))) == 12
 
 
-def test_at_most_32_pictures(clips):
-    found = pictures(clips / "long.mp4", Clip("long.mp4"))
+def test_at_most_32_frames(clips):
+    found = read_frames(clips / "long.mp4", Clip("long.mp4"))
     assert len(found) == 32
     assert levels(found)[-1] == pytest.approx(20 + 200 / 12 * 31 / 3, abs=1)
 
 
 @pytest.mark.parametrize(("half", "level"), [("left", LEFT), ("right", RIGHT)])
 def test_halves(clips, half, level):
-    found = pictures(clips / "halves.avi", Clip("halves.avi", half=half))
+    found = read_frames(clips / "halves.avi", Clip("halves.avi", half=half))
     np.testing.assert_allclose(levels(found), level, atol=3)
-    whole = pictures(clips / "halves.avi", Clip("halves.avi"))
+    whole = read_frames(clips / "halves.avi", Clip("halves.avi"))
     assert levels(whole)[0] == pytest.approx((LEFT + RIGHT) / 2, abs=3)
 
 
 @pytest.mark.parametrize("batch", ["n", 1])
-def test_network_gets_standardised_pictures(tmp_path, batch):
+def test_network_input_is_standardised(tmp_path, batch):
     path = write_network(tmp_path / "x.onnx", batch=batch)
     images = np.zeros((3, 224, 224, 3), np.uint8)
     images[1, ..., 0], images[2] = 255, 128
-    found = features(path, images)
+    found = frame_features(path, images)
     assert found.shape == (3, 2048)
     assert found.dtype == np.float32
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -130,10 +130,10 @@ def test_network_gets_standardised_pictures(tmp_path, batch):
     [
         (None, "cannot be read"),
         (b"no network", "not an ONNX network"),
-        (1000, r"no output has 2048 numbers a picture \(found \[1, 1000\]\)"),
+        (1000, r"no output has 2048 numbers per frame \(found \[1, 1000\]\)"),
     ],
 )
-def test_what_is_no_resnet_is_refused_before_preparation(tmp_path, content, message):
+def test_unsuitable_networks_are_rejected_before_preparation(tmp_path, content, message):
     path = tmp_path / "net.onnx"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -145,14 +145,14 @@ def test_what_is_no_resnet_is_refused_before_preparation(tmp_path, content, mess
 
 
 @pytest.mark.parametrize(("module", "extra"), [("av", "video"), ("onnxruntime", "video")])
-def test_missing_libraries_are_one_line_that_names_the_extra(tmp_path, network, monkeypatch, module, extra):
+def test_missing_libraries_give_one_line_that_names_the_extra(tmp_path, network, monkeypatch, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     video._session.cache_clear()
     with pytest.raises(UsageError, match=rf'pip install "jaxser\[{extra}\]"'):
         open_network(network, tmp_path, {})
 
 
-def test_bad_videos_say_why(clips, network, tmp_path):
+def test_unusable_videos_are_rejected_with_a_reason(clips, network, tmp_path):
     (tmp_path / "text.mp4").write_text("words")
     (tmp_path / "cut.mp4").write_bytes((clips / "grey.mp4").read_bytes()[:2_000])
     source = open_network(
@@ -167,11 +167,11 @@ def test_bad_videos_say_why(clips, network, tmp_path):
     )
     write_clip(tmp_path / "late.mp4", 1.0)
     for identity, reason in {
-        "a": "none.mp4: not a video",
-        "b": "text.mp4: not a video",
-        "c": "cut.mp4: not a video",
-        "d": "late.mp4: no picture at 99.00 s or later",
-        "e": "no video of it",
+        "a": "none.mp4: not a readable video",
+        "b": "text.mp4: not a readable video",
+        "c": "cut.mp4: not a readable video",
+        "d": "late.mp4: no frame at 99.00 s or later",
+        "e": "no video",
     }.items():
         with pytest.raises(InputError) as caught:
             source.read(identity)
@@ -185,12 +185,12 @@ def release(root: Path, *, dialogue: str = "Ses01F_impro01") -> Path:
     return root
 
 
-def test_iemocap_utterances_are_seen_in_their_own_time_and_half(tmp_path):
+def test_iemocap_clips_have_the_time_and_half_of_their_utterance(tmp_path):
     root = release(tmp_path)
     reading = iemocap.read(root)
     found = iemocap.clips(root, reading.utterances)
     path = "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
-    assert found == {  # the F of Ses01F wears the markers, and sits on the left
+    assert found == {  # the F in Ses01F wears the markers and sits on the left
         IDS[0]: Clip(path, 6.2901, 8.2357, "left"),
         IDS[1]: Clip(path, 8.5, 9.9, "right"),
         IDS[2]: Clip(path, 10.0, 11.5, "right"),
@@ -235,7 +235,7 @@ def test_utterances_without_video_are_rejected(tmp_path, network, monkeypatch):
         quiet=True,
     )
     [line] = (folder / "rejected.jsonl").read_text().splitlines()
-    assert json.loads(line) == {"id": "talk_0000", "where": "0000.wav", "reason": "no video of it"}
+    assert json.loads(line) == {"id": "talk_0000", "where": "0000.wav", "reason": "no video"}
     assert dataset.load_prepared(tmp_path / "chatter").arrays["video"].length.tolist() == [6, 6, 6]
 
 
@@ -245,7 +245,7 @@ def demo_root(tmp_path_factory) -> Path:
     return make_demo(root, utterances=40, seed=3)
 
 
-def test_demo_brings_its_own_video_and_says_that_it_is_synthetic(demo_root):
+def test_demo_has_video_features_that_are_marked_as_synthetic(demo_root):
     out = demo_root.parent
     assert corpus.video(demo_root, make=False) is None
     preparation.prepare("demo", recipe="self_cross", out=out, workers=1, quiet=True)
@@ -259,8 +259,8 @@ def test_demo_brings_its_own_video_and_says_that_it_is_synthetic(demo_root):
     assert "video" in dataset.load_prepared(out / "again", "self_cross").arrays
 
 
-def test_demo_video_shows_its_own_emotion_in_half_of_the_utterances():
-    """And any of the seven at random in the other half: 1/2 + 1/14 of them show their own."""
+def test_demo_video_shows_the_emotion_of_half_of_the_utterances():
+    """The other half shows one of the seven at random, so that 1/2 + 1/14 show their emotion."""
     patterns = np.random.default_rng([3, demo_video._STREAM]).standard_normal((7, 2048))
     drawn = [demo_video._rows("sad", 1.0, 3, index).mean(axis=0) for index in range(400)]
     shown = [int((patterns @ (rows - np.mean(drawn))).argmax()) for rows in drawn]

@@ -43,7 +43,7 @@ def test_vocabulary_does_not_depend_on_the_order_of_texts():
     assert text.build_vocabulary(texts) == text.build_vocabulary(texts[::-1])
 
 
-def test_ids_are_lower_cased_and_unknown_words_are_one():
+def test_ids_ignore_case_and_unknown_words_have_id_one():
     ids = vocabulary().ids(["THE", "Dog", "unheard", "cat"])
     assert ids.dtype == np.int32
     assert ids.tolist() == [2, 3, 1, 6]
@@ -66,7 +66,7 @@ def line(token: str, value: float, dimension: int = 300) -> str:
 
 
 def test_glove_of_both_releases(tmp_path):
-    """The 6B release is all lower case; tokens of the 840B release may hold spaces and begin like other words."""
+    """The 6B release is lower-cased. Tokens of the 840B release may contain spaces and start like other words."""
     path = tmp_path / "glove.txt"
     lines = [
         line(",", 9),
@@ -83,7 +83,7 @@ def test_glove_of_both_releases(tmp_path):
     assert coverage == (2 / 6, 5 / 10)
 
 
-def test_cased_spelling_is_the_fall_back(tmp_path):
+def test_cased_spelling_is_the_fallback(tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text(line("NASA", 5) + line("The", 3) + line("the", 1) + line("THE", 4) + line("Zebra", 6))
     table, _ = text.load_glove(path, vocabulary())
@@ -91,7 +91,7 @@ def test_cased_spelling_is_the_fall_back(tmp_path):
     assert (firsts["nasa"], firsts["the"], firsts["zebra"]) == (5, 1, 6)
 
 
-def test_words_that_glove_lacks_are_uniform_and_padding_is_zero(tmp_path):
+def test_vectors_of_missing_words_are_uniform_and_padding_is_zero(tmp_path):
     words = text.build_vocabulary([[f"w{n}" for n in range(300)]])
     path = tmp_path / "glove.txt"
     path.write_text(line("w7", 5))
@@ -122,14 +122,14 @@ def test_word2vec_header_is_skipped(tmp_path):
         line("the", float("nan")),
     ],
 )
-def test_what_is_not_glove_is_refused(tmp_path, content):
+def test_other_formats_are_rejected(tmp_path, content):
     path = tmp_path / "glove.txt"
     path.write_text(content)
     with pytest.raises(InputError, match=r"glove\.txt: line \d is not a token and 300 numbers"):
         text.load_glove(path, vocabulary())
 
 
-def test_missing_and_empty_glove_are_refused(tmp_path):
+def test_missing_and_empty_files_are_rejected(tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(InputError, match="the file is empty"):
         text.load_glove(tmp_path / "empty.txt", vocabulary())
