@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: env demo test slow lint docs lock clean
+.PHONY: env demo test kernels slow lint docs lock clean
 
 env: $(READY)
 
@@ -13,6 +13,13 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+
+# What is computed with another instruction set; OPENBLAS_CORETYPE=Haswell, for instance, chooses the kernel of BLAS.
+KERNEL_TESTS := tests/features tests/layers tests/training/test_sweep.py tests/training/test_waves.py \
+	tests/training/test_streaming.py tests/training/test_data_axis.py
+
+kernels: $(READY)
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow" $(KERNEL_TESTS)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
