@@ -216,6 +216,7 @@ def test_a_missing_config_file_is_one_line(value, more, capsys):
 
 
 def assert_one_line(argv: list[str], message: str, capsys) -> None:
+    sys.modules.pop("config_config", None)  # a config file is loaded into the module of the one before
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
         main._parse(argv)
     lines = capsys.readouterr().err.strip().splitlines()
