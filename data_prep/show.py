@@ -169,11 +169,11 @@ def _span(name: str, shown: Shown) -> tuple[float, float]:
     """Returns the start of an array's first row and the end of its last one, in seconds, for segments in frames."""
     count = len(shown.arrays[name])
     if name in ("segments", "prosody"):
-        return 0, count
+        return 0.0, float(count)
     if name == "video":
-        return 0, count / video.RATE
+        return 0.0, count / video.RATE
     if shown.manifest["recipe"] == "frames":  # the frame rate is unknown
-        return 0, shown.seconds
+        return 0.0, shown.seconds
     if shown.manifest["recipe"] == "lld":  # openSMILE's windows start at the hops
         return 0.0075, 0.0075 + count * HOP / SAMPLE_RATE
     return -HOP / SAMPLE_RATE / 2, (count - 0.5) * HOP / SAMPLE_RATE  # frames are centred at the hops
@@ -186,7 +186,7 @@ def _draw_borders(panel: Axes, shown: Shown) -> None:
     for end in ends[:-1]:
         panel.axvline(end, color=BORDER, linewidth=0.8)
     for middle, word in zip(middles, shown.arrays["words"], strict=True):
-        _write(panel, middle, 37, shown.vocabulary[word], background="white")
+        _write(panel, float(middle), 37.0, shown.vocabulary[word], background="white")
 
 
 def _bounds(shown: Shown) -> np.ndarray:

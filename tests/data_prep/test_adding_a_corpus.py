@@ -1,4 +1,4 @@
-"""The worked example of docs/how-to/adding_a_corpus.md is taken at its word."""
+"""The example in docs/how-to/adding_a_corpus.md works as written."""
 
 import re
 import sys
@@ -45,6 +45,6 @@ def test_the_example_is_prepared(cremad, tmp_path):
     assert sum(data.manifest["labels"]["expected"].values()) == 7442
 
 
-def test_a_folder_that_is_none(cremad, tmp_path):
+def test_folder_without_recordings_is_refused(cremad, tmp_path):
     with pytest.raises(InputError, match="no recordings of CREMA-D"):
         cremad.read(tmp_path)

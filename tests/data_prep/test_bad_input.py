@@ -1,4 +1,4 @@
-"""Whatever a corpus holds, nobody sees a traceback, and nothing is lost without a line."""
+"""Damaged and unusual corpora: no traceback, and a rejection for everything that is not used."""
 
 import io
 import json
@@ -32,7 +32,7 @@ from jaxser.types import InputError
 
 
 def prepare(root: Path, recipe: str = "can", corpus: str = "iemocap", max_rejected: float = 1.0):
-    """The dataset, and its rejected lines by place."""
+    """Returns the prepared dataset, and the reasons of rejections by location."""
     folder = preparation.prepare(
         corpus, root, recipe, root.parent / "data", workers=1, max_rejected=max_rejected, quiet=True
     )
@@ -53,12 +53,12 @@ def release(tmp_path: Path, files: dict[str, str | bytes | None]) -> Path:
     [
         (ALIGNMENT.replace("   76    88", "   70    88"), "frames 70 to 88 do not follow frame 75"),
         (ALIGNMENT.replace("   52    75", "  -52    75"), "frames -52 to 75 do not follow frame 51"),
-        (ALIGNMENT.replace("  140   147", "  140   900"), "it ends at 9.01 s, the wav at 1.50 s"),
+        (ALIGNMENT.replace("  140   147", "  140   900"), "ends at 9.01 s, but the recording at 1.50 s"),
         (ALIGNMENT.replace("   76    88", "   76 99999999999"), "frames 76 to 88 are missing"),
         ("", "no rows"),
     ],
 )
-def test_alignments_that_cannot_be_give_equal_segments_and_a_line(tmp_path, content, reason):
+def test_invalid_alignments_lead_to_equal_segments_and_a_rejection(tmp_path, content, reason):
     data, rejected = prepare(release(tmp_path, {WDSEG.format(IDS[0]): content}))
     assert len(data.utterances) == 3
     assert data.utterances[0].words is None
@@ -72,7 +72,7 @@ def test_alignments_that_cannot_be_give_equal_segments_and_a_line(tmp_path, cont
     assert len(rejected) == 1
 
 
-def test_transcripts_of_latin1_of_nothing_and_of_html(tmp_path):
+def test_transcripts_with_latin1_html_or_no_text(tmp_path):
     texts = TRANSCRIPTS.replace("Note: it's 5 o'clock.", "").replace(
         "No!", "<b>No</b> &amp; <script>x()</script>"
     )
@@ -84,7 +84,7 @@ def test_transcripts_of_latin1_of_nothing_and_of_html(tmp_path):
     assert rejected == {}
 
 
-def test_labels_that_nobody_knows_are_kept_and_counted_at_loading(tmp_path):
+def test_unknown_labels_are_kept_and_counted_when_loading(tmp_path):
     labels = LABELS.replace("\tang\t", "\tbliss\t")
     root = release(tmp_path, {EVALUATION: labels})
     data, _ = prepare(root, "mcsan")
@@ -111,13 +111,13 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_recordings_of_every_kind_are_the_same_sound(tmp_path, kind):
+def test_all_sample_formats_decode_to_the_same_waveform(tmp_path, kind):
     samples, rate, subtype, tolerance = KINDS[kind]
     soundfile.write(tmp_path / "a.wav", samples, rate, subtype=subtype)
     found, _ = audio.read_audio(tmp_path / "a.wav")
     assert found.dtype == np.float32
     assert len(found) == RATE
-    inner = slice(800, -800)  # resampling has edges
+    inner = slice(800, -800)  # without the edge effects of resampling
     assert np.abs(found[inner] - sine(1.0)[inner]).max() < tolerance + 1e-3
 
 
@@ -141,7 +141,7 @@ def test_silent_and_clipped_recordings_are_used_and_flagged(tmp_path, samples, f
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_recordings_with_samples_that_are_no_numbers_are_rejected(tmp_path, bad):
+def test_recordings_with_nonfinite_samples_are_rejected(tmp_path, bad):
     root = release(tmp_path, {})
     samples = noise(0.5)
     samples[4_000] = bad
@@ -151,7 +151,7 @@ def test_recordings_with_samples_that_are_no_numbers_are_rejected(tmp_path, bad)
     assert rejected == {WAV.format(IDS[1]): "NaN or infinite samples"}
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_file_names_that_are_not_utf8(tmp_path):
     write_ravdess(tmp_path / "release", 3)
     strange = b"Actor_01/\xff\xfe.wav"
     Path(os.fsdecode(os.path.join(os.fsencode(tmp_path / "release"), strange))).write_bytes(b"")
@@ -160,7 +160,7 @@ def test_names_that_are_no_text(tmp_path):
     assert len(rejected) == 1
 
 
-def test_folders_and_dangling_links_in_the_place_of_recordings(tmp_path):
+def test_folders_and_dangling_links_instead_of_recordings(tmp_path):
     [first, second, _] = write_ravdess(tmp_path / "release", 3)
     first.unlink()
     first.mkdir()
@@ -173,7 +173,7 @@ def test_folders_and_dangling_links_in_the_place_of_recordings(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot write")
-def test_output_that_is_read_only_is_one_line(tmp_path, capsys):
+def test_read_only_output_is_a_one_line_error(tmp_path, capsys):
     write_ravdess(tmp_path, 1)
     assert preparation.main(["--corpus=ravdess", f"--root={tmp_path}", "--out=/proc/self/data"]) == 1
     error = capsys.readouterr().err
@@ -192,7 +192,7 @@ SOUNDS = {kind: encoded(kind) for kind in ("WAV", "FLAC", "OGG", "AIFF")}
 
 @settings(max_examples=400, deadline=None)
 @given(kind=st.sampled_from(sorted(SOUNDS)), seed=st.integers(0, 2**32), cuts=st.integers(1, 6))
-def test_no_damaged_recording_makes_a_traceback(kind, seed, cuts):
+def test_damaged_recordings_raise_no_other_error(kind, seed, cuts):
     content, draw = bytearray(SOUNDS[kind]), random.Random(seed)
     for _ in range(cuts):
         place = draw.randrange(min(len(content), draw.choice((60, 10_000))) + 1)
@@ -218,7 +218,7 @@ def test_no_damaged_recording_makes_a_traceback(kind, seed, cuts):
 @given(
     content=st.binary(max_size=200), head=st.sampled_from([b"", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42"])
 )
-def test_no_bytes_are_taken_for_a_recording(content, head):
+def test_arbitrary_bytes_are_not_decoded(content, head):
     with pytest.raises(InputError) as caught:
         audio.decode_audio(head + content)
     assert "\n" not in str(caught.value)

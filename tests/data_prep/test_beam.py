@@ -1,4 +1,4 @@
-"""The same shards by Apache Beam as by the process pool; skipped where it is not installed."""
+"""Apache Beam writes the same shards as the process pool; skipped if it is not installed."""
 
 import importlib.util
 import subprocess
@@ -23,7 +23,7 @@ def command(root: Path, out: Path, *options: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.skipif(not HAS_BEAM, reason="apache_beam is not installed")
-def test_the_same_bytes_as_the_process_pool(tmp_path):
+def test_beam_writes_the_same_bytes_as_the_process_pool(tmp_path):
     write_ravdess(tmp_path / "release", 300)
     (tmp_path / "release/Actor_01/broken.wav").write_bytes(b"")
     local = preparation.prepare(
@@ -37,11 +37,11 @@ def test_the_same_bytes_as_the_process_pool(tmp_path):
     assert len([name for name in names if "tfrecord" in name.name]) == 3
     for name in names:
         assert (local / name).read_bytes() == (beam / name).read_bytes(), name
-    assert "nothing to do" in command(tmp_path / "release", tmp_path / "beam").stdout
+    assert "is up to date" in command(tmp_path / "release", tmp_path / "beam").stdout
 
 
 @pytest.mark.skipif(not HAS_BEAM, reason="apache_beam is not installed")
-def test_pipeline_that_fails_is_one_line(tmp_path):
+def test_failing_pipeline_is_a_one_line_error(tmp_path):
     write_ravdess(tmp_path / "release", 3)
     failed = command(tmp_path / "release", tmp_path / "beam", "--beam_options=--runner=NoSuchRunner")
     assert failed.returncode == 1

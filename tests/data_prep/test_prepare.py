@@ -1,4 +1,4 @@
-"""Preparation: the command, bad input, and being killed."""
+"""Preparing a corpus: the command, invalid input, and interruptions."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from jaxser.data import dataset
 from jaxser.data_prep import build, jobs
 from jaxser.data_prep import prepare as preparation
 from jaxser.data_prep.corpora import ravdess
+from jaxser.features.text import build_vocabulary
 from jaxser.types import InputError, Reading, Rejection, UsageError
 
 COMMAND = [sys.executable, "-m", "data_prep.prepare"]
@@ -55,41 +56,41 @@ def run(*arguments) -> int:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory) -> Path:
-    """300 recordings: three shards."""
+    """A release of 300 recordings, which fill three shards."""
     root = tmp_path_factory.mktemp("ravdess")
     write_ravdess(root, 300)
     return root
 
 
 @pytest.fixture(scope="module")
-def whole(release, tmp_path_factory) -> Path:
-    """The release prepared without any trouble."""
-    return prepare(release, tmp_path_factory.mktemp("whole"))
+def complete(release, tmp_path_factory) -> Path:
+    """The folder of the release, prepared without interruption."""
+    return prepare(release, tmp_path_factory.mktemp("complete"))
 
 
 @pytest.fixture
 def corpus(monkeypatch):
-    """Makes the corpus `chatter` read as the test says."""
+    """Registers a corpus `chatter` whose reader returns a given reading."""
 
-    def of(reading: Reading) -> None:
+    def register(reading: Reading) -> None:
         monkeypatch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
         monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
 
-    return of
+    return register
 
 
-def test_several_processes_give_the_same_bytes_as_one(release, whole, tmp_path):
-    assert prepared_files(prepare(release, tmp_path, workers=2)) == prepared_files(whole)
+def test_several_processes_write_the_same_bytes_as_one(release, complete, tmp_path):
+    assert prepared_files(prepare(release, tmp_path, workers=2)) == prepared_files(complete)
 
 
-def test_second_run_does_nothing(release, whole, capsys):
-    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.name != ".lock"}
-    assert run("--corpus=ravdess", f"--root={release}", f"--out={whole.parents[2]}") == 0
-    assert "is up to date: nothing to do" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.name != ".lock"} == before
+def test_second_run_does_nothing(release, complete, capsys):
+    before = {path: path.stat().st_mtime_ns for path in complete.rglob("*") if path.name != ".lock"}
+    assert run("--corpus=ravdess", f"--root={release}", f"--out={complete.parents[2]}") == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in complete.rglob("*") if path.name != ".lock"} == before
 
 
-def test_summary_shows_found_beside_expected(tmp_path, capsys):
+def test_summary_shows_found_and_expected_labels(tmp_path, capsys):
     write_ravdess(tmp_path / "release", 5)
     assert run("--corpus=ravdess", f"--root={tmp_path / 'release'}", f"--out={tmp_path}", "--workers=1") == 0
     words = capsys.readouterr().out.split()
@@ -97,8 +98,8 @@ def test_summary_shows_found_beside_expected(tmp_path, capsys):
     assert words[words.index("rejected:") + 1] == "0;"
 
 
-def test_killed_preparation_goes_on_with_the_same_command(release, whole, tmp_path):
-    """Killed as soon as the first shard is done: no half-written file is taken for a whole one."""
+def test_killed_preparation_is_resumed_by_the_same_command(release, complete, tmp_path):
+    """Killed once the first shard is complete; no half-written file may be taken for a complete one."""
     folder = tmp_path / "ravdess" / "mcsan" / "1.0.0"
     command = [*COMMAND, "--corpus=ravdess", f"--root={release}", f"--out={tmp_path}", "--workers=2"]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -119,21 +120,21 @@ def test_killed_preparation_goes_on_with_the_same_command(release, whole, tmp_pa
     (folder / "ravdess-utterances.tfrecord-00002-of-00003.123.tmp").write_bytes(b"half")
     done = times(folder)
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
-    assert prepared_files(folder) == prepared_files(whole)
+    assert prepared_files(folder) == prepared_files(complete)
     kept = {name for name, changed in done.items() if times(folder)[name] == changed}
-    assert kept, "the shard that was done is made again"
+    assert kept, "the complete shard was written again"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.3, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0])
-def test_killed_at_any_moment(release, whole, tmp_path, delay):
+def test_killed_at_any_moment(release, complete, tmp_path, delay):
     command = [*COMMAND, "--corpus=ravdess", f"--root={release}", f"--out={tmp_path}", "--workers=2"]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(delay)
     process.kill()
     process.wait()
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
-    assert prepared_files(tmp_path / "ravdess" / "mcsan" / "1.0.0") == prepared_files(whole)
+    assert prepared_files(tmp_path / "ravdess" / "mcsan" / "1.0.0") == prepared_files(complete)
 
 
 def flip(path: Path) -> None:
@@ -143,12 +144,12 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: os.truncate(path, 999), Path.unlink])
-def test_damaged_shard_alone_is_made_again(release, whole, tmp_path, damage):
+def test_only_a_damaged_shard_is_written_again(release, complete, tmp_path, damage):
     folder = prepare(release, tmp_path)
     before = times(folder)
     damage(folder / "ravdess-utterances.tfrecord-00001-of-00003")
     prepare(release, tmp_path)
-    assert prepared_files(folder) == prepared_files(whole)
+    assert prepared_files(folder) == prepared_files(complete)
     after = times(folder)
     assert {name for name in before if before[name] != after[name]} == {
         "ravdess-utterances.tfrecord-00001-of-00003"
@@ -162,14 +163,14 @@ def test_damaged_shard_alone_is_made_again(release, whole, tmp_path, damage):
         "features.json", "parts/00002.json", "parts/embeddings.json",
     ],
 )  # fmt: skip
-def test_damaged_side_file_is_made_again(release, whole, tmp_path, name):
+def test_damaged_side_file_is_written_again(release, complete, tmp_path, name):
     folder = prepare(release, tmp_path)
     (folder / name).write_bytes(b'{"fingerprint": 1}')
     prepare(release, tmp_path)
-    assert prepared_files(folder) == prepared_files(whole)
+    assert prepared_files(folder) == prepared_files(complete)
 
 
-def test_changed_recording_remakes_its_shard(tmp_path):
+def test_shard_of_a_changed_recording_is_written_again(tmp_path):
     paths = write_ravdess(tmp_path / "release", 200)
     folder = prepare(tmp_path / "release", tmp_path)
     before = times(folder)
@@ -193,8 +194,8 @@ def test_grown_corpus_leaves_no_stale_shards(tmp_path):
     assert len(dataset.load_prepared(tmp_path / "ravdess").utterances) == 300
 
 
-def test_half_remade_dataset_is_none(tmp_path, monkeypatch):
-    """Old and new shards side by side would be a corpus that never was."""
+def test_partly_rebuilt_dataset_is_not_loaded(tmp_path, monkeypatch):
+    """Old and new shards must not be mixed."""
     paths = write_ravdess(tmp_path / "release", 200)
     prepare(tmp_path / "release", tmp_path)
     for path in paths:
@@ -219,7 +220,7 @@ def glove(path: Path, value: float) -> Path:
     return path
 
 
-def test_another_glove_file_changes_the_vectors_alone(release, tmp_path):
+def test_another_glove_file_changes_only_the_vectors(release, tmp_path):
     folder = prepare(release, tmp_path)
     shards = times(folder)
     for value in (1.5, 2.5):
@@ -235,7 +236,7 @@ def test_another_glove_file_changes_the_vectors_alone(release, tmp_path):
     assert dataset.load_prepared(tmp_path / "ravdess").manifest["embeddings"]["source"] == "random"
 
 
-def test_bad_glove_file_harms_nothing(release, tmp_path):
+def test_invalid_glove_file_leaves_the_dataset_intact(release, tmp_path):
     prepare(release, tmp_path)
     (tmp_path / "bad.txt").write_text("no glove\n")
     with pytest.raises(InputError, match=r"bad\.txt: line 1"):
@@ -253,14 +254,14 @@ BAD_WAVS = {
 }
 
 
-def test_bad_wavs_are_rejected_with_the_reason(tmp_path, corpus, capsys):
+def test_unusable_recordings_are_rejected_with_the_reason(tmp_path, corpus, capsys):
     reading = write_talks(tmp_path / "release", ["ang"] * 10)
     for (_, spoil), utterance in zip(BAD_WAVS.items(), reading.utterances, strict=False):
         spoil(tmp_path / "release" / utterance.wav)
     corpus(replace(reading, rejected=(Rejection("x", "x.txt:3", "no such turn"),)))
     arguments = ["--corpus=chatter", f"--root={tmp_path / 'release'}", f"--out={tmp_path}", "--workers=1"]
     assert run(*arguments) == 1
-    assert "7 of 11 utterances are rejected, more than --max_rejected=0.05" in capsys.readouterr().err
+    assert "7 of 11 utterances were rejected, more than --max_rejected=0.05" in capsys.readouterr().err
     assert run(*arguments, "--max_rejected=0.7") == 0
     assert "rejected: 7" in capsys.readouterr().out
     folder = tmp_path / "chatter" / "mcsan" / "1.0.0"
@@ -274,7 +275,7 @@ def test_bad_wavs_are_rejected_with_the_reason(tmp_path, corpus, capsys):
     assert used == [utterance.id for utterance in reading.utterances[6:]]
 
 
-def test_wavs_of_other_kinds_are_used(tmp_path, corpus):
+def test_other_sample_formats_and_rates_are_used(tmp_path, corpus):
     reading = write_talks(tmp_path / "release", ["ang"] * 5)
     wavs = [tmp_path / "release" / utterance.wav for utterance in reading.utterances]
     soundfile.write(wavs[0], np.stack([noise(0.3, rate=44_100)] * 2, axis=1), 44_100, subtype="PCM_24")
@@ -292,7 +293,7 @@ def test_wavs_of_other_kinds_are_used(tmp_path, corpus):
     assert data.utterances[4].flags == ("clipped", "cut_audio")
 
 
-def test_second_utterance_of_an_id_is_rejected(tmp_path, corpus):
+def test_second_utterance_with_the_same_id_is_rejected(tmp_path, corpus):
     reading = write_talks(tmp_path / "release", ["ang", "neu", "sad"])
     twins = (*reading.utterances[:2], replace(reading.utterances[2], id=reading.utterances[0].id))
     corpus(replace(reading, utterances=twins))
@@ -301,7 +302,7 @@ def test_second_utterance_of_an_id_is_rejected(tmp_path, corpus):
     )
     [line] = (folder / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line) == {
-        "id": "talk_0000", "where": "0002.wav", "reason": "the same id as 0000.wav, which is used"
+        "id": "talk_0000", "where": "0002.wav", "reason": "has the same id as 0000.wav, which is used"
     }  # fmt: skip
     assert dataset.load_prepared(tmp_path / "chatter").column("label").tolist() == ["ang", "neu"]
 
@@ -313,7 +314,7 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
     reading = write_talks(tmp_path / "release", ["ang"])
     (tmp_path / "release" / reading.utterances[0].wav).write_bytes(b"")
     corpus(reading)
-    with pytest.raises(InputError, match="1 of 1 utterances are rejected"):
+    with pytest.raises(InputError, match="1 of 1 utterances were rejected"):
         preparation.prepare("chatter", tmp_path / "release", "mcsan", tmp_path, max_rejected=1, quiet=True)
 
 
@@ -323,12 +324,12 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
         (["--corpus=meldd"], "--corpus=meldd: must be one of demo, emodb"),
         (["--corpus=ravdess", "--root=.", "--recipe=mscan"], "--recipe=mscan: must be one of mcsan, can"),
         (["--corpus=ravdess"], "--corpus=ravdess needs --root"),
-        (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: there is no such folder"),
-        (["--corpus=ravdess", "--root=.", "--glove=/nowhere"], "--glove=/nowhere: there is no such file"),
-        (["--corpus=ravdess", "--root=.", "--name=a/b"], "--name=a/b: must be letters"),
+        (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: no such folder"),
+        (["--corpus=ravdess", "--root=.", "--glove=/nowhere"], "--glove=/nowhere: no such file"),
+        (["--corpus=ravdess", "--root=.", "--name=a/b"], "--name=a/b: must consist of letters"),
         (
-            ["--corpus=folder", "--root=.", "--name=demographics"],
-            "--name=demographics: names that begin with demo",
+            ["--corpus=folder", "--root=.", "--name=demo_quick"],
+            "--name=demo_quick: this dataset is made from the demo corpus",
         ),
         (["--corpus=ravdess", "--root=.", "--workers=0"], "--workers=0: must be at least 1"),
         (["--corpus=ravdess", "--root=.", "--workers=two"], "--workers: invalid int value: 'two'"),
@@ -339,19 +340,19 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
         ([], "the following arguments are required: --corpus"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_status_2(arguments, message, capsys):
+def test_wrong_usage_is_a_one_line_error_with_status_2(arguments, message, capsys):
     assert run(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_folder_that_is_no_release_is_one_line_and_exit_status_1(tmp_path, capsys):
+def test_folder_without_recordings_is_a_one_line_error_with_status_1(tmp_path, capsys):
     assert run("--corpus=ravdess", f"--root={tmp_path}", f"--out={tmp_path}") == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_output_that_cannot_be_written_is_one_line(release, tmp_path, capsys):
+def test_output_that_cannot_be_written_is_a_one_line_error(release, tmp_path, capsys):
     (tmp_path / "data").write_text("a file where the folder should be")
     assert run("--corpus=ravdess", f"--root={release}", f"--out={tmp_path / 'data'}") == 1
     error = capsys.readouterr().err
@@ -367,8 +368,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_full_disk_is_one_line_and_the_next_run_goes_on(release, whole, tmp_path, workers):
-    """The disk is full for files of more than 100 kB."""
+def test_full_disk_is_a_one_line_error_and_the_next_run_resumes(release, complete, tmp_path, workers):
+    """A limit of 100 kB per file acts like a full disk."""
     command = [*COMMAND, "--corpus=ravdess", f"--root={release}", f"--out={tmp_path}", f"--workers={workers}"]
     full = subprocess.run(
         [sys.executable, "-c", SMALL_FILES, *command],
@@ -383,34 +384,55 @@ def test_full_disk_is_one_line_and_the_next_run_goes_on(release, whole, tmp_path
     assert "Traceback" not in full.stderr
     folder = tmp_path / "ravdess" / "mcsan" / "1.0.0"
     assert not list(folder.rglob("*.tmp"))
-    assert prepared_files(prepare(release, tmp_path)) == prepared_files(whole)
+    assert prepared_files(prepare(release, tmp_path)) == prepared_files(complete)
 
 
-def test_two_preparations_at_once_are_refused(release, whole):
-    with build.locked(whole), pytest.raises(InputError, match="another preparation is writing there"):
-        prepare(release, whole.parents[2])
+def test_concurrent_preparations_are_refused(release, complete):
+    with (
+        build.locked(complete),
+        pytest.raises(InputError, match="another preparation is writing to this folder"),
+    ):
+        prepare(release, complete.parents[2])
 
 
-def test_dead_worker_is_one_line(monkeypatch):
-    monkeypatch.setattr(jobs, "_work", os._exit)
+class DeadlyJob(jobs.Job):
+    """A job that ends the worker process that unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_dead_worker_is_a_one_line_error():
+    deadly = [DeadlyJob.__new__(DeadlyJob) for _ in range(2)]
     with pytest.raises(InputError, match="a worker process died"):
-        jobs.run_jobs([3, 3], None, 2, lambda job, part: None)
+        jobs.run_jobs(deadly, build_vocabulary([]), 2, lambda job, part: None)
 
 
-def test_demo_corpus_is_made_on_the_spot_and_then_used(tmp_path, monkeypatch):
-    asked = {}
+@pytest.mark.parametrize("name", ["meld", "iemocap_mine", "demographics"])
+def test_a_folder_may_be_named_like_a_corpus(tmp_path, name):
+    write_talks(tmp_path / "release", ["ang", "neu"])
+    (tmp_path / "release" / "metadata.csv").write_text("path,label\n0000.wav,ang\n0001.wav,neu\n")
+    folder = preparation.prepare(
+        "folder", tmp_path / "release", out=tmp_path, name=name, workers=1, quiet=True
+    )
+    assert json.loads((folder / "manifest.json").read_text())["corpus"] == "folder"
+    assert len(dataset.load_prepared(tmp_path / name, "mcsan", corpus="folder").utterances) == 2
+
+
+def test_demo_corpus_is_made_once_and_then_used(tmp_path, monkeypatch):
+    received = {}
 
     def make(root, **options):
-        assert not asked, "made twice"
+        assert not received, "made twice"
         write_ravdess(root, 3)
-        asked.update(options, root=root)
+        received.update(options, root=root)
 
     module = SimpleNamespace(make=make, read=ravdess.read)
     monkeypatch.setitem(sys.modules, "jaxser.data_prep.demo.corpus", module)
     folder = preparation.prepare(
         "demo", out=tmp_path, demo={"utterances": 3, "seed": 5}, workers=1, quiet=True
     )
-    assert asked == {"root": tmp_path / "demo_release", "utterances": 3, "seed": 5, "progress": False}
+    assert received == {"root": tmp_path / "demo_release", "utterances": 3, "seed": 5, "progress": False}
     assert folder == tmp_path / "demo" / "mcsan" / "1.0.0"
     assert len(dataset.load_prepared(tmp_path / "demo", "mcsan", corpus="demo").utterances) == 3
     preparation.prepare("demo", recipe="can", out=tmp_path, workers=1, quiet=True)

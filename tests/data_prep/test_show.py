@@ -1,4 +1,4 @@
-"""The picture of an utterance: what is drawn where, and wrong usage in a line."""
+"""Plots of an utterance: their contents, and errors of usage."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ RECIPES = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory) -> Path:
-    """`<out>/talks` under every recipe; utterance 1 is long, and its words are no good for mathematics."""
+    """`<out>/talks` prepared with every recipe; utterance 1 lasts 8.2 s."""
     out = tmp_path_factory.mktemp("data")
     reading = write_talks(out / "release", ["ang", "neu"])
     soundfile.write(out / "release" / "0001.wav", noise(8.2), RATE)
@@ -27,12 +27,12 @@ def out(tmp_path_factory) -> Path:
         files[name].mkdir()
         for utterance in reading.utterances:
             np.save(files[name] / f"{utterance.id}.npy", np.random.default_rng(0).standard_normal(shape))
-    taken = {"frames": ("frames",), "self_cross": ("video", "prosody")}
+    precomputed = {"frames": ("frames",), "self_cross": ("video", "prosody")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
         patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
         for recipe in RECIPES:
-            own = {name: files[name] for name in taken.get(recipe, ())}
+            own = {name: files[name] for name in precomputed.get(recipe, ())}
             preparation.prepare(
                 "chatter", out / "release", recipe, out, name="talks", files=own, workers=1, quiet=True
             )
@@ -44,7 +44,7 @@ def shown(out: Path, recipe: str, identity: str = "talk_0000") -> show.Shown:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_array_of_numbers_is_an_image_below_the_sound(out, recipe):
+def test_two_dimensional_arrays_are_images_below_the_waveform(out, recipe):
     one = shown(out, recipe)
     sound, *panels = [axes for axes in show.draw(one).axes if axes.get_label() != "<colorbar>"]
     arrays = {name: rows for name, rows in one.arrays.items() if rows.ndim == 2}
@@ -67,7 +67,7 @@ def test_time_axes(out):
     assert cut.images[0].get_extent()[1] == pytest.approx(7.495)
 
 
-def test_title_and_borders(out):
+def test_title_and_word_borders(out):
     figure = show.draw(shown(out, "can"))
     title = figure.get_suptitle()
     assert "talk_0000   ang   recipe can 1.0.0   flags: no_alignment" in title
@@ -88,7 +88,7 @@ def run(*arguments: object) -> int:
         return wrong_flag.code
 
 
-def test_the_command_writes_a_picture(out, tmp_path, capsys):
+def test_command_writes_a_figure(out, tmp_path, capsys):
     picture = tmp_path / "picture.png"
     data, root = out / "talks" / "can" / "1.0.0", out / "release"
     assert run(f"--data={data}", f"--root={root}", f"--out={picture}", "--id=talk_0001") == 0
@@ -100,12 +100,12 @@ def test_wrong_usage_is_one_line(out, tmp_path, capsys):
     data, root = f"--data={out / 'talks' / 'can' / '1.0.0'}", f"--root={out / 'release'}"
     picture = f"--out={tmp_path / 'x.png'}"
     for arguments, status, message in [
-        ([data, root, picture, "--id=nobody"], 2, "--id=nobody: no utterance of"),
+        ([data, root, picture, "--id=nobody"], 2, "has no such utterance"),
         ([f"--data={tmp_path}", root, picture], 2, "found no prepared dataset"),
         ([f"--data={out / 'talks'}", root, picture], 2, "contains several datasets"),
         ([data, f"--root={tmp_path}", picture], 1, "cannot be read"),
-        ([data, root, "--out=/nowhere/x.png"], 1, "the picture cannot be written"),
-        ([data, root, f"--out={tmp_path / 'x.docx'}"], 1, "the picture cannot be written"),
+        ([data, root, "--out=/nowhere/x.png"], 1, "the figure cannot be written"),
+        ([data, root, f"--out={tmp_path / 'x.docx'}"], 1, "the figure cannot be written"),
         ([data, root], 2, "the following arguments are required: --out"),
     ]:
         assert run(*arguments) == status
@@ -114,8 +114,8 @@ def test_wrong_usage_is_one_line(out, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-def test_another_sound_than_that_of_the_dataset_is_refused(out, tmp_path, capsys):
+def test_audio_that_the_dataset_was_not_prepared_from_is_refused(out, tmp_path, capsys):
     (tmp_path / "0000.wav").write_bytes((out / "release" / "0001.wav").read_bytes())
     data = out / "talks" / "can" / "1.0.0"
     assert run(f"--data={data}", f"--root={tmp_path}", f"--out={tmp_path / 'x.png'}", "--id=talk_0000") == 1
-    assert "not the sound that the dataset was made of" in capsys.readouterr().err
+    assert "not the audio that the dataset was prepared from" in capsys.readouterr().err
