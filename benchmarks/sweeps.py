@@ -3,9 +3,9 @@
     python -m benchmarks.sweeps                                     # MCSAN on 400 utterances of the demo corpus
     python -m benchmarks.sweeps --config=can --replicas=1,10 --dataset=demo
 
-Every line is two processes of their own, the first without compiled programs on disk, the second with those of the
-first. The first step is done no later than the first epoch begins and is told by the end of compilation; an epoch is
-the median of `--epochs`, and its ratio is to as many epochs of one replica.
+Each line is measured in two processes: the first without compiled programs on disk, the second with those of the first.
+The time to start lasts until compilation has finished, when the first step can run. The time of an epoch is the median
+over `--epochs`; its ratio compares it with training the same number of replicas one at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 def main() -> None:
     arguments = _arguments()
     if arguments.one:
-        print(json.dumps(_measured(arguments)))
+        print(json.dumps(_measure(arguments)))
         return
     print(
         f"{'replicas':>8}{'first start, s':>16}{'compiling':>11}{'second start, s':>17}{'compiling':>11}"
@@ -34,7 +34,7 @@ def main() -> None:
     alone = None
     for number in map(int, arguments.replicas.split(",")):
         with tempfile.TemporaryDirectory() as cache:
-            cold, warm = (_in_a_process(number, cache, arguments) for _ in range(2))
+            cold, warm = (_measure_in_process(number, cache, arguments) for _ in range(2))
         epoch = statistics.median(cold["epochs"] + warm["epochs"])
         alone = alone or epoch / number
         print(
@@ -44,27 +44,27 @@ def main() -> None:
         )
 
 
-def _in_a_process(number: int, cache: str, arguments: argparse.Namespace) -> dict:
+def _measure_in_process(number: int, cache: str, arguments: argparse.Namespace) -> dict:
     flags = [f"--{name}={value}" for name, value in vars(arguments).items() if name not in ("one", "cache")]
     command = [sys.executable, "-m", "benchmarks.sweeps", *flags, f"--one={number}", f"--cache={cache}"]
     begin = time.time()
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
-    found = json.loads(told)
-    return {**found, "start": found["compiled_at"] - begin}
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    measured = json.loads(output.splitlines()[-1])
+    return {**measured, "start": measured["compiled_at"] - begin}
 
 
-def _measured(arguments: argparse.Namespace) -> dict:
-    """What a process of its own finds: folds x seeds so that there are `--one` replicas, trained as a run is."""
+def _measure(arguments: argparse.Namespace) -> dict:
+    """Measure in this process: train folds x seeds that make `--one` replicas, as in a run."""
     import jax
 
     from jaxser import experiment
-    from jaxser.cli import keep_programs
+    from jaxser.cli import enable_compilation_cache
     from jaxser.config import resolve
     from jaxser.evaluation.run_folder import read_epochs
     from jaxser.training import loop
     from jaxser.training.checkpoint import Checkpoints
 
-    keep_programs(arguments.cache)
+    enable_compilation_cache(arguments.cache)
     config = import_module(f"jaxser.configs.{arguments.config}").get_config(arguments.dataset)
     config.epochs = arguments.epochs
     folds = 5 if arguments.one % 5 == 0 else 1
@@ -83,13 +83,13 @@ def _measured(arguments: argparse.Namespace) -> dict:
 
     Checkpoints.save = timed  # type: ignore[method-assign]
     begin = time.perf_counter()
-    sweep.begin()
+    sweep.initial_state()
     sweep.compile_epoch(sweep.rows(len(sweep.replicas)))
     compiling, compiled_at = time.perf_counter() - begin, time.time()
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        loop.train(sweep, Path(folder), lambda _: None)
-        whole = time.perf_counter() - begin
+        loop.train_sweep(sweep, Path(folder), lambda _: None)
+        total = time.perf_counter() - begin
         epochs = {record.epoch: record.seconds for record in read_epochs(Path(folder))}
     stats = jax.devices()[0].memory_stats() or {}
     peak = stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -98,7 +98,7 @@ def _measured(arguments: argparse.Namespace) -> dict:
         "compiling": compiling,
         "epochs": [*epochs.values()][1:],
         "peak": peak,
-        "saving": sum(saving) / whole,
+        "saving": sum(saving) / total,
     }
 
 
@@ -106,12 +106,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="mcsan", help="a file of configs/")
+    parser.add_argument("--config", default="mcsan", help="a config, such as mcsan")
     parser.add_argument("--dataset", default="demo_quick")
     parser.add_argument(
-        "--replicas", default="1,5,10,50", help="one, or multiples of five: session folds x seeds"
+        "--replicas",
+        default="1,5,10,50",
+        help="numbers of replicas: 1, or multiples of 5 (session folds x seeds)",
     )
-    parser.add_argument("--epochs", type=int, default=4, help="the first does not count")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs to train; the first is not timed")
     parser.add_argument("--data_dir", type=Path, default=Path("data"))
     parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--cache", default="", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""The four networks in PyTorch as a user writes them, without masks; and our parameters put into them."""
+"""Four networks in PyTorch as users write them, without masks, and the conversion of jaxser's parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Params = Mapping[str, Any]
 
 
 def fill(parameter: torch.Tensor, value: Any) -> None:
-    """Put an array into a parameter of the same shape."""
+    """Copy an array into a parameter of the same size."""
     with torch.no_grad():
         parameter.copy_(torch.from_numpy(np.array(value)).reshape(parameter.shape))
 
@@ -94,7 +94,7 @@ class MCSAN(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and feed-forward, each with residual and layer normalisation."""
+    """Attention and a feed-forward layer, each with a residual connection and layer normalisation."""
 
     def __init__(self, d: int, heads: int, inner: int, rate: float):
         super().__init__()
@@ -123,7 +123,7 @@ class TransformerLayer(nn.Module):
 
 
 def positions(x: torch.Tensor) -> torch.Tensor:
-    """Vaswani et al. 2017, section 3.5."""
+    """Positional encoding of Vaswani et al. 2017, section 3.5."""
     angle = torch.arange(x.shape[1], device=x.device)[:, None] / 10000 ** (
         torch.arange(0, x.shape[2], 2, device=x.device) / x.shape[2]
     )
@@ -131,7 +131,7 @@ def positions(x: torch.Tensor) -> torch.Tensor:
 
 
 class CAN(nn.Module):
-    """Lee et al. 2020; every word is padded to the longest."""
+    """Lee et al. 2020, with every word padded to the longest."""
 
     def __init__(self, features: int, table: torch.Tensor, num_classes: int, rate: float, hidden: int = 128):
         super().__init__()
@@ -148,7 +148,7 @@ class CAN(nn.Module):
         self.rate, self.alpha = rate, 0.1
 
     def forward(self, segments: torch.Tensor, words: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`segments` [B, L, S, D]."""
+        """Return logits; `segments` is [B, L, S, D]."""
         drop = lambda x: F.dropout(x, self.rate, self.training)  # noqa: E731
         within = drop(self.within(segments.flatten(0, 1))[0]).mean(1).unflatten(0, segments.shape[:2])
         states = {"text": drop(self.text(self.embedding(words))[0]), "audio": drop(self.over(within)[0])}
@@ -206,7 +206,7 @@ class LSTMAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Rajan et al. 2022, Self on text and audio."""
+    """Rajan et al. 2022: Self on text and audio."""
 
     def __init__(
         self, features: int, table: torch.Tensor, num_classes: int, rate: float, frames: int, steps: int

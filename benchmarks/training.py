@@ -1,13 +1,12 @@
-"""Training against the same network in PyTorch: results first, then steps and whole epochs, as ratios.
+"""Training speed compared with the same networks in PyTorch: outputs, then steps and whole epochs.
 
-    pip install torch==2.13.0                                # a CPU wheel, outside the project's dependencies
+    pip install torch==2.13.0                                # a CPU wheel; not a dependency of the project
     python -m benchmarks.training                            # MCSAN, CAN, LSTM attention, Self on the demo corpus
     python -m benchmarks.training --models=mcsan --rounds=5
 
-PyTorch runs as its users run it: every utterance padded to the longest of the corpus, every word too for CAN, with
-cuDNN where there is a GPU. Both train on the same utterances with the same Adam, clipping and dropout rates, both are
-warmed up, and they take turns; a ratio above 1 means that jaxser is faster. Outputs at the same weights are compared
-before.
+PyTorch runs as its users run it: utterances padded to the longest of the corpus (for CAN, words too), and cuDNN on a
+GPU. Both sides train on the same utterances with the same Adam, clipping and dropout rates. Both are warmed up, then
+timed in turns; a ratio above 1 means that jaxser is faster. First, the outputs for the same weights are compared.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ CONFIGS = {
 
 
 class Side(NamedTuple):
-    """One of the two: an epoch, and a step of 300 frames, as functions that return when they are done."""
+    """jaxser or PyTorch: an epoch and a step on 300 frames, as functions that block until they are done."""
 
     epoch: Callable[[], None]
     step: Callable[[], None]
@@ -58,14 +57,10 @@ def main() -> None:
     print(f"{'':16}{'largest difference':>20}{'step':>22}{'epoch':>22}{'epoch, s':>18}")
     for name in arguments.models.split(","):
         sweep, config = _sweep(name, arguments)
-        ours, theirs, difference = (
-            _ours(sweep),
-            _theirs(name, sweep, config),
-            _difference(name, sweep, config),
-        )
-        step, epoch = (
-            _take_turns(getattr(ours, w), getattr(theirs, w), arguments.rounds) for w in Side._fields[::-1]
-        )
+        ours, theirs = _ours(sweep), _theirs(name, sweep, config)
+        difference = _difference(name, sweep, config)
+        step = _time_in_turns(ours.step, theirs.step, arguments.rounds)
+        epoch = _time_in_turns(ours.epoch, theirs.epoch, arguments.rounds)
         print(
             f"{name:16}{difference:20.1e}{_ratio(step):>22}{_ratio(epoch):>22}{_times(epoch):>18}", flush=True
         )
@@ -82,25 +77,23 @@ def _sweep(name: str, arguments: argparse.Namespace) -> tuple[Sweep, Any]:
         config.batch_size = 32
     config.buckets = arguments.buckets if name != "self_cross" else 1
     config = resolve(config)
-    dataset = experiment.load_dataset(config, arguments.data_dir, log=lambda *_: None)
+    dataset = experiment.load_dataset(config, arguments.data_dir, log=lambda _: None)
     return experiment.build_sweep(config, dataset, jax.devices()[:1], "map"), config
 
 
 def _ours(sweep: Sweep) -> Side:
-    """The replica's own epoch and step programs, without the loop over replicas."""
-    trainer, state, data = (
-        sweep.trainer,
-        _state(sweep),
-        jax.device_put(on_host(sweep.dataset, sweep.trainer.model.needs)),
-    )
+    """The epoch and step of a single replica, without the loop over replicas."""
+    trainer, state = sweep.trainer, _state(sweep)
+    data = jax.device_put(on_host(sweep.dataset, trainer.model.needs))
     rows = sweep.folds[0].train
     batches = sweep.buckets.batches([rows])
-    plan = jax.device_put(sweep.buckets.train_plan(rows, batches, (0,), 0))
-    epoch = jax.jit(lambda state, plan, data: trainer.train_steps(state, plan, 0, len(plan.bucket), data))
+    schedule = jax.device_put(sweep.buckets.train_schedule(rows, batches, (0,), 0))
+    steps = len(schedule.bucket)
+    epoch = jax.jit(lambda state, schedule, data: trainer.train_steps(state, schedule, 0, steps, data))
     batch, step = _long_batch(sweep, 300), jax.jit(trainer.step)
 
     def run_epoch() -> None:
-        jax.block_until_ready(epoch(state, plan, data))
+        jax.block_until_ready(epoch(state, schedule, data))
 
     def run_step() -> None:
         jax.block_until_ready(step(state, batch, jnp.float32(0)))
@@ -120,7 +113,7 @@ def _state(sweep: Sweep) -> Any:
 
 
 def _long_batch(sweep: Sweep, frames: int) -> Batch:
-    """A batch without padding: every utterance of `frames` frames (10 words of 30 frames for CAN)."""
+    """A batch without padding: utterances of `frames` frames, or for CAN of 10 words with `frames` frames in total."""
     model, rng, size = sweep.trainer.model, np.random.default_rng(0), sweep.buckets.batch_size
     fields: dict[str, Any] = {}
     for name in model.needs:
@@ -138,10 +131,10 @@ def _long_batch(sweep: Sweep, frames: int) -> Batch:
     return Batch(jnp.array(label.astype(np.int32)), jnp.ones(size), embeddings=embeddings, **fields)
 
 
-def _network(name: str, sweep: Sweep, config: Any, *, still: bool = False) -> torch.nn.Module:
+def _network(name: str, sweep: Sweep, config: Any, *, with_dropout: bool = True) -> torch.nn.Module:
     dataset, classes = sweep.dataset, len(sweep.dataset.classes)
     features = dataset.arrays["segments" if name == "can" else "audio"].values.shape[1]
-    rate = 0.0 if still else float(sweep.hyper["dropout_rate"])
+    rate = float(sweep.hyper["dropout_rate"]) if with_dropout else 0.0
     table = None if dataset.embeddings is None else torch.from_numpy(np.array(dataset.embeddings))
     if name == "mcsan":
         net = torch_models.MCSAN(features, table, classes, rate)
@@ -158,7 +151,7 @@ def _network(name: str, sweep: Sweep, config: Any, *, still: bool = False) -> to
 
 
 def _inputs(name: str, batch: Batch) -> tuple[torch.Tensor, ...]:
-    """What the PyTorch network reads of a batch without padding."""
+    """The arguments of the PyTorch network, from a batch without padding."""
     tensor = lambda x: torch.from_numpy(np.array(x)).to(_device())  # noqa: E731
     if name == "can":
         length = int(batch.segment_lengths[0, 0])
@@ -169,16 +162,16 @@ def _inputs(name: str, batch: Batch) -> tuple[torch.Tensor, ...]:
 
 
 def _difference(name: str, sweep: Sweep, config: Any) -> float:
-    """Of log-probabilities at the same weights, without dropout."""
+    """The largest difference between log-probabilities for the same weights, without dropout."""
     batch, state = _long_batch(sweep, 270), _state(sweep)
     ours = jax.jit(
         lambda s: sweep.trainer.apply(s.params, s.batch_stats, batch, s.hyper, train=False)[0].log_probs
     )
     with torch.no_grad():
-        found = _network(name, sweep, config, still=True).eval()(*_inputs(name, batch))
+        theirs = _network(name, sweep, config, with_dropout=False).eval()(*_inputs(name, batch))
     if name == "can":  # eq. 15
-        found = (found["fused"] + 0.1 * (found["text"] + found["audio"])).log_softmax(1)
-    difference = float(np.abs(np.asarray(ours(state)) - found.cpu().numpy()).max())
+        theirs = (theirs["fused"] + 0.1 * (theirs["text"] + theirs["audio"])).log_softmax(1)
+    difference = float(np.abs(np.asarray(ours(state)) - theirs.cpu().numpy()).max())
     if difference > 1e-3:
         raise SystemExit(f"{name}: PyTorch's output differs by {difference:.2g}")
     return difference
@@ -192,14 +185,13 @@ def _theirs(name: str, sweep: Sweep, config: Any) -> Side:
 
     def step(batch: tuple[torch.Tensor, ...], target: torch.Tensor) -> None:
         optimizer.zero_grad()
-        found = net(*batch)
+        output = net(*batch)
         if name == "can":
-            loss = torch.nn.functional.cross_entropy(found["fused"], target)
-            loss = loss + 0.1 * sum(
-                torch.nn.functional.cross_entropy(found[m], target) for m in ("text", "audio")
-            )
+            cross_entropy = torch.nn.functional.cross_entropy
+            loss = cross_entropy(output["fused"], target)
+            loss = loss + 0.1 * sum(cross_entropy(output[m], target) for m in ("text", "audio"))
         else:
-            loss = torch.nn.functional.nll_loss(found, target)
+            loss = torch.nn.functional.nll_loss(output, target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
@@ -209,20 +201,20 @@ def _theirs(name: str, sweep: Sweep, config: Any) -> Side:
         for begin in range(0, len(order), size):
             own = torch.from_numpy(order[begin : begin + size])
             step(tuple(x[own].to(_device()) for x in inputs), label[own])
-        _wait()
+        _synchronize()
 
     long = _inputs(name, _long_batch(sweep, 300))
     target = torch.zeros(size, dtype=torch.long, device=_device())
 
     def one_step() -> None:
         step(long, target)
-        _wait()
+        _synchronize()
 
     return Side(epoch, one_step)
 
 
 def _padded(name: str, sweep: Sweep) -> tuple[torch.Tensor, ...]:
-    """The corpus, every utterance padded to the longest (or to the length that the network fixes)."""
+    """The corpus with every utterance padded to the longest, or to the length that the network requires."""
     dataset: Dataset = sweep.dataset
     model = sweep.trainer.model
     longest = {n: int(dataset.arrays[n].length.max()) for n in model.needs} | dict(model.lengths)
@@ -232,12 +224,13 @@ def _padded(name: str, sweep: Sweep) -> tuple[torch.Tensor, ...]:
     batch = jax.device_get(gather(data, rows, np.ones(len(rows), np.float32), longest, normalisation))
     words = torch.from_numpy(np.array(batch.words)).long() if batch.words is not None else None
     if name == "can":
-        return _word_by_word(np.asarray(batch.segments), np.asarray(batch.segment_lengths)), words
+        return _pad_words(np.asarray(batch.segments), np.asarray(batch.segment_lengths)), words
     audio = torch.from_numpy(np.array(batch.audio))
     return (audio,) if words is None else (audio, words)
 
 
-def _word_by_word(frames: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
+def _pad_words(frames: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
+    """Frames as utterances x words x frames, padded to the longest word."""
     padded = np.zeros((*lengths.shape, lengths.max(), frames.shape[2]), np.float32)
     for n, own in enumerate(lengths):
         begin = 0
@@ -251,12 +244,12 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _wait() -> None:
+def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def _take_turns(
+def _time_in_turns(
     ours: Callable[[], None], theirs: Callable[[], None], rounds: int
 ) -> list[tuple[float, float]]:
     for warm_up in (ours, theirs):
