@@ -22,7 +22,7 @@ def confusion(
     weight: Num[AnyArray, " N"],
     num_classes: int,
 ) -> Num[AnyArray, "C C"]:
-    """Sums of `weight` by true class (rows) and predicted class (columns); weight 0 marks a filler.
+    """Sums of `weight` by true class (rows) and predicted class (columns); weight 0 marks a padding row.
 
     An utterance whose label or prediction is no class (-1) is not counted. The sum of two parts' confusions
     is the confusion of both, so that an evaluation can add up its batches.

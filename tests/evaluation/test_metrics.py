@@ -64,7 +64,7 @@ def _jitted(true, predicted, weight):
 
 
 @given(pairs(min_size=2), st.integers(1, 39))
-def test_confusions_of_parts_add_up_and_fillers_do_not_count(pair, cut):
+def test_confusions_of_parts_add_up_and_padding_rows_do_not_count(pair, cut):
     true, predicted = pair
     ones = np.ones(len(true))
     whole = metrics.confusion(true, predicted, ones, CLASSES)

@@ -46,15 +46,15 @@ def close(found, expected, tolerance=1e-5):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def make_batch(padding=0, fillers=0) -> Batch:
-    """Four utterances with rubbish where padded; `padding` more steps of it, and so many fillers full of it."""
+def make_batch(padding=0, padding_rows=0) -> Batch:
+    """Four utterances with rubbish where padded; `padding` more steps of it, and so many padding rows full of it."""
     rng = np.random.default_rng(0)
     steps = FRAMES.max() + padding
-    audio = rng.normal(size=(4 + fillers, 60, tiny.FEATURES)).astype(np.float32)[:, :steps]
-    frames = np.append(FRAMES, np.zeros(fillers, int))
+    audio = rng.normal(size=(4 + padding_rows, 60, tiny.FEATURES)).astype(np.float32)[:, :steps]
+    frames = np.append(FRAMES, np.zeros(padding_rows, int))
     return Batch(
-        label=jnp.array([0, 1, 2, 1] + [0] * fillers),
-        weight=jnp.array([1.0] * 4 + [0.0] * fillers),
+        label=jnp.array([0, 1, 2, 1] + [0] * padding_rows),
+        weight=jnp.array([1.0] * 4 + [0.0] * padding_rows),
         audio=jnp.array(audio),
         audio_mask=jnp.array(np.arange(steps) < frames[:, None]),
     )
@@ -158,9 +158,9 @@ def training(name: str):
     return variables, jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
-def test_padding_and_fillers_change_neither_training_nor_batch_statistics():
+def test_padding_and_padding_rows_change_neither_training_nor_batch_statistics():
     variables, run = training("cat")
-    batches = make_batch(), make_batch(padding=8, fillers=2)
+    batches = make_batch(), make_batch(padding=8, padding_rows=2)
     expected, found = (run(variables["params"], batch) for batch in batches)
     jax.tree.map(lambda a, b: close(a, b, 2e-5), found, expected)
 
