@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from helpers.corpora import (
     ALIGNMENT,
     EVALUATION,
-    HEADER,
     IDS,
     LABELS,
     TRANSCRIPT,
@@ -22,7 +21,6 @@ from helpers.corpora import (
     write_iemocap,
 )
 from jaxser.data_prep.corpora.iemocap import read
-from jaxser.data_prep.corpora.parsing import parse_wdseg
 from jaxser.types import InputError, Utterance, Word
 
 
@@ -78,42 +76,6 @@ def test_dialogue_names_are_not_matched_by_prefix(tmp_path: Path) -> None:
     found = {u.dialogue: (u.label, u.transcript) for u in read(write_iemocap(tmp_path, files)).utterances}
     assert found["Ses01F_script01_1"] == ("sad", "One.")
     assert found["Ses01F_script01_1b"] == ("hap", "Two.")
-
-
-def rows(*frames: tuple[int, int, str]) -> list[str]:
-    return [HEADER] + [f"\t{first:5d} {last:5d} {-1:10d} {word}" for first, last, word in frames]
-
-
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [
-        (ALIGNMENT.split("\n"), ["i", "like", "that's"]),
-        (rows((0, 9, "A"), (20, 29, "B")), ["a", "b"]),  # a gap is silence
-        ([*rows((0, 9, "A")), "something else", *rows((10, 19, "B"))], ["a", "b"]),  # no frame is missing
-        (rows((0, 9, "++GARBAGE++(2)"), (10, 19, "<breath>"), (20, 29, "[noise]")), []),
-        (rows((0, 9, "O'CLOCK(12)"), (10, 19, "(LAUGHS)")), ["o'clock", "(laughs)"]),
-    ],
-)
-def test_parses_the_words_of_an_alignment(lines: list[str], words: list[str]) -> None:
-    assert [word.text for word in parse_wdseg(lines)] == words
-
-
-@pytest.mark.parametrize(
-    ("lines", "reason"),
-    [
-        (rows((0, 9, "A"), (9, 19, "B")), "frames 9 to 19 do not follow frame 9"),
-        (rows((0, 9, "A"), (15, 12, "B")), "frames 15 to 12 do not follow"),
-        (rows((-5, 9, "A")), "frames -5 to 9 do not follow"),
-        (rows((0, 9, "A"), (10, 200, "B")), "ends at 2.01 s, but the recording at 1.00 s"),
-        ([*rows((0, 9, "A")), "\t10 x9 -1 B", *rows((20, 29, "C"))], "frames 10 to 19 are missing"),
-        ([*rows((0, 9, "A")), "\t10 99 B"], "ends at 0.10 s, and row '10 99 B' is malformed"),
-        ([], "no rows"),
-        ([HEADER], "no rows"),
-    ],
-)
-def test_contradictory_alignments_raise(lines: list[str], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        parse_wdseg(lines, duration=1.0)
 
 
 def test_contradictory_alignments_are_flagged_and_reported(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_options_out_of_range_are_usage_errors(tmp_path):
 def test_tables_can_be_read_without_clips(tmp_path):
     root = write_release(tmp_path / "release")
     assert len(meld.read(root).utterances) == 3
-    with pytest.raises(InputError, match=r"3 of 3 utterances are rejected, .*cannot be read"):
+    with pytest.raises(InputError, match=r"3 of 3 utterances were rejected, .*cannot be read"):
         preparation.prepare("meld", root, "mcsan", tmp_path, workers=1, quiet=True)
 
 
