@@ -1,4 +1,4 @@
-"""An exported network gives the run's own probabilities where there is no jaxser."""
+"""An exported network gives the probabilities of the run, in a process without jaxser."""
 
 import json
 import re
@@ -29,8 +29,8 @@ import json, zipfile
 import numpy as np
 from jax import export
 
-for place in range(1, len(sys.argv), 3):
-    file, inputs, outputs = sys.argv[place : place + 3]
+for first in range(1, len(sys.argv), 3):
+    file, inputs, outputs = sys.argv[first : first + 3]
     with zipfile.ZipFile(file) as parts:
         network = export.deserialize(bytearray(parts.read("network.bin")))
     given = dict(np.load(inputs, allow_pickle=False))
@@ -38,8 +38,8 @@ for place in range(1, len(sys.argv), 3):
 """
 
 
-def elsewhere(code: str, *arguments: object, cwd: Path | None = None) -> str:
-    """What a program prints in a process that cannot import jaxser."""
+def without_jaxser(code: str, *arguments: object, cwd: Path | None = None) -> str:
+    """Run a program in a process that cannot import jaxser; returns its output."""
     argv = [sys.executable, "-c", WITHOUT_JAXSER + code, *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def elsewhere(code: str, *arguments: object, cwd: Path | None = None) -> str:
 
 @pytest.fixture(autouse=True)
 def symbolic_lengths():
-    """They are no `int`s, so the checks of the tests would refuse them."""
+    """Disable jaxtyping's checks, which reject symbolic sizes because they are not integers."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -72,8 +72,8 @@ def windows(name: str, number: int):
     return [reader.read(small_runs.wav(u), u.words or u.transcript)[0] for u in utterances]
 
 
-def inputs(name: str, read, spare: int = 0, rubbish: float = 0.0) -> dict[str, np.ndarray]:
-    """Padded to the longest and on by `spare` steps, which hold rubbish."""
+def inputs(name: str, read, spare: int = 0, filling: float = 0.0) -> dict[str, np.ndarray]:
+    """Inputs padded to the longest window and by `spare` more steps, which are filled with `filling`."""
     widths = {
         array: max(len(one.arrays[array]) for one in read) + spare for array in loaded(name).model.needs
     }
@@ -82,30 +82,30 @@ def inputs(name: str, read, spare: int = 0, rubbish: float = 0.0) -> dict[str, n
     arrays, lengths = padded(read, widths, len(read))
     for array, x in arrays.items():
         for row, length in enumerate(lengths[array]):
-            x[row, length:] = rubbish
+            x[row, length:] = filling
     return arrays | {f"{array}_length": length for array, length in lengths.items()}
 
 
 @pytest.mark.slow
-def test_the_exported_network_is_the_runs_where_there_is_no_jaxser(tmp_path):
-    """Two networks, one replica and the mean of several, and for one of them other batches and lengths."""
+def test_the_exported_network_gives_the_probabilities_of_the_run(tmp_path):
+    """Two networks: one replica, and the mean of several; one of them with various batch sizes and lengths."""
     cases = [
         ("mcsan", 0, 3, {}),
-        ("mcsan", 0, 1, {"spare": 20, "rubbish": 9.0}),
+        ("mcsan", 0, 1, {"spare": 20, "filling": 9.0}),
         ("can", None, 2, {"spare": 7}),
     ]
     arguments = []
     for n, (name, seed, number, padding) in enumerate(cases):
         np.savez(tmp_path / f"{n}.npz", **inputs(name, windows(name, number), **padding))
         arguments += [exported(name, seed), tmp_path / f"{n}.npz", tmp_path / f"{n}.npy"]
-    elsewhere(CALL, *arguments)
+    without_jaxser(CALL, *arguments)
     for n, (name, seed, number, _) in enumerate(cases):
         wanted = loaded(name, seed).probabilities(windows(name, number)).mean(1)
         np.testing.assert_allclose(np.load(tmp_path / f"{n}.npy"), wanted, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("case", test_contract.FIRST_VARIANTS, ids=str)
-def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case):
+def test_every_network_exports_with_symbolic_batch_and_lengths(case):
     net, batch = test_contract.network(case), test_contract.make_batch(test_contract.network(case))
     scalars = test_contract.hyper(net)
     variables = jax.eval_shape(
@@ -142,35 +142,37 @@ def test_every_network_takes_any_batch_and_any_length_that_it_does_not_fix(case)
     ]
 
 
-def test_what_the_file_says_of_itself():
+def test_the_description_of_the_file():
     with zipfile.ZipFile(exported("can")) as file:
         assert file.namelist() == ["network.bin", "description.json", "vocabulary.json"]
-        told = json.loads(file.read("description.json"))
+        description = json.loads(file.read("description.json"))
         assert tuple(json.loads(file.read("vocabulary.json"))) == loaded("can").vocabulary.words
         network = jax.export.deserialize(bytearray(file.read("network.bin")))
     assert network.platforms == ("cpu", "cuda", "tpu")
-    assert told["classes"] == list(loaded("can").classes)
-    assert told["inputs"]["segments"]["shape"] == ["batch", "segments", 40]
+    assert description["classes"] == list(loaded("can").classes)
+    assert description["inputs"]["segments"]["shape"] == ["batch", "segments", 40]
     assert (
-        told["inputs"]["segment_lengths"]["shape"] == told["inputs"]["words"]["shape"] == ["batch", "words"]
+        description["inputs"]["segment_lengths"]["shape"]
+        == description["inputs"]["words"]["shape"]
+        == ["batch", "words"]
     )
-    assert told["inputs"]["words_length"] == {
+    assert description["inputs"]["words_length"] == {
         "dtype": "int32",
         "shape": ["batch"],
         "meaning": "the number of valid steps of words in each recording",
     }
-    assert told["features"]["parameters"]["n_mels"] == 40
-    assert [one["fold"] for one in told["replicas"]] == ["1", "1", "2", "2", "3", "3"]
+    assert description["features"]["parameters"]["n_mels"] == 40
+    assert [one["fold"] for one in description["replicas"]] == ["1", "1", "2", "2", "3", "3"]
 
 
-def test_the_same_run_gives_the_same_bytes_without_places(tmp_path):
+def test_the_same_run_gives_the_same_bytes_without_source_paths(tmp_path):
     write(loaded("mcsan", 0), export(loaded("mcsan", 0)), tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == exported("mcsan", 0).read_bytes()
     with zipfile.ZipFile(tmp_path / "again.zip") as file:
         assert b".py" not in file.read("network.bin")
 
 
-def test_sizes_may_be_fixed(capsys, tmp_path):
+def test_sizes_can_be_fixed(capsys, tmp_path):
     flags = [
         f"--run={small_runs.run('mcsan')}",
         "--fold=2",
@@ -180,12 +182,12 @@ def test_sizes_may_be_fixed(capsys, tmp_path):
         "--words=20",
     ]
     assert main([*flags, f"--out={tmp_path / 'fixed.zip'}"]) == 0
-    said = capsys.readouterr().out
-    assert "inputs: audio [1, 500, 40], audio_length [1], words [1, 20], words_length [1]" in said
-    assert "1 replica, for cpu, cuda, tpu" in said
+    printed = capsys.readouterr().out
+    assert "inputs: audio [1, 500, 40], audio_length [1], words [1, 20], words_length [1]" in printed
+    assert "1 replica, for cpu, cuda, tpu" in printed
 
 
-def test_a_network_that_needs_fixed_sizes_says_which():
+def test_a_network_that_needs_fixed_sizes_suggests_flags():
     run = loaded("can")
 
     def refuse(*_):
@@ -212,19 +214,19 @@ def test_a_network_that_needs_fixed_sizes_says_which():
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_wrong_turn_is_one_line(capsys, tmp_path, flags, code, message):
+def test_errors_are_one_line(capsys, tmp_path, flags, code, message):
     (tmp_path / "file").touch()
     try:
         status = main([flag.format(run=small_runs.run("mcsan"), tmp=tmp_path) for flag in flags])
     except SystemExit as stop:
         status = int(str(stop.code))
-    said = capsys.readouterr()
-    assert (status, said.out, said.err.count("\n")) == (code, "", 1)
-    assert message in said.err
+    printed = capsys.readouterr()
+    assert (status, printed.out, printed.err.count("\n")) == (code, "", 1)
+    assert message in printed.err
 
 
-def test_the_documented_example_gives_what_jaxser_gives(tmp_path):
-    """With librosa's features, which are ours within 1e-3."""
+def test_the_documented_example_matches_jaxser(tmp_path):
+    """The example extracts features with librosa, which match those of jaxser within 1e-3."""
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "predict.md").read_text(encoding="utf-8")
     [code] = [
         block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "deserialize" in block
@@ -232,7 +234,7 @@ def test_the_documented_example_gives_what_jaxser_gives(tmp_path):
     (tmp_path / "mcsan.zip").write_bytes(exported("mcsan", 0).read_bytes())
     clip = small_runs.wav(small_runs.dataset("mcsan").utterances[3])
     (tmp_path / "clip.wav").write_bytes(clip.read_bytes())
-    printed = json.loads(elsewhere(code, cwd=tmp_path).replace("'", '"'))
+    printed = json.loads(without_jaxser(code, cwd=tmp_path).replace("'", '"'))
     [wanted] = loaded("mcsan", 0).predict(clip, text="thank you for being with me")
     assert list(printed) == list(wanted.classes)
     np.testing.assert_allclose(list(printed.values()), wanted.probabilities, atol=2e-3)

@@ -1,4 +1,4 @@
-"""Recordings are read as preparation reads them, and predicted as the run itself predicted them."""
+"""Recordings are read as in preparation, and predictions match those of the run."""
 
 import csv
 import io
@@ -20,7 +20,6 @@ import soundfile
 import jaxser
 from helpers import small_runs
 from helpers.small_corpus import RATE, noise, sine
-from jaxser.data.normalisation import FrameSums, utterance_statistics
 from jaxser.evaluation import run_folder
 from jaxser.features.audio import read_audio
 from jaxser.features.recipes import RECIPES
@@ -28,7 +27,7 @@ from jaxser.features.spectra import mfcc
 from jaxser.features.text import Vocabulary
 from jaxser.inference.recordings import Reader, find_recordings, open_precomputed
 from jaxser.predict import main
-from jaxser.types import InputError, Ragged, UsageError, Word
+from jaxser.types import InputError, UsageError, Word
 
 CLASSES = ("ang", "hap", "exc", "sad", "neu", "fru", "sur")
 WORDS = tuple(
@@ -40,7 +39,7 @@ load_once = cache(jaxser.load)
 
 
 def loaded(name: str) -> jaxser.Ensemble:
-    """A run's networks, whose programs are compiled once."""
+    """The networks of a run, compiled once."""
     return load_once(small_runs.run(name), fold=None, seed=None)
 
 
@@ -54,22 +53,22 @@ def clip(tmp_path_factory):
 
 
 def call(capsys, *arguments: object) -> tuple[int, str, list[str]]:
-    """Exit status, output, and what was said on stderr, of the command line."""
+    """Run the command line; returns its exit status, its output, and the lines on stderr."""
     try:
         with mock.patch("jaxser.inference.saved_model.load", load_once):
             code = main([*map(str, arguments), "--cache_dir="])
     except SystemExit as stop:
         code = int(str(stop.code))
-    said = capsys.readouterr()
-    return code, said.out, said.err.splitlines()
+    lines = capsys.readouterr()
+    return code, printed.out, lines.err.splitlines()
 
 
 @pytest.mark.parametrize("name", ["mcsan", "can"])
-def test_a_corpuss_wav_gets_the_runs_own_predictions(name):
+def test_predictions_for_corpus_recordings_match_those_of_the_run(name):
     run, data = loaded(name), small_runs.dataset(name)
     reader = run.reader([], window=0.0)
-    said = [u.words if name == "can" and u.words is not None else u.transcript for u in data.utterances]
-    windows = [reader.read(small_runs.wav(u), t)[0] for u, t in zip(data.utterances, said, strict=True)]
+    lines = [u.words if name == "can" and u.words is not None else u.transcript for u in data.utterances]
+    windows = [reader.read(small_runs.wav(u), t)[0] for u, t in zip(data.utterances, lines, strict=True)]
     found = {u.id: p for u, p in zip(data.utterances, run.probabilities(windows), strict=True)}
     own = run_folder.read_run(run.folder).predictions
     assert len(own.utterance) == 2 * 2 * len(data.utterances)  # validation and test, of two seeds
@@ -78,7 +77,7 @@ def test_a_corpuss_wav_gets_the_runs_own_predictions(name):
     np.testing.assert_allclose(predicted, own.probabilities, atol=1e-5)
 
 
-def test_batches_do_not_matter():
+def test_batching_does_not_change_predictions():
     run, data = loaded("mcsan"), small_runs.dataset("mcsan")
     reader = run.reader([])
     windows = [reader.read(small_runs.wav(u), u.transcript)[0] for u in data.utterances[:9]]
@@ -88,7 +87,7 @@ def test_batches_do_not_matter():
     assert run.predict_windows([]) == []
 
 
-def test_the_ensembles_numbers_are_means_over_its_replicas(clip):
+def test_a_prediction_averages_over_the_replicas(clip):
     run = loaded("mcsan")
     [one] = run.predict(clip)
     assert (one.text, one.start, one.end, one.classes) == ("please leave me now", 0, 1.5, CLASSES)
@@ -104,8 +103,8 @@ def test_the_ensembles_numbers_are_means_over_its_replicas(clip):
     np.testing.assert_allclose(alone.replicas, one.replicas[4:5], atol=1e-6)
 
 
-def edited(tmp_path: Path, model=lambda told: None, result=lambda found: None) -> Path:
-    """A copy of a run whose model.json and run_folder.json were changed."""
+def edited(tmp_path: Path, model=lambda description: None, result=lambda results: None) -> Path:
+    """A copy of a run with changes to model.json and results.json."""
     folder = shutil.copytree(small_runs.run("mcsan"), tmp_path / "edited")
     for path, change in ((folder / "model/model.json", model), (folder / "results.json", result)):
         value = json.loads(path.read_text())
@@ -114,7 +113,7 @@ def edited(tmp_path: Path, model=lambda told: None, result=lambda found: None) -
     return folder
 
 
-def test_replicas_of_the_chosen_setting_that_were_trained(tmp_path):
+def test_only_trained_replicas_of_the_reported_setting_are_loaded(tmp_path):
     members = loaded("mcsan").members
     assert members == tuple((fold, seed) for fold in ("1", "2", "3") for seed in (0, 1))
     assert jaxser.load(small_runs.run("mcsan"), fold=2).members == (("2", 0), ("2", 1))
@@ -125,9 +124,9 @@ def test_replicas_of_the_chosen_setting_that_were_trained(tmp_path):
             replica["setting"] = f"learning_rate={replica['seed']}"
             replica["fold"] = f"Ses0{replica['fold']}"
 
-    def model(told):
-        name(told["replicas"])
-        told["setting"] = "learning_rate=1"
+    def model(description):
+        name(description["replicas"])
+        description["setting"] = "learning_rate=1"
 
     def result(found):
         name(found["replicas"])
@@ -142,16 +141,22 @@ def test_replicas_of_the_chosen_setting_that_were_trained(tmp_path):
         jaxser.load(folder, seed=0)
 
 
-def test_a_run_that_cannot_be_used_is_one_line(tmp_path):
+def test_an_unusable_run_is_reported_in_one_line(tmp_path):
     with pytest.raises(
         InputError, match=r"version 0.9.0 of recipe mcsan, but this jaxser has version 1.0.0: prepare"
     ):
-        jaxser.load(edited(tmp_path / "a", lambda told: told["recipe"].update(version="0.9.0")))
+        jaxser.load(edited(tmp_path / "a", lambda description: description["recipe"].update(version="0.9.0")))
     with pytest.raises(InputError, match="the published features of corpus yoon"):
-        jaxser.load(edited(tmp_path / "b", lambda told: told["recipe"]["parameters"].update(made_by="yoon")))
-    with pytest.raises(InputError, match=r"model.json is damaged .* \(network mcsan has no field .renamed.\); train"):
-        jaxser.load(edited(tmp_path / "c", lambda told: told["model"].update(renamed=3)))
-    folder = edited(tmp_path / "d", lambda told: told["model"].update(classifier_size=9))
+        jaxser.load(
+            edited(
+                tmp_path / "b", lambda description: description["recipe"]["parameters"].update(made_by="yoon")
+            )
+        )
+    with pytest.raises(
+        InputError, match=r"model.json is damaged .* \(network mcsan has no field .renamed.\); train"
+    ):
+        jaxser.load(edited(tmp_path / "c", lambda description: description["model"].update(renamed=3)))
+    folder = edited(tmp_path / "d", lambda description: description["model"].update(classifier_size=9))
     with pytest.raises(InputError, match="its parameters do not fit the network of this version"):
         jaxser.load(folder).predict(small_runs.wav(small_runs.dataset("mcsan").utterances[0]), text="no")
     with (folder / "model/replicas.npz").open("r+b") as file:
@@ -162,14 +167,14 @@ def test_a_run_that_cannot_be_used_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"results.json is missing"):
         jaxser.load(folder)
     (folder / "model/model.json").unlink()
-    with pytest.raises(InputError, match=r"is not finished: it has no results\.json; the command"):
+    with pytest.raises(InputError, match=r"is not finished: it has no results\.json; run the command"):
         jaxser.load(folder)
 
 
-def test_a_run_says_what_it_is_in_a_line():
+def test_repr_is_one_line():
     run = jaxser.load(small_runs.run("mcsan"))
-    told = "MCSAN, 6 replicas (folds 1, 2, 3; seeds 0, 1), classes "
-    assert repr(run) == f"<{run.folder}: {told}{', '.join(run.classes)}>"
+    text = "MCSAN, 6 replicas (folds 1, 2, 3; seeds 0, 1), classes "
+    assert repr(run) == f"<{run.folder}: {text}{', '.join(run.classes)}>"
 
 
 def reader(needs=("audio",), **fields) -> Reader:
@@ -185,7 +190,7 @@ def test_windows_end_with_the_recording_and_have_the_recipes_features(tmp_path):
     for window in windows:
         part = samples[round(window.start * RATE) : round(window.end * RATE)]
         np.testing.assert_array_equal(window.arrays["audio"], mfcc([part])[0][:1000])
-        assert "cut_audio" not in window.flags  # its 1,001st frame is the next one's first
+        assert "cut_audio" not in window.flags  # its frame 1,001 is the first frame of the next window
     assert all("cut_audio" in window.flags for window in reader(window=12.0).read(path))
     spans = [(w.start, w.end) for w in reader(window=10.0, hop=7.5).read(path)]
     assert spans == [(0, 10), (7.5, 17.5), (15, 25)]
@@ -196,11 +201,11 @@ def test_windows_end_with_the_recording_and_have_the_recipes_features(tmp_path):
     assert [(w.start, w.end) for w in reader(window=30.0).read(path)] == [(0, 25)]
 
 
-def test_words_go_to_the_window_that_holds_their_middle(tmp_path):
+def test_words_belong_to_the_window_that_contains_their_middle(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(3.0), RATE)
-    said = (Word("Please,", 0.2, 0.6), Word("leave", 0.9, 1.4), Word("now!", 1.9, 2.6))
-    windows = reader(("audio", "words"), window=1.0, hop=1.0).read(path, said)
+    lines = (Word("Please,", 0.2, 0.6), Word("leave", 0.9, 1.4), Word("now!", 1.9, 2.6))
+    windows = reader(("audio", "words"), window=1.0, hop=1.0).read(path, words)
     assert [w.utterance.transcript for w in windows] == ["Please,", "leave", "now!"]
     assert [w.utterance.words[0].text for w in windows] == ["Please", "leave", "now"]
     times = [(w.utterance.words[0].start, w.utterance.words[0].end) for w in windows]
@@ -209,25 +214,27 @@ def test_words_go_to_the_window_that_holds_their_middle(tmp_path):
     assert [w.unknown for w in windows] == [("Please", ","), (), ()]
     [whole] = reader(("words",)).read(path, "please leave")
     assert whole.utterance.words is None
-    with pytest.raises(InputError, match=r"its transcript has no word times .*; --window=0 reads it as a whole"):
+    with pytest.raises(
+        InputError, match=r"its transcript has no word times .*; --window=0 reads it as a whole"
+    ):
         reader(("words",), window=1.0).read(path, "please leave")
 
 
-def test_a_transcript_without_times_is_read_with_the_whole_recording(tmp_path):
+def test_a_recording_whose_words_have_no_times_is_one_window(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(12.0), RATE)
     [one] = reader(("audio", "words")).read(path, "leave now")
     assert (one.end, len(one.arrays["audio"]), "cut_audio" in one.flags) == (12, 1000, True)
 
 
-def test_a_part_of_a_file_and_its_video(tmp_path):
+def test_a_part_of_a_file_is_read(tmp_path):
     path = tmp_path / "clip.wav"
     soundfile.write(path, noise(3.0), RATE)
     [part] = reader().read(f"{path}#t=1,2.5")
     np.testing.assert_array_equal(part.samples, read_audio(path)[0][RATE : round(2.5 * RATE)])
 
 
-def test_words_of_a_model_that_hears_them_feed_can(monkeypatch, tmp_path, clip):
+def test_can_reads_the_words_of_a_speech_recogniser(monkeypatch, tmp_path, clip):
     made = []
 
     class WhisperModel:
@@ -237,12 +244,12 @@ def test_words_of_a_model_that_hears_them_feed_can(monkeypatch, tmp_path, clip):
         def transcribe(self, samples, word_timestamps):
             assert word_timestamps
             np.testing.assert_array_equal(samples, read_audio(clip)[0])
-            said = [SimpleNamespace(word=f" {w.text}", start=w.start, end=w.end) for w in WORDS]
+            lines = [SimpleNamespace(word=f" {w.text}", start=w.start, end=w.end) for w in WORDS]
             yield_ = iter(
                 [
-                    SimpleNamespace(words=said[:2]),
+                    SimpleNamespace(words=words[:2]),
                     SimpleNamespace(words=None),
-                    SimpleNamespace(words=said[2:]),
+                    SimpleNamespace(words=words[2:]),
                 ]
             )
             return yield_, SimpleNamespace(language="en")
@@ -252,22 +259,22 @@ def test_words_of_a_model_that_hears_them_feed_can(monkeypatch, tmp_path, clip):
     monkeypatch.setitem(sys.modules, "faster_whisper", module)
     for name in ("model.bin", "tokenizer.json"):
         (tmp_path / name).touch()
-    hear = jaxser.faster_whisper(tmp_path)
+    transcribe = jaxser.faster_whisper(tmp_path)
     assert made == [(str(tmp_path), True)]
     run = loaded("can")
-    [window] = run.reader([clip]).read(clip, hear)
+    [window] = run.reader([clip]).read(clip, transcribe)
     assert window.utterance.transcript == "Please, leave me - now!"
-    assert window.words == ("Please", "leave", "me", "now")  # a mark has no sound of its own
+    assert window.words == ("Please", "leave", "me", "now")  # punctuation has no audio
     assert len(window.arrays["segment_lengths"]) == 4
     assert "equal_segments" not in window.flags
-    [heard], [given] = run.predict(clip, text=hear), run.predict(clip, text=WORDS)
+    [heard], [given] = run.predict(clip, text=transcribe), run.predict(clip, text=WORDS)
     np.testing.assert_array_equal(heard.replicas, given.replicas)
     [equal] = run.predict(clip, text="Please, leave me now!")
     assert "equal_segments" in equal.flags
     assert np.abs(equal.replicas - given.replicas).max() > 1e-6
 
 
-def test_a_model_that_hears_is_never_fetched(monkeypatch, tmp_path):
+def test_speech_recognition_models_are_never_downloaded(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match=r"has no model.bin; nothing is downloaded"):
         jaxser.faster_whisper(tmp_path)
     for name in ("model.bin", "tokenizer.json"):
@@ -278,7 +285,7 @@ def test_a_model_that_hears_is_never_fetched(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mcsan", "can"])
-def test_attention_is_the_mean_over_the_replicas_without_padding(name, clip):
+def test_attention_is_averaged_over_replicas_and_has_no_padding(name, clip):
     run = loaded(name)
     [window] = run.reader([clip]).read(clip, WORDS)
     found = run.attention_in(window)
@@ -293,7 +300,7 @@ def test_attention_is_the_mean_over_the_replicas_without_padding(name, clip):
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
 
 
-def test_what_attention_runs_over():
+def test_attention_axes():
     assert loaded("mcsan").axes == {
         "cross_audio_0": ("", "audio", "words"),
         "cross_text_0": ("", "words", "audio"),
@@ -304,23 +311,7 @@ def test_what_attention_runs_over():
     assert loaded("can").axes == dict.fromkeys(pairs, ("", "words"))
 
 
-def test_statistics_of_an_utterance_alone_are_trainings():
-    rng = np.random.default_rng(0)
-    x = rng.normal(3, 2, (2, 9, 4)).astype(np.float32)
-    x[..., 1] = -7.25
-    lengths = np.array([9, 5])
-    mask = np.arange(9) < lengths[:, None]
-    padded = np.where(mask[..., None], x, np.float32(1e6))
-    mean, std = utterance_statistics(jnp.asarray(padded), jnp.asarray(mask))
-    ragged = Ragged(np.concatenate([x[0], x[1, :5]]), lengths.astype(np.int32))
-    for row in range(2):
-        own = FrameSums.of(ragged).normalisation(np.array([row]))
-        np.testing.assert_allclose(mean[row, 0], own.mean, rtol=1e-5)
-        np.testing.assert_allclose(std[row, 0], own.std, rtol=1e-5)
-    assert std[0, 0, 1] == 1
-
-
-def test_a_folder_is_searched_for_recordings(tmp_path):
+def test_recordings_are_found_in_folders(tmp_path):
     for name in ("b/x.WAV", "a.mp4", ".hidden.wav", "notes.txt", "b/c/y.flac"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -345,10 +336,12 @@ def test_raw_aac_is_read(tmp_path):
         for part in [*av.AudioResampler(format="fltp", layout="mono", rate=RATE).resample(frame), None]:
             file.mux(stream.encode(part))
     found, _ = read_audio(path)
-    assert len(found) == pytest.approx(len(samples), abs=3000)  # though the length is guessed as ten minutes
+    assert len(found) == pytest.approx(
+        len(samples), abs=3000
+    )  # although the decoder first estimates ten minutes
 
 
-def test_features_made_elsewhere(tmp_path):
+def test_precomputed_features(tmp_path):
     recipe, made = RECIPES["self_cross"], {"video": {"network": "0" * 64}}
     np.save(tmp_path / "clip.npy", np.ones((4, 8), np.float32))
 
@@ -356,9 +349,7 @@ def test_features_made_elsewhere(tmp_path):
         return open_precomputed(recipe, widths, made, ["clip"], files or {}, resnet)
 
     assert opened({"audio": 120, "video": 8}, {"video": tmp_path})["video"].width == 8
-    with pytest.raises(
-        UsageError, match=r"reads precomputed video: give --video=FOLDER .* or --resnet=FILE"
-    ):
+    with pytest.raises(UsageError, match=r"reads precomputed video: give --video=FOLDER .* or --resnet=FILE"):
         opened({"audio": 120, "video": 8})
     with pytest.raises(UsageError, match="--video: video has 8 features, but this run was trained on 9"):
         opened({"video": 9}, {"video": tmp_path})
@@ -367,38 +358,38 @@ def test_features_made_elsewhere(tmp_path):
     assert opened({"audio": 120}) == {}
 
 
-def test_the_table_csv_and_json_say_the_same(capsys, clip):
+def test_table_csv_and_json_agree(capsys, clip):
     run, folder = small_runs.run("mcsan"), clip.parent
     other = shutil.copy(clip, folder / "other.wav")
-    code, table, said = call(capsys, f"--run={run}", folder / "clip.wav")
+    code, table, lines = call(capsys, f"--run={run}", folder / "clip.wav")
     [one] = loaded("mcsan").predict(clip)
     assert code == 0
     assert table.splitlines()[0].split() == ["recording", "emotion", "agree", *CLASSES, "notes"]
     assert table.splitlines()[1].split()[1:3] == [one.label, f"{round(6 * one.agreement)}/6"]
-    assert "this is a demo run" in said[-1]
+    assert "this is a demo run" in lines[-1]
     code, text, _ = call(capsys, f"--run={run}", "--json", folder / "clip.wav", other, "--text=no")
     assert code == 2
     Path(other).unlink()
     code, text, _ = call(capsys, f"--run={run}", "--json", folder)
     value = json.loads(text)
     assert (code, value["classes"], len(value["replicas"]), value["synthetic"]) == (0, list(CLASSES), 6, True)
-    [told] = value["predictions"]
-    np.testing.assert_allclose(list(told["probabilities"].values()), one.probabilities, atol=1e-6)
-    np.testing.assert_allclose(list(told["std"].values()), one.std, atol=1e-6)
-    assert (told["label"], told["text"]) == (one.label, "please leave me now")
+    [printed] = value["predictions"]
+    np.testing.assert_allclose(list(printed["probabilities"].values()), one.probabilities, atol=1e-6)
+    np.testing.assert_allclose(list(printed["std"].values()), one.std, atol=1e-6)
+    assert (printed["label"], printed["text"]) == (one.label, "please leave me now")
     code, text, _ = call(capsys, f"--run={run}", "--csv", folder)
     [row] = csv.DictReader(io.StringIO(text))
     np.testing.assert_allclose([float(row[f"p_{name}"]) for name in CLASSES], one.probabilities, rtol=1e-5)
     assert (row["label"], row["text"], float(row["end"])) == (one.label, "please leave me now", 1.5)
 
 
-def test_good_recordings_among_bad_ones_are_predicted(capsys, clip, tmp_path):
+def test_unusable_recordings_do_not_stop_the_others(capsys, clip, tmp_path):
     shutil.copy(clip, tmp_path / "good.wav")
     shutil.copy(clip, tmp_path / "silent about it.wav")
     (tmp_path / "good.txt").write_text("leave")
     (tmp_path / "cut.wav").write_bytes(clip.read_bytes()[:2000])
     (tmp_path / "cut.txt").write_text("leave")
-    code, text, said = call(
+    code, text, lines = call(
         capsys, f"--run={small_runs.run('mcsan')}", "--json", tmp_path, tmp_path / "gone.wav"
     )
     value = json.loads(text)
@@ -409,10 +400,12 @@ def test_good_recordings_among_bad_ones_are_predicted(capsys, clip, tmp_path):
         "silent about it.wav",
         "gone.wav",
     ]
-    assert "cut.wav: truncated" in said[0]
-    assert "this run reads words: give --text=..., put a transcript in silent about it.txt beside it" in said[1]
-    assert "gone.wav: cannot be read (No such file or directory)" in said[2]
-    assert said[3].startswith("jaxser.predict: 1 recording, 1.5 s of audio, 6 replicas")
+    assert "cut.wav: truncated" in lines[0]
+    assert (
+        "this run reads words: give --text=..., put a transcript in silent about it.txt beside it" in lines[1]
+    )
+    assert "gone.wav: cannot be read (No such file or directory)" in lines[2]
+    assert lines[3].startswith("jaxser.predict: 1 recording, 1.5 s of audio, 6 replicas")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +416,11 @@ def test_good_recordings_among_bad_ones_are_predicted(capsys, clip, tmp_path):
         (["--run={run}"], 2, "the following arguments are required: PATH"),
         (["--run={run}", "{clip}", "--fold=7"], 2, "--fold=7: no such fold; the run has 1, 2, 3"),
         (["--run={run}", "{clip}", "--seed=7"], 2, "--seed=7: no such seed;"),
-        (["--run={run}", "{clip}", "{clip}", "--text=a"], 2, "--text is the transcript of one recording, but 2 are given"),
+        (
+            ["--run={run}", "{clip}", "{clip}", "--text=a"],
+            2,
+            "--text is the transcript of one recording, but 2 are given",
+        ),
         (["--run={run}", "{clip}", "--asr=whisper"], 2, "--asr=whisper is not one of faster-whisper"),
         (["--run={run}", "{clip}", "--asr=faster-whisper"], 2, "--asr_model=FOLDER must be given together"),
         (["--run={run}", "{clip}", "--asr=faster-whisper", "--asr_model={tmp}"], 2, "has no model.bin"),
@@ -435,15 +432,15 @@ def test_good_recordings_among_bad_ones_are_predicted(capsys, clip, tmp_path):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_wrong_turn_is_one_line(capsys, clip, tmp_path, flags, code, message):
+def test_errors_are_one_line(capsys, clip, tmp_path, flags, code, message):
     filled = [flag.format(run=small_runs.run("mcsan"), clip=clip, tmp=tmp_path) for flag in flags]
-    status, text, said = call(capsys, *filled)
+    status, text, lines = call(capsys, *filled)
     assert (status, text) == (code, "")
-    assert len(said) == 1
-    assert message in said[0]
+    assert len(lines) == 1
+    assert message in lines[0]
 
 
-def test_explaining_draws_a_picture_a_window(capsys, clip, tmp_path):
+def test_explain_draws_one_png_per_recording(capsys, clip, tmp_path):
     code, _, _ = call(capsys, f"--run={small_runs.run('can')}", clip, clip, f"--explain={tmp_path / 'out'}")
     assert code == 0
     pictures = sorted((tmp_path / "out").iterdir())
@@ -452,10 +449,10 @@ def test_explaining_draws_a_picture_a_window(capsys, clip, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mcsan", "can"])
-def test_a_figure_shows_the_wave_and_every_attention(name, clip):
+def test_a_figure_shows_the_waveform_and_every_attention_layer(name, clip):
     [found] = loaded(name).attention(clip, text=WORDS)
     drawn = found.figure()
-    titles = [place.get_title(loc="left") for place in drawn.axes]
+    titles = [ax.get_title(loc="left") for ax in drawn.axes]
     assert titles[:5] == ["clip.wav", *(key.replace("_", " ") for key in found.weights)]
     if name == "can":
         bars = [bar.get_height() for bar in drawn.axes[1].patches]
