@@ -52,7 +52,7 @@ class Sweep:
         hyper: the hyper-parameters that are not swept.
         source: provides the utterances to the programs, and runs them.
         programs: the programs compiled so far, which the data source shares.
-        split_seed: the seed of the protocol, from which the order of utterances depends too.
+        split_seed: the protocol's seed, which also seeds the order of utterances.
         balanced: whether the loss weights classes by their inverse frequency.
         normalise: one of `jaxser.data.normalisation.NORMALISATIONS`.
     """
@@ -92,7 +92,7 @@ class Sweep:
         """Return the shapes of a replica's state.
 
         Raises:
-            ValueError: if the network cannot be built.
+            FieldError: if a field of the network has an unsupported value.
         """
         own = jax.tree.map(lambda x: x[0], self._initial_arguments(self.replicas[:1]))
         return jax.eval_shape(self._initial_state, *own, on_host(self.dataset, self.trainer.model.needs))

@@ -39,10 +39,10 @@ def data():
 def lowered(config) -> jax.export.Exported:
     """The epoch of two replicas side by side, as they run on a GPU or TPU: training, validation, selection."""
     sweep = experiment.build_sweep(config, data(), jax.devices()[:1], "vmap")
-    plans = [jax.tree.map(lambda x: np.stack([x, x]), own[0]) for own in sweep.plans(0)]
+    schedules = [jax.tree.map(lambda x: np.stack([x, x]), own[0]) for own in sweep.schedules(0)]
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), sweep.shapes())
     epoch = jax.jit(jax.vmap(sweep.trainer.epoch, in_axes=(0, 0, 0, None)))
-    return jax.export.export(epoch, platforms=PLATFORMS)(state, *plans, sweep.data)
+    return jax.export.export(epoch, platforms=PLATFORMS)(state, *schedules, sweep.source.on_devices)
 
 
 def first_variants() -> list[tuple[str, str]]:
