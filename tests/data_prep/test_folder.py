@@ -226,7 +226,7 @@ def test_folds_of_a_prepared_table(tmp_path):
     table = root / "table.jsonl"
     table.write_text(lines(*rows, {"path": "absent.wav", "label": "a"}))
     arguments = ["--corpus=folder", f"--metadata={table}", f"--out={tmp_path}", "--name=mine", "--workers=1"]
-    assert preparation.run([*arguments, "--max_rejected=0.2"]) == 0
+    assert preparation.main([*arguments, "--max_rejected=0.2"]) == 0
     data = dataset.load_prepared(tmp_path / "mine")
     assert data.arrays["audio"].length.tolist() == [31] * 9
     assert len({utterance.sha256 for utterance in data.utterances}) == 9
@@ -253,7 +253,7 @@ def test_flags_of_other_corpora_are_usage_errors(tmp_path, capsys):
         (["--corpus=folder", "--meld_twins=final"], "--meld_twins: only for --corpus=meld"),
         (["--corpus=folder", f"--metadata={tmp_path}/x.csv"], "x.csv: no such file"),
     ):
-        assert preparation.run([*arguments, f"--out={tmp_path}"]) == 2
+        assert preparation.main([*arguments, f"--out={tmp_path}"]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
