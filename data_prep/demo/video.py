@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from jaxser.features.video import MAX_PICTURES, RATE, WIDTH
+from jaxser.features.video import MAX_FRAMES, RATE, WIDTH
 
 from .truth import CLASSES
 
@@ -55,5 +55,5 @@ def _rows(emotion: str, seconds: float, seed: int, index: int) -> Float[np.ndarr
     rng = np.random.default_rng([seed, _STREAM, index])
     shown = CLASSES.index(emotion) if rng.random() < SHOWN else int(rng.integers(len(CLASSES)))
     pattern = np.random.default_rng([seed, _STREAM]).standard_normal((len(CLASSES), WIDTH))[shown]
-    count = int(np.clip(np.ceil(seconds * RATE), 1, MAX_PICTURES))
+    count = int(np.clip(np.ceil(seconds * RATE), 1, MAX_FRAMES))
     return np.maximum(rng.standard_normal((count, WIDTH)) + STRENGTH * pattern, 0)

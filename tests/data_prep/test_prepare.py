@@ -247,7 +247,7 @@ def test_invalid_glove_file_leaves_the_dataset_intact(release, tmp_path):
 BAD_WAVS = {
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: os.truncate(path, 5_000),
-    "not a sound file": lambda path: path.write_text("words"),
+    "not a readable sound file": lambda path: path.write_text("words"),
     "NaN": lambda path: soundfile.write(path, np.full(8_000, np.nan), RATE, subtype="FLOAT"),
     "shorter than one window": lambda path: soundfile.write(path, np.zeros(9), RATE),
     "cannot be read": Path.unlink,
@@ -315,7 +315,7 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
     (tmp_path / "release" / reading.utterances[0].wav).write_bytes(b"")
     corpus(reading)
     with pytest.raises(InputError, match="1 of 1 utterances were rejected"):
-        preparation.prepare("chatter", tmp_path / "release", "mcsan", tmp_path, max_rejected=1, quiet=True)
+        preparation.prepare("chatter", tmp_path / "release", "mcsan", tmp_path, max_rejected=1.0, quiet=True)
 
 
 @pytest.mark.parametrize(
