@@ -96,7 +96,7 @@ def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:
 # the host, once per dataset; JAX has no float64 by default, and the latter is traced into the programs that predict and
 # that are exported, where the frames are padded. A test holds them to each other.
 def utterance_statistics(
-    x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
+    x: Float[AnyArray, "B T D"], mask: Bool[AnyArray, "B T"]
 ) -> tuple[Float[Array, "B 1 D"], Float[Array, "B 1 D"]]:
     """Computes mean and standard deviation of each utterance of a padded batch."""
     count = jnp.maximum(mask.sum(1, keepdims=True), 1)[..., None].astype(x.dtype)
@@ -107,7 +107,7 @@ def utterance_statistics(
 
 
 def normalised(
-    x: Shaped[Array, "B T ..."], mask: Bool[Array, "B T"], statistics: Normalisation | None
+    x: Shaped[AnyArray, "B T ..."], mask: Bool[AnyArray, "B T"], statistics: Normalisation | None
 ) -> Shaped[Array, "B T ..."]:
     """Converts a padded batch to z-scores, unless `statistics` is None, and sets padded frames to zero."""
     if statistics is not None:

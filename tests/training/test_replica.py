@@ -10,75 +10,16 @@ import pytest
 from helpers import tiny
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.device import gather, on_host
-from jaxser.data.normalisation import FrameSums, fold_normalisations
+from jaxser.data.normalisation import FrameSums
 from jaxser.models.losses import class_weights, cross_entropy
 from jaxser.training.optim import SCHEDULES, Adam
 from jaxser.training.replica import ReplicaTrainer
-from jaxser.types import Batch, Normalisation, Output, UsageError
+from jaxser.types import Batch, Output
 
 
 @pytest.fixture(scope="module")
 def data():
     return tiny.dataset()
-
-
-def test_gather_selects_normalises_and_masks_rows(data):
-    norm = {"audio": Normalisation(np.arange(6, dtype=np.float32), np.full(6, 2, np.float32))}
-    device = jax.device_put(on_host(data, ("audio", "words")))
-    batch = gather(device, jnp.array([4, 59, 7]), jnp.array([1.0, 1.0, 0.0]), {"audio": 36, "words": 5}, norm)
-    for b, n in enumerate((4, 59)):
-        frames = data.arrays["audio"][n][:36]
-        assert batch.audio_mask[b].sum() == len(frames)
-        np.testing.assert_allclose(batch.audio[b, : len(frames)], (frames - np.arange(6)) / 2, rtol=1e-6)
-        assert not np.asarray(batch.audio[b, len(frames) :]).any()
-        words = data.arrays["words"][n]
-        np.testing.assert_array_equal(batch.words[b, : len(words)], words)
-        assert batch.label[b] == data.label[n]
-    assert not any(np.asarray(x[2]).any() for x in (batch.audio_mask, batch.words_mask, batch.audio))
-
-
-def test_statistics_are_taken_over_valid_training_frames(data):
-    rows = np.array([3, 11, 42])
-    found = FrameSums.of(data.arrays["audio"]).normalisation(rows)
-    frames = np.concatenate([data.arrays["audio"][n] for n in rows]).astype(np.float64)
-    np.testing.assert_allclose(found.mean, frames.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.std, frames.std(0), rtol=1e-5)
-
-
-def test_a_constant_feature_is_divided_by_one(data):
-    audio = data.arrays["audio"]
-    flat = dataclasses.replace(audio, values=np.full_like(audio.values, 3.3))
-    found = FrameSums.of(flat).normalisation(np.arange(5))
-    np.testing.assert_array_equal(found.std, np.ones(6))
-
-
-def test_normalisation_by_utterance(data):
-    device = on_host(data, ("audio",), "utterance")
-    start, length = device.arrays["audio"].offset[9], device.arrays["audio"].length[9]
-    own = device.arrays["audio"].values[start : start + length]
-    np.testing.assert_allclose(own.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(own.std(0), 1, rtol=1e-4)
-    assert fold_normalisations(data, [np.arange(9)], ("audio",), "utterance") == [{}]
-
-
-def test_video_is_not_standardised(data):
-    """Rajan et al. 2022 standardise only audio."""
-    data = dataclasses.replace(data, arrays={**data.arrays, "video": data.arrays["audio"]})
-    (found,) = fold_normalisations(data, [np.arange(9)], ("audio", "video", "words"))
-    assert set(found) == {"audio"}
-    own = on_host(data, ("audio", "video"), "utterance").arrays
-    np.testing.assert_array_equal(own["video"].values, data.arrays["video"].values)
-    assert not np.array_equal(own["audio"].values, own["video"].values)
-
-
-def test_statistics_of_neutral_speech(data):
-    rows = np.arange(30)
-    (found,) = fold_normalisations(data, [rows], ("audio", "words"), "train_neutral")
-    expected = FrameSums.of(data.arrays["audio"]).normalisation(rows[data.label[rows] == 1])
-    np.testing.assert_array_equal(found["audio"].mean, expected.mean)
-    assert set(found) == {"audio"}
-    with pytest.raises(UsageError, match="no neutral utterance"):
-        fold_normalisations(data, [np.array([0, 2, 3])], ("audio",), "train_neutral")
 
 
 def test_class_weights_are_inverse_frequencies():
