@@ -134,6 +134,22 @@ def test_relative_links_resolve(page):
             assert anchor in anchors(path.read_text(encoding="utf-8")), link
 
 
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_source_files_mentioned_exist(page):
+    examples = {name for text in PAGES.values() for name, _ in _FILE.findall(text)}
+    mentioned = re.findall(r"`((?:jaxser|configs|data_prep|tests|benchmarks)/[\w/]+\.py)", PAGES[page])
+    assert not [name for name in mentioned if name not in examples and not (ROOT / name).is_file()]
+
+
+def test_source_files_on_the_architecture_page_exist():
+    mentioned = re.findall(r"`([\w/]+\.py)`", PAGES["docs/architecture.md"])
+    assert len(mentioned) > 40
+    folders = ("jaxser", "configs", "data_prep", "tests", "benchmarks")
+    sources = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for name in mentioned:
+        assert any(path.endswith(f"/{name}") for path in sources), name
+
+
 def test_the_readme_has_at_most_110_lines():
     assert len(PAGES["README.md"].splitlines()) <= 110
 
