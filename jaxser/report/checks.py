@@ -70,7 +70,7 @@ def leak_verdict(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> 
     """One sentence on what was checked and found."""
     known = known_kinds(utterances)
     unknown = [NAMES[kind] for kind in KINDS if kind not in known]
-    limit = f" The corpus has no {_listed(unknown, 'or')} to check." if unknown else ""
+    limit = f" Not checked for lack of data: {_listed(unknown, 'and')}." if unknown else ""
     shared = [NAMES[kind] for kind in KINDS if any(leak.kind == kind for leak in found)]
     if shared:
         return f"The training, validation and test parts share {_listed(shared, 'and')}.{limit}"

@@ -74,6 +74,22 @@ def test_page_is_well_formed_and_its_links_have_targets(fake, hostile):
         assert len(list(root.iter("svg"))) == 6
 
 
+def test_first_section_has_scores_confusion_matrix_and_learning_curves(fake):
+    first, *others = (e for e in ET.fromstring(fake[2]).iter("section"))
+    ids = [e.get("id") for e in first.iter() if e.get("id") and e.tag != "g"]
+    figures = [i for i in ids if i.startswith("figure-")]
+    assert [i for i in ids if i.startswith("tile-")] == ["tile-wa", "tile-ua", "tile-f1_weighted"]
+    assert sorted(figures) == ["figure-confusion", "figure-loss", "figure-ua"]
+    assert others
+
+
+def test_leak_checks_are_one_sentence_if_nothing_leaks(fake):
+    section = next(e for e in ET.fromstring(fake[2]).iter("section") if e.get("id") == "leaks")
+    assert [e.tag for e in section] == ["h2", "p", "details"]
+    assert section.find("p").text.startswith("No utterances, byte-identical recordings,")
+    assert section.find("details").get("open") is None
+
+
 def test_page_loads_nothing(fake, hostile):
     for page in (fake[2], hostile[0]):
         assert "http:" not in page
@@ -324,7 +340,7 @@ def test_recordings_are_found_by_path_or_name(tmp_path):
 
 
 def test_card_states_only_what_is_known_of_the_corpus(tmp_path):
-    for dataset, said in {
+    for dataset, sentence in {
         "ravdess": "The corpus is acted speech",
         "mine": "or spontaneous speech is unknown",
     }.items():
@@ -332,7 +348,7 @@ def test_card_states_only_what_is_known_of_the_corpus(tmp_path):
         run_folder.write_json(tmp_path / dataset / run_folder.RESULTS, {**value, "synthetic": False})
         report.write(tmp_path / dataset)
         card = (tmp_path / dataset / "report" / "card.md").read_text(encoding="utf-8")
-        assert said in card
+        assert sentence in card
         command = run_folder.read_run(tmp_path / dataset).config.command
         assert f"\nThe command:\n\n    {command}\n" in card
 
