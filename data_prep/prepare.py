@@ -1,7 +1,7 @@
 """Prepare a corpus as a dataset: features in TFRecord shards, and everything else that training needs.
 
-    python -m data_prep.prepare --corpus=ravdess --root=RAVDESS --recipe=mcsan --out=data
-    python -m data_prep.prepare --corpus=demo --recipe=mcsan --out=data
+    python -m jaxser.data_prep.prepare --corpus=ravdess --root=RAVDESS --recipe=mcsan --out=data
+    python -m jaxser.data_prep.prepare --corpus=demo --recipe=mcsan --out=data
 
 The dataset is the folder `<out>/<name>/<recipe>/<version>`. Its `manifest.json` is written last, so a folder without it
 is not a dataset. After an interruption, the same command writes only the shards that are missing.
@@ -242,7 +242,7 @@ def _label_table(found: Mapping[str, int], expected: Mapping[str, int]) -> Table
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.parser("prepare", "python -m data_prep.prepare", __doc__)
+    parser = cli.parser("prepare", "python -m jaxser.data_prep.prepare", __doc__)
     features = "a folder of <id>.npy files, or an HDF5 file"
     parser.add_argument("--corpus", required=True, help=f"one of {', '.join(READERS)}")
     parser.add_argument("--root", help="folder of the corpus; not needed for the demo corpus")

@@ -1,6 +1,6 @@
 """Plot one utterance of a prepared dataset: the waveform with its words, and each input array of the networks.
 
-    python -m data_prep.show --data=data/demo/mcsan/1.0.0 --root=data/demo_release --out=figure.png
+    python -m jaxser.data_prep.show --data=data/demo/mcsan/1.0.0 --root=data/demo_release --out=figure.png
 
 `--id` selects the utterance (default: the first). The arrays are read from the shards, so they are what training uses,
 before normalisation.
@@ -200,7 +200,7 @@ def _write(panel: Axes, x: float, y: float, word: str, background: str = "none")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status; an error is printed as one line."""
-    parser = cli.parser("show", "python -m data_prep.show", __doc__)
+    parser = cli.parser("show", "python -m jaxser.data_prep.show", __doc__)
     parser.add_argument(
         "--data", required=True, help="folder of the prepared dataset, with its manifest.json"
     )

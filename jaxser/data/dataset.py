@@ -229,7 +229,7 @@ def _prepare_command(
     named = "" if name == corpus else f" --name={name}"
     frames = " --frames=FOLDER" if recipe == "frames" else ""
     return (
-        f"python -m data_prep.prepare --corpus={corpus}{root} --recipe={recipe or 'mcsan'} "
+        f"python -m jaxser.data_prep.prepare --corpus={corpus}{root} --recipe={recipe or 'mcsan'} "
         f"--out={out}{named}{frames}"
     )
 

@@ -187,7 +187,7 @@ def test_a_missing_config_and_a_missing_dataset(data_dir, tmp_path):
     argv[3] = "--config=configs/mcsan.py:iemocap"
     done = run(argv, tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "python -m data_prep.prepare --corpus=iemocap" in done.stderr
+    assert "python -m jaxser.data_prep.prepare --corpus=iemocap" in done.stderr
 
 
 LOADS_CONFIGS = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

@@ -109,7 +109,7 @@ def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
     with pytest.raises(UsageError) as caught:
         dataset.load_prepared(tmp_path / "data" / "ravdess", "mcsan")
     command = (
-        f"python -m data_prep.prepare --corpus=ravdess --root=FOLDER --recipe=mcsan --out={tmp_path / 'data'}"
+        f"python -m jaxser.data_prep.prepare --corpus=ravdess --root=FOLDER --recipe=mcsan --out={tmp_path / 'data'}"
     )
     assert str(caught.value) == (
         f"{tmp_path / 'data' / 'ravdess'}: found no prepared dataset; needed recipe mcsan, version 1.0.0. "
