@@ -13,10 +13,11 @@ from jaxtyping import Int
 from jaxser import corpora, papers
 from jaxser.corpora import Corpus
 from jaxser.data.leaks import Leak
-from jaxser.evaluation import comparisons
-from jaxser.evaluation.comparisons import Interval, Spread
+from jaxser.evaluation import run_scores
+from jaxser.evaluation.intervals import Interval
 from jaxser.evaluation.results import RunResults
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_scores import Spread
 from jaxser.papers import Printed
 from jaxser.report import calibration, checks, groups
 
@@ -35,7 +36,7 @@ class Analysis:
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        return comparisons.name_of(self.run)
+        return run_scores.name_of(self.run)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -108,7 +109,7 @@ class Analysis:
 
     def spread(self, metric: str) -> Spread:
         """Mean and standard deviations of a score."""
-        return comparisons.spread(self.run, metric)
+        return run_scores.spread(self.run, metric)
 
     def interval(self, metric: str, by: str) -> Interval | None:
         """The bootstrap interval of a pooled score over "utterance" or "speaker"; None if it is undefined."""

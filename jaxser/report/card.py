@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from jaxser.papers.names import model_name
+from jaxser.papers.names import run_name
 from jaxser.report import checks, run_tables, tables
 from jaxser.report.analysis import Analysis
 from jaxser.report.tables import Table, escape_markdown
@@ -76,7 +76,6 @@ def _section(title: str, sentences: Sequence[str]) -> list[str]:
 
 def _model(analysis: Analysis) -> list[str]:
     results = analysis.results
-    variant = f", variant {results.variant}" if results.variant else ""
     inputs = [f"Inputs: {', '.join(results.reads)}."] if results.reads else []
     versions = ", ".join(
         f"{name} {results.environment[name]}"
@@ -84,7 +83,7 @@ def _model(analysis: Analysis) -> list[str]:
         if name in results.environment
     )
     return [
-        f"Network: {model_name(results.model)}{variant}.",
+        f"Network: {run_name(results.model, results.variant)}.",
         *inputs,
         f"Classes: {', '.join(results.classes)}.",
         *([f"Trained with {versions}."] if versions else []),

@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxser.evaluation.comparisons import (
-    FEWEST_FOLDS,
-    NAMES,
+    MIN_FOLDS,
     Comparison,
-    Interval,
     Ranking,
     compare,
     compare_all,
     compare_predictions,
-    difference,
 )
 from jaxser.evaluation.hypothesis_tests import LEVEL, Result, holm
+from jaxser.evaluation.intervals import Interval, difference
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_scores import NAMES
 from jaxser.report.analysis import Analysis
 from jaxser.types import UsageError
 
@@ -146,7 +145,7 @@ def _compared(name: str, members: Sequence[Analysis], metric: str) -> Comparable
     runs = [one.run for one in members]
     if len(runs) < 2:
         return Comparable(name, members, dict.fromkeys(METRICS, ()), {})
-    if len(runs[0].folds) < FEWEST_FOLDS:
+    if len(runs[0].folds) < MIN_FOLDS:
         return Comparable(name, members, _by_predictions(runs), {})
     if len(runs) == 2:
         pairs = {m: (_pair(compare(runs[0], runs[1], m)),) for m in METRICS}

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxser.evaluation.comparisons import NAMES, Interval, Ranking, replica_scores
+from jaxser.evaluation.comparisons import Ranking
+from jaxser.evaluation.intervals import Interval
+from jaxser.evaluation.run_scores import NAMES, replica_scores
 from jaxser.report import plots
 from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import Comparable

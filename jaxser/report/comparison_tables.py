@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jaxser.evaluation.comparisons import NAMES, Spread
+from jaxser.evaluation.run_scores import NAMES, Spread
 from jaxser.report import groups
 from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import METRICS, Comparable, deciding_test

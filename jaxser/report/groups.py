@@ -1,7 +1,7 @@
 """Scores of groups of test utterances (a class, a gender, a speaker) with bootstrap intervals.
 
 A group is scored as if the run had tested nothing else (`part`), so its interval is that of
-`jaxser.evaluation.comparisons.interval`. The recall of a class is the WA of the utterances of that class.
+`jaxser.evaluation.intervals.interval`. The recall of a class is the WA of the utterances of that class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxser.evaluation.comparisons import Interval, interval
+from jaxser.evaluation.intervals import Interval, interval
 from jaxser.evaluation.run_folder import Run
 from jaxser.report.tables import percent
 from jaxser.types import UsageError, Utterance

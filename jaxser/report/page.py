@@ -14,8 +14,8 @@ import numpy as np
 from markupsafe import Markup
 
 from jaxser.evaluation import run_folder
-from jaxser.evaluation.comparisons import NAMES
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers.names import run_name
 from jaxser.report import card, checks, groups, latex, media, plots, protocols, run_tables, style, tables
 from jaxser.report.analysis import Analysis
@@ -119,8 +119,6 @@ def context(
         "leaks": analysis.leaks,
         "leak_verdict": checks.leak_verdict(analysis.leaks, run.utterances),
         "leak_lists_of": checks.leak_lists(analysis.leaks, run.utterances),
-        "protocol": protocols.describe(run),
-        "flags": _flags(run),
         "ceiling": run_tables.OBSERVERS.get(run.results.observer, ""),
         "printed": row,
         "aspects": protocols.compare_protocols(row, analysis) if row else [],
@@ -129,6 +127,8 @@ def context(
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
         "attention": media.attention(run, options.audio, options.attention),
+        "protocol": protocols.describe(run),
+        "flags": _flags(run),
         "seconds": _training_seconds(run),
         "valid_frames": _valid_frame_fraction(run),
         "command": run.config.command,
@@ -163,7 +163,9 @@ def _lede(analysis: Analysis) -> dict[str, Any]:
 
 def _flags(run: Run) -> dict[str, int]:
     """The number of utterances with each quality flag, such as "no_alignment"."""
-    return dict(Counter(flag for row in run.utterances.values() for flag in row.flags).most_common())
+    return dict(
+        Counter(flag for utterance in run.utterances.values() for flag in utterance.flags).most_common()
+    )
 
 
 def _training_seconds(run: Run) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxser.evaluation.comparisons import NAMES
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers import Printed
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import shares_speakers

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 from jaxser.evaluation import metrics
-from jaxser.evaluation.comparisons import NAMES, Interval
+from jaxser.evaluation.intervals import Interval
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers import Printed
 from jaxser.report import checks
 from jaxser.report.analysis import Analysis

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from helpers.fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report
-from jaxser.evaluation import comparisons, run_folder
+from jaxser.evaluation import intervals, run_folder
 from jaxser.report import groups, media, run_tables, style, tables
 from jaxser.report.__main__ import main
 from jaxser.report.analysis import Analysis
@@ -362,7 +362,7 @@ def test_markdown_tables_keep_their_columns():
 
 
 def test_identical_resamples_give_no_interval():
-    interval = comparisons.Interval(("a",), "wa", "speaker", 0.0, 0.0, 0.0, 10)
+    interval = intervals.Interval(("a",), "wa", "speaker", 0.0, 0.0, 0.0, 10)
     assert run_tables.interval_cells(interval) == (tables.Score(0.0), tables.Range(None, None))
     cells = run_tables.interval_cells(replace(interval, high=0.2))
     assert cells == (tables.Score(0.0), tables.Range(0.0, 0.2))

@@ -16,7 +16,7 @@ from helpers.fake_run import BEST, make_utterances, session_folds, with_fields, 
 from jaxser import report
 from jaxser.data.leaks import FoldIds
 from jaxser.data.shards import read_records
-from jaxser.evaluation import comparisons, run_folder
+from jaxser.evaluation import comparisons, run_folder, run_scores
 from jaxser.report import (
     calibration,
     checks,
@@ -160,7 +160,7 @@ def test_best_scores_are_bold_and_significant_differences_marked(runs):
     table = comparison_tables.scores(found)
     ua = {row[0]: row[table.header.index("UA")] for row in table.rows}
     means = {
-        name: comparisons.spread(run, "ua").mean
+        name: run_scores.spread(run, "ua").mean
         for name, run in zip(("poor", "good", "fair"), read, strict=True)
     }
     best = max(means, key=means.get)
