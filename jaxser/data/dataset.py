@@ -91,7 +91,7 @@ def with_copies(
     copied = {**arrays, "audio": dataset.arrays["audio_noisy"]}
     number = len(dataset.label)
 
-    def with_their_copies(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 2n"]:
+    def with_their_copies(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 2*n"]:
         return np.concatenate([rows, rows + number])
 
     doubled = dataclasses.replace(
