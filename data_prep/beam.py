@@ -1,6 +1,6 @@
 """Preparation on a cluster: an Apache Beam pipeline that runs the jobs of a dataset (extra `beam`).
 
-    python -m jaxser.data_prep.prepare --corpus=iemocap --root=RELEASE --runner=beam --beam_options="--runner=FlinkRunner ..."
+    python -m jaxser.data_prep.prepare --corpus=meld --root=MELD --runner=beam --beam_options="--runner=FlinkRunner"
 
 Workers read the corpus and write the shards themselves, so both folders must be on a file system that all workers can
 access under the same paths.
