@@ -1,7 +1,7 @@
-"""Tests of two models and of several, on arrays of their scores; `jaxser.statistics` applies them to runs.
+"""Significance tests of two or several models, on arrays of their scores.
 
-No test gives a verdict: that is `jaxser.statistics.Comparison`'s, which tells what it could have missed as well.
-How often each finds a difference between equal models: docs/explanation/statistics.md.
+`jaxser.evaluation.comparisons` applies them to runs and gives the verdict. docs/explanation/statistics.md shows how often
+each test finds a difference between equally good models.
 """
 
 from __future__ import annotations
@@ -17,37 +17,49 @@ import scipy.stats
 from jaxtyping import Float
 
 LEVEL = 0.05
-"""Two-sided, of every test; intervals have 1 - LEVEL."""
+"""The significance level of all tests, which are two-sided; intervals have the level 1 - LEVEL."""
 
 POWER = 0.8
-"""With which a test finds a difference as large as its minimal detectable one."""
+"""The probability that a test finds a difference of the size that is called detectable."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a test found."""
+    """The result of a test.
+
+    Attributes:
+        p: two-sided.
+        number: the number of `units`, such as folds.
+        low: the lower end of the 95 % interval of the difference; None if the test has none, as for `high`.
+        detectable: the smallest true difference that is found with 80 % power; None if it is unknown.
+    """
 
     test: str
     statistic: float
-    p: float  # two-sided
-    number: int  # of `units`
+    p: float
+    number: int
     units: str
-    low: float | None = None  # 95 % interval of the difference, where the test has one
+    low: float | None = None
     high: float | None = None
-    detectable: float | None = None  # the smallest true difference found with 80 % power, where it is known
+    detectable: float | None = None
 
     def __str__(self) -> str:
-        found = f"{self.test} over {self.number} {self.units}: {self.statistic:.2f}, p = {self.p:.2g}"
+        result = f"{self.test} over {self.number} {self.units}: {self.statistic:.2f}, p = {self.p:.2g}"
         if self.detectable is None:
-            return found
-        return f"{found}; finds a true difference of {100 * self.detectable:.1f} points with 80 % power"
+            return result
+        return f"{result}; finds a true difference of {100 * self.detectable:.1f} points with 80 % power"
 
 
 def corrected_t_test(differences: Float[np.ndarray, " folds"], ratio: float, level: float = LEVEL) -> Result:
     """The corrected resampled t-test of Nadeau and Bengio (2003, "Inference for the Generalization Error").
 
-    The variance of a mean over k folds is taken as (1 / k + ratio) times that of the folds, since folds share
-    training data; `ratio` is test utterances over training utterances. With 0 it is the plain paired t-test.
+    The variance of the mean of k folds is taken as (1 / k + ratio) times that of the folds, because folds share
+    training data.
+
+    Args:
+        differences: the difference of two models in each fold.
+        ratio: test utterances per training utterance; 0 gives the plain paired t-test.
+        level: the significance level that `Result.detectable` is for.
     """
     k, mean = len(differences), float(np.mean(differences))
     error = math.sqrt((1 / k + ratio) * np.var(differences, ddof=1))
@@ -55,9 +67,9 @@ def corrected_t_test(differences: Float[np.ndarray, " folds"], ratio: float, lev
 
 
 def unpaired_t_test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> Result:
-    """Student's two-tailed t-test over runs (folds x seeds) as if each were independent: Rajan et al. (2022).
+    """Student's t-test over runs (folds x seeds) as if they were independent, as in Rajan et al. (2022).
 
-    They are not: runs of a fold share their test set. It is given for comparison with what is published.
+    They are not, since the runs of a fold share their test set. It is given for comparison with published results.
     """
     n, m = len(a), len(b)
     pooled = ((n - 1) * np.var(a, ddof=1) + (m - 1) * np.var(b, ddof=1)) / (n + m - 2)
@@ -66,7 +78,7 @@ def unpaired_t_test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> R
 
 
 def signed_rank(differences: Float[np.ndarray, " folds"]) -> Result:
-    """Wilcoxon's signed-rank test; equal folds are dropped, and the p is exact for few folds."""
+    """Wilcoxon's signed-rank test; folds without a difference are dropped, and p is exact for few folds."""
     kept = np.round(differences, 12)
     kept = kept[kept != 0]
     statistic, p = scipy.stats.wilcoxon(kept) if len(kept) else (0.0, 1.0)
@@ -74,10 +86,13 @@ def signed_rank(differences: Float[np.ndarray, " folds"]) -> Result:
 
 
 def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
-    """McNemar's test; each utterance has how often `a` is right less how often `b` is, over seeds.
+    """McNemar's test of two models on the same utterances.
 
-    With one seed it is exact (binomial). With more the seeds of an utterance are a cluster, after Durkalski et
-    al. (2003, "Analysis of clustered matched-pair data"), which for clusters of one is McNemar's chi-square.
+    With one seed the test is exact (binomial). With several, the seeds of an utterance form a cluster, as in Durkalski
+    et al. (2003, "Analysis of clustered matched-pair data"); for clusters of one that is McNemar's chi-square.
+
+    Args:
+        differences: how often `a` classifies each utterance correctly minus how often `b` does, averaged over seeds.
     """
     differences = np.round(differences, 12)
     squares = float(np.sum(differences**2))
@@ -94,7 +109,7 @@ def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
 
 
 def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:
-    """Friedman's test of equal ranks, with ties corrected."""
+    """Friedman's test of equal ranks, corrected for ties."""
     scores = np.round(scores, 12)
     tied = (scores == scores[0]).all()
     statistic, p = (0.0, 1.0) if tied else scipy.stats.friedmanchisquare(*scores)
@@ -102,13 +117,13 @@ def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:
 
 
 def critical_difference(runs: int, folds: int) -> float:
-    """Nemenyi's, of average ranks, at 5 % (Demšar 2006, "Statistical Comparisons of Classifiers")."""
+    """Nemenyi's critical difference of average ranks at 5 % (Demšar 2006, "Statistical Comparisons of Classifiers")."""
     q = scipy.stats.studentized_range.ppf(1 - LEVEL, runs, np.inf) / math.sqrt(2)
     return float(q * math.sqrt(runs * (runs + 1) / (6 * folds)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values in the order given."""
+    """Adjust p values by Holm's step-down correction; they keep their order."""
     order = np.argsort(p)
     steps = np.arange(len(p), 0, -1) * np.asarray(p)[order]
     adjusted = np.empty(len(p))
@@ -118,17 +133,17 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @functools.cache
 def detectable_errors(df: int, level: float = LEVEL) -> float:
-    """The true mean, in standard errors, that a two-sided t-test at `level` finds with 80 % power."""
+    """Return the true mean, in standard errors, that a two-sided t-test at `level` finds with 80 % power."""
     critical = scipy.stats.t.ppf(1 - level / 2, df)
 
-    def missing(mean: float) -> float:  # the other side's tail adds nothing at this power
+    def excess_power(mean: float) -> float:  # the other tail is negligible at this power
         return float(scipy.stats.nct.sf(critical, df, mean)) - POWER
 
-    return float(scipy.optimize.brentq(missing, 0.0, 2 * critical + 5))
+    return float(scipy.optimize.brentq(excess_power, 0.0, 2 * critical + 5))
 
 
 def _t_test(test: str, mean: float, error: float, df: int, number: int, units: str, level: float) -> Result:
-    """`error` is the standard error of `mean`; where it is none but what rounding leaves, p is 0 or 1."""
+    """A t-test of `mean` with the standard error `error`; p is 0 or 1 if the error is 0 up to rounding."""
     if error < 1e-12:
         error = 0.0
     statistic = mean / error if error else math.copysign(math.inf, mean) if abs(mean) > 1e-12 else 0.0

@@ -1,7 +1,7 @@
-"""WA, UA and F1 from a confusion matrix, alike for numpy and jax.numpy arrays (also traced ones).
+"""WA, UA and F1 from a confusion matrix, for NumPy arrays and for JAX arrays (also traced ones).
 
-WA is the accuracy over all utterances, UA (= UAR, balanced accuracy) the mean of the per-class recalls. All
-values are fractions in [0, 1]; what is not defined (the recall of a class that has no utterance) is NaN.
+WA is the accuracy over all utterances; UA (also UAR or balanced accuracy) is the mean of the per-class recalls. All
+scores are fractions in [0, 1]. An undefined score, such as the recall of a class without utterances, is NaN.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Int, Num
 from jaxser.types import AnyArray
 
 SCORES = ("wa", "ua", "f1_weighted", "f1_macro")
-"""The scores that are one number a run, in the order in which reports print them."""
+"""The scores that are single numbers, in the order in which reports print them."""
 
 
 def confusion(
@@ -22,10 +22,15 @@ def confusion(
     weight: Num[AnyArray, " N"],
     num_classes: int,
 ) -> Num[AnyArray, "C C"]:
-    """Sums of `weight` by true class (rows) and predicted class (columns); weight 0 marks a padding row.
+    """Sum the weights by true class (rows) and predicted class (columns).
 
-    An utterance whose label or prediction is no class (-1) is not counted. The sum of two parts' confusions
-    is the confusion of both, so that an evaluation can add up its batches.
+    The confusion matrices of batches can be added up.
+
+    Args:
+        label: the true classes; -1 is not counted, as in `predicted`.
+        predicted: the predicted classes.
+        weight: 1 for an utterance, 0 for a padding row.
+        num_classes: the number of classes.
     """
     xp = label.__array_namespace__()
     classes = xp.arange(num_classes, dtype=label.dtype)
@@ -35,12 +40,12 @@ def confusion(
 
 
 def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
-    """`wa`, `ua`, `f1_weighted`, `f1_macro` (scalars) and `recall` [C] of a confusion matrix.
+    """Compute `wa`, `ua`, `f1_weighted` and `f1_macro` (scalars) and `recall` [C] from a confusion matrix.
 
-    As scikit-learn has them: `ua` leaves out the classes without a true utterance, as
-    `balanced_accuracy_score`; `f1_macro` is the mean over the classes that occur among the true or the
-    predicted ones, as `f1_score` does by itself, so that a class that is absent but predicted counts as 0.
-    `recall` is NaN for an absent class, and everything is NaN for a matrix of zeros.
+    The definitions are those of scikit-learn. `ua` leaves out classes without a true utterance, as
+    `balanced_accuracy_score` does. `f1_macro` is the mean over the classes that are true or predicted, as in
+    `f1_score`, so that a class that is predicted but absent counts as 0. `recall` is NaN for an absent class, and all
+    scores are NaN for a matrix of zeros.
     """
     xp = confusion.__array_namespace__()
     if not xp.isdtype(confusion.dtype, "real floating"):
@@ -61,7 +66,7 @@ def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
 
 
 def _ratio(xp: Any, numerator: Any, denominator: Any) -> Any:
-    """NaN where the denominator is 0, without dividing by it (numpy would warn)."""
+    """The ratio, or NaN if the denominator is 0; NumPy would warn about the division."""
     some = denominator > 0
     return xp.where(some, numerator / xp.where(some, denominator, 1), xp.nan)
 

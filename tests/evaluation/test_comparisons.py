@@ -1,4 +1,4 @@
-"""Tests and intervals against scipy, statsmodels, published examples and arithmetic; what they refuse."""
+"""Tests and intervals against SciPy, statsmodels, published examples and arithmetic, and what they refuse."""
 
 import json
 import sys
@@ -20,8 +20,9 @@ from statsmodels.stats.power import TTestPower
 
 from benchmarks import false_alarms
 from helpers.fake_run import CLASSES, make_utterances, write_fake_run
-from jaxser.evaluation import comparisons, hypothesis_tests, metrics
-from jaxser.evaluation.run_folder import Run, read_run, setting_name
+from jaxser.evaluation import comparisons, hypothesis_tests, intervals, metrics, run_scores
+from jaxser.evaluation.results import setting_name
+from jaxser.evaluation.run_folder import Run, read_run
 from jaxser.types import UsageError
 
 DEMSAR = np.array(
@@ -47,7 +48,7 @@ def fake(seeds: int = 2, not_finite: tuple = (), number: int = 350) -> Run:
 
 
 def redrawn(run: Run, name: str, accuracy: float, draw: int = 0) -> Run:
-    """The same run with other predictions, right in a share of cases."""
+    """The same run with other predictions, of which a share is correct."""
     rng, p = np.random.default_rng(draw), run.predictions
     wrong = (p.true + rng.integers(1, len(CLASSES), len(p.true))) % len(CLASSES)
     predicted = np.where(rng.random(len(p.true)) < accuracy, p.true, wrong)
@@ -56,6 +57,10 @@ def redrawn(run: Run, name: str, accuracy: float, draw: int = 0) -> Run:
 
 def with_predictions(run: Run, **columns) -> Run:
     return replace(run, predictions=replace(run.predictions, **columns))
+
+
+def with_replicas(run: Run, replicas) -> Run:
+    return replace(run, results=replace(run.results, replicas=tuple(replicas)))
 
 
 # Tests on arrays
@@ -102,7 +107,7 @@ def test_detectable_difference_is_statsmodels(number):
 @pytest.mark.parametrize("number", [3, 5, 24])
 @pytest.mark.parametrize("family", [3, 105])
 def test_detectable_difference_by_integration(number, family):
-    """Where levels are small statsmodels is off (NaN in the other tail): here over the variance's chi-square."""
+    """At small levels statsmodels fails (NaN in the other tail): integrate over the chi-square of the variance."""
     level, df = hypothesis_tests.LEVEL / family, number - 1
     found, critical = hypothesis_tests.detectable_errors(df, level), scipy.stats.t.ppf(1 - level / 2, df)
 
@@ -124,8 +129,8 @@ def test_signed_rank_on_demsars_data():
     assert hypothesis_tests.signed_rank(DEMSAR[1] - DEMSAR[0]).statistic == 6.5
 
 
-def test_signed_rank_cannot_find_anything_in_fewer_folds_than_are_asked_for():
-    fewest = comparisons.FEWEST_FOR_RANKS
+def test_signed_rank_finds_nothing_in_fewer_folds_than_it_needs():
+    fewest = comparisons.MIN_FOLDS_FOR_RANKS
     rising = np.arange(1.0, fewest + 1) / 100
     assert hypothesis_tests.signed_rank(rising).p == pytest.approx(2 / 2**fewest)
     assert hypothesis_tests.signed_rank(rising[:-1]).p > hypothesis_tests.LEVEL > 2 / 2**fewest
@@ -143,7 +148,7 @@ def test_mcnemar_on_agrestis_approval_ratings():
     assert hypothesis_tests.mcnemar(differences).p == pytest.approx(exact.pvalue)
     clustered = hypothesis_tests.mcnemar(
         differences / 2
-    )  # two seeds, one of which never tells the models apart
+    )  # two seeds, in one of which the models never differ
     assert clustered.statistic == pytest.approx(64**2 / 236)
     assert clustered.p == pytest.approx(
         statsmodels_mcnemar([[794, 150], [86, 570]], exact=False, correction=False).pvalue
@@ -192,20 +197,20 @@ def test_scores_are_those_of_the_results():
     run = fake(seeds=3, not_finite=(("2", 1),))
     for metric in metrics.SCORES:
         expected = [[np.nan] * 3 for _ in run.folds]
-        for replica in run.results["replicas"]:
-            if replica["test"]:
-                expected[int(replica["fold"]) - 1][replica["seed"]] = replica["test"][metric]
-        np.testing.assert_allclose(comparisons.replica_scores(run, metric), expected)
-        summary = run.results["summary"]["mean"][metric]
-        assert comparisons.fold_means(run, metric).mean() == pytest.approx(summary)
-    right = comparisons.right(fake())
-    assert right.mean() == pytest.approx(fake().results["summary"]["pooled"]["wa"])
+        for replica in run.results.replicas:
+            if replica.test:
+                expected[int(replica.fold) - 1][replica.seed] = replica.test[metric]
+        np.testing.assert_allclose(run_scores.replica_scores(run, metric), expected)
+        summary = run.results.summary.mean[metric]
+        assert run_scores.fold_means(run, metric).mean() == pytest.approx(summary)
+    right = run_scores.correct(fake())
+    assert right.mean() == pytest.approx(fake().results.summary.pooled["wa"])
 
 
 def test_predictions_of_a_replica_without_a_score_do_not_count():
     run = fake()
-    lost = [{**r, "test": None} if (r["fold"], r["seed"]) == ("3", 1) else r for r in run.results["replicas"]]
-    found = comparisons.replica_scores(replace(run, results={**run.results, "replicas": lost}), "ua")
+    replicas = [replace(r, test=None) if (r.fold, r.seed) == ("3", 1) else r for r in run.results.replicas]
+    found = run_scores.replica_scores(with_replicas(run, replicas), "ua")
     assert np.argwhere(np.isnan(found)).tolist() == [[2, 1]]
 
 
@@ -223,17 +228,17 @@ def test_only_the_summarised_setting_counts():
         setting=np.repeat([other, chosen], len(p.true)),
         predicted=np.concatenate([np.zeros_like(p.predicted), p.predicted]),
     )
-    replicas = [{**r, "setting": name} for name in (other, chosen) for r in run.results["replicas"]]
-    results = {"summary": {"setting": chosen}, "replicas": replicas}
-    found = comparisons.replica_scores(replace(swept, results=results), "ua")
-    np.testing.assert_array_equal(found, comparisons.replica_scores(run, "ua"))
+    replicas = [replace(r, setting=name) for name in (other, chosen) for r in run.results.replicas]
+    swept = replace(swept, results=replace(run.results, setting=chosen, replicas=tuple(replicas)))
+    found = run_scores.replica_scores(swept, "ua")
+    np.testing.assert_array_equal(found, run_scores.replica_scores(run, "ua"))
 
 
 def test_spread_names_what_it_is_over():
     run = fake()
-    found, summary = comparisons.spread(run, "f1_macro"), run.results["summary"]
-    assert found.over_folds == summary["std_over_folds"]["f1_macro"]
-    assert found.over_seeds == summary["std_over_seeds"]["f1_macro"]
+    found, summary = run_scores.spread(run, "f1_macro"), run.results.summary
+    assert found.over_folds == summary.std_over_folds["f1_macro"]
+    assert found.over_seeds == summary.std_over_seeds["f1_macro"]
     assert "over 5 folds (seeds averaged)" in str(found)
     assert "over 2 seeds (folds averaged)" in str(found)
 
@@ -242,23 +247,23 @@ def test_spread_names_what_it_is_over():
 @pytest.mark.parametrize("by", ["utterance", "speaker"])
 def test_intervals_are_about_the_pooled_score(metric, by):
     run = fake()
-    found = comparisons.interval(run, metric, by, resamples=250)
-    assert found.value == pytest.approx(run.results["summary"]["pooled"][metric])
+    found = intervals.interval(run, metric, by, resamples=250)
+    assert found.value == pytest.approx(run.results.summary.pooled[metric])
     assert found.low < found.value < found.high
     assert found.drawn == (350 if by == "utterance" else 10)
 
 
 def test_a_seed_that_lacks_a_fold_is_not_pooled():
     run = fake(seeds=3, not_finite=(("2", 1),))
-    found = comparisons.interval(run, "ua", resamples=250)
-    assert found.value == pytest.approx(run.results["summary"]["pooled"]["ua"])
+    found = intervals.interval(run, "ua", resamples=250)
+    assert found.value == pytest.approx(run.results.summary.pooled["ua"])
 
 
 def test_interval_over_utterances_is_scipys():
     run = redrawn(fake(seeds=1), "a", 0.7)
-    right = comparisons.right(run)[:, 0]
+    right = run_scores.correct(run)[:, 0]
     expected = scipy.stats.bootstrap((right,), np.mean, method="BCa", rng=np.random.default_rng(1))
-    found = comparisons.interval(run, "wa")
+    found = intervals.interval(run, "wa")
     assert (found.low, found.high) == pytest.approx(expected.confidence_interval, abs=0.004)
 
 
@@ -268,9 +273,9 @@ def test_seeds_add_no_utterances():
     columns = ("utterance", "fold", "setting", "split", "true", "predicted", "probabilities")
     twice = {column: np.concatenate([getattr(p, column)] * 2) for column in columns}
     twice = with_predictions(run, **twice, seed=np.repeat([0, 1], len(p.true)))
-    replicas = [{**r, "seed": seed} for seed in (0, 1) for r in run.results["replicas"]]
-    twice = replace(twice, results={**run.results, "replicas": replicas})
-    one, two = (comparisons.interval(each, "ua", resamples=250) for each in (run, twice))
+    replicas = [replace(r, seed=seed) for seed in (0, 1) for r in run.results.replicas]
+    twice = with_replicas(twice, replicas)
+    one, two = (intervals.interval(each, "ua", resamples=250) for each in (run, twice))
     assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=1e-6)
 
 
@@ -278,39 +283,39 @@ def test_interval_over_speakers_draws_speakers():
     """Half of the speakers are always recognised, half never: then each speaker counts as one."""
     run = fake(seeds=1)
     p = run.predictions
-    good = np.array([run.utterances[i]["gender"] == "F" for i in p.utterance.tolist()])
+    good = np.array([run.utterances[i].gender == "F" for i in p.utterance.tolist()])
     run = with_predictions(run, predicted=np.where(good, p.true, (p.true + 1) % len(CLASSES)))
-    found = comparisons.interval(run, "wa", "speaker")
+    found = intervals.interval(run, "wa", "speaker")
     # of ten speakers (of 35 utterances each), binomial; Hesterberg's widening is 2.262 sqrt(10/9) = 2.384 errors
     tail = scipy.stats.norm.cdf(-2.384)
     expected = scipy.stats.binom.ppf([tail, 1 - tail], 10, 0.5) / 10
     assert (found.low, found.high) == pytest.approx(expected, abs=0.06)
-    narrow = comparisons.interval(run, "wa", "utterance")
+    narrow = intervals.interval(run, "wa", "utterance")
     assert narrow.high - narrow.low < 0.25 * (found.high - found.low)
 
 
 def test_intervals_at_the_limit():
-    assert comparisons.interval(redrawn(fake(), "a", 1.0), "ua", resamples=250).low == 1
-    assert comparisons.interval(fake(), "ua") == comparisons.interval(fake(), "ua")
+    assert intervals.interval(redrawn(fake(), "a", 1.0), "ua", resamples=250).low == 1
+    assert intervals.interval(fake(), "ua") == intervals.interval(fake(), "ua")
 
 
 def test_difference_is_antisymmetric_and_narrower_than_unpaired():
     a, b = redrawn(fake(), "a", 0.75), fake()
-    there, back = comparisons.difference(a, b, "wa"), comparisons.difference(b, a, "wa")
+    there, back = intervals.difference(a, b, "wa"), intervals.difference(b, a, "wa")
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-6)
-    assert there.value == pytest.approx(comparisons.right(a).mean() - comparisons.right(b).mean())
+    assert there.value == pytest.approx(run_scores.correct(a).mean() - run_scores.correct(b).mean())
     worse = with_predictions(
         a, predicted=np.where(np.arange(len(a.predictions.true)) % 50, a.predictions.predicted, 0)
     )
-    paired = comparisons.difference(a, replace(worse, folder=Path("worse")), "wa")
-    alone = comparisons.interval(a, "wa")
+    paired = intervals.difference(a, replace(worse, folder=Path("worse")), "wa")
+    alone = intervals.interval(a, "wa")
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
 
 def test_compare_by_hand():
     a, b = redrawn(fake(), "a", 0.8), redrawn(fake(), "b", 0.6, draw=1)
     found = comparisons.compare(a, b, "ua")
-    by_fold = comparisons.replica_scores(a, "ua").mean(axis=1) - comparisons.replica_scores(b, "ua").mean(
+    by_fold = run_scores.replica_scores(a, "ua").mean(axis=1) - run_scores.replica_scores(b, "ua").mean(
         axis=1
     )
     # three sessions of 70 train, one tests: the ratio is 1/3
@@ -319,7 +324,7 @@ def test_compare_by_hand():
     assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 4))
     assert found.by_fold == pytest.approx(by_fold)
     assert found.difference == pytest.approx(found.mean_a - found.mean_b)
-    runs = [comparisons.replica_scores(run, "ua").ravel() for run in (a, b)]
+    runs = [run_scores.replica_scores(run, "ua").ravel() for run in (a, b)]
     assert found.unpaired.p == pytest.approx(scipy.stats.ttest_ind(*runs).pvalue)
     assert found.wilcoxon is None
     assert found.mcnemar.number == 350
@@ -327,7 +332,7 @@ def test_compare_by_hand():
     assert (back.difference, back.p) == pytest.approx((-found.difference, found.p))
 
 
-def test_the_verdict_never_stands_alone():
+def test_the_verdict_comes_with_what_the_test_could_have_missed():
     better = comparisons.compare(redrawn(fake(), "a", 0.9), redrawn(fake(), "b", 0.4))
     assert better.significant
     alike = comparisons.compare(redrawn(fake(), "a", 0.6), redrawn(fake(), "b", 0.6, draw=1))
@@ -374,8 +379,8 @@ def test_everything_can_be_written_as_json():
     runs = [redrawn(fake(), name, 0.6, draw) for draw, name in enumerate("abc")]
     values = [
         comparisons.compare_all(runs),
-        comparisons.interval(runs[0], resamples=250),
-        comparisons.spread(runs[0]),
+        intervals.interval(runs[0], resamples=250),
+        run_scores.spread(runs[0]),
     ]
     for value in values:
         assert json.loads(json.dumps(asdict(value), allow_nan=False))
@@ -383,19 +388,19 @@ def test_everything_can_be_written_as_json():
 
 def one_fold(run: Run) -> Run:
     first = run.folds[0].name
-    replicas = [replica for replica in run.results["replicas"] if replica["fold"] == first]
+    replicas = [replica for replica in run.results.replicas if replica.fold == first]
     chosen = run.predictions.fold == first
     columns = ("utterance", "fold", "seed", "setting", "split", "true", "predicted", "probabilities")
     kept = {column: getattr(run.predictions, column)[chosen] for column in columns}
-    run = replace(run, folds=run.folds[:1], results={**run.results, "replicas": replicas})
+    run = with_replicas(replace(run, folds=run.folds[:1]), replicas)
     return with_predictions(run, **kept)
 
 
 def test_one_fold_is_enough_for_predictions():
     a, b = one_fold(redrawn(fake(), "a", 0.9)), one_fold(redrawn(fake(), "b", 0.3))
-    assert comparisons.difference(a, b).low > 0
+    assert intervals.difference(a, b).low > 0
     assert comparisons.compare_predictions(a, b).p < 1e-6
-    with pytest.raises(UsageError, match=r"use difference.*compare_predictions"):
+    with pytest.raises(UsageError, match=r"use intervals.difference.*compare_predictions"):
         comparisons.compare(a, b)
 
 
@@ -412,7 +417,7 @@ def without_some(run: Run) -> Run:
 
 B = redrawn(fake(), "b", 0.6)
 NOT_COMPARABLE = {
-    "named base": replace(B, folder=Path("base")),
+    "called base": replace(B, folder=Path("base")),
     "different classes": with_predictions(B, classes=(*CLASSES[:-1], "fear")),
     "different folds": replace(B, folds=B.folds[:4]),
     "test different utterances in fold 1": other_fold(B, test=(*B.folds[0].test[1:], B.folds[1].test[0])),
@@ -425,31 +430,33 @@ NOT_COMPARABLE = {
 
 
 @pytest.mark.parametrize("says", NOT_COMPARABLE)
-@pytest.mark.parametrize("function", ["compare", "difference", "compare_predictions"])
+@pytest.mark.parametrize(
+    "function", [comparisons.compare, intervals.difference, comparisons.compare_predictions]
+)
 def test_runs_that_cannot_be_compared(says, function):
     with pytest.raises(UsageError, match=says) as caught:
-        getattr(comparisons, function)(fake(), NOT_COMPARABLE[says])
+        function(fake(), NOT_COMPARABLE[says])
     assert "\n" not in str(caught.value)
 
 
 def test_imported_folds_without_training_parts_are_compared():
     bare = replace(B, folds=tuple(replace(fold, train=()) for fold in B.folds))
-    assert comparisons.test_over_train(bare) == pytest.approx(1 / 4)
+    assert run_scores.test_train_ratio(bare) == pytest.approx(1 / 4)
     assert comparisons.compare(fake(), bare).p == comparisons.compare(fake(), B).p
     assert comparisons.compare(bare, fake()).p < comparisons.compare(B, fake()).p
 
 
 def test_what_else_is_refused():
     run = fake()
-    nameless = {i: {**row, "speaker": ""} for i, row in run.utterances.items()}
-    two = {i: {**row, "speaker": row["gender"]} for i, row in run.utterances.items()}
+    nameless = {i: replace(row, speaker="") for i, row in run.utterances.items()}
+    two = {i: replace(row, speaker=row.gender) for i, row in run.utterances.items()}
     for says, refused in {
-        "metric 'war'": lambda: comparisons.interval(run, "war"),
-        "not 'session'": lambda: comparisons.interval(run, "ua", "session"),
-        "not all known": lambda: comparisons.interval(replace(run, utterances=nameless), "ua", "speaker"),
-        "2 speakers": lambda: comparisons.interval(replace(run, utterances=two), "ua", "speaker"),
-        "no seed with a score": lambda: comparisons.interval(fake(1, (("1", 0),)), "ua"),
-        "three runs or more": lambda: comparisons.compare_all([run, B]),
+        "metric 'war' is not one of": lambda: intervals.interval(run, "war"),
+        "not by 'session'": lambda: intervals.interval(run, "ua", "session"),
+        "unknown speakers": lambda: intervals.interval(replace(run, utterances=nameless), "ua", "speaker"),
+        "2 speakers": lambda: intervals.interval(replace(run, utterances=two), "ua", "speaker"),
+        "no seed with a score": lambda: intervals.interval(fake(1, (("1", 0),)), "ua"),
+        "at least three runs": lambda: comparisons.compare_all([run, B]),
         "four or more": lambda: next(false_alarms.halves(run, "ua", np.random.default_rng(0))),
     }.items():
         with pytest.raises(UsageError, match=says):
@@ -466,7 +473,7 @@ def alarms(splits: str, same: bool, trials: int) -> dict[str, float]:
 
 
 def test_only_the_corrected_test_keeps_its_level_between_equal_models():
-    """Of docs/statistics.md's table in small: two networks of which neither is better over all corpora."""
+    """A small version of the table in docs/explanation/statistics.md: two networks, equally good over all corpora."""
     sessions, random = alarms("session", False, 300), alarms("random", False, 60)
     assert sessions["corrected"] <= 0.06
     assert random["corrected"] <= 0.1
@@ -477,7 +484,7 @@ def test_only_the_corrected_test_keeps_its_level_between_equal_models():
 
 
 def test_seeds_alone_show_the_unpaired_test_too_cautious():
-    """What only seeds tell apart has no difference by fold, and the spread of folds hides it from that test."""
+    """Runs that differ only by seeds do not differ by fold, and the spread over folds hides this from the test."""
     found = alarms("session", True, 300)
     assert found["unpaired_runs"] < 0.03
     assert 0.02 < found["paired"] < 0.08
@@ -488,9 +495,9 @@ def test_false_alarms_are_those_of_the_tests_that_compare_uses():
     a, b = redrawn(fake(), "a", 0.7), redrawn(fake(), "b", 0.6, draw=1)
     compared = comparisons.compare(a, b, "wa")
     trial = false_alarms.Trial(
-        *(comparisons.replica_scores(run, "wa") for run in (a, b)),
-        right=comparisons.right(a).mean(axis=1) - comparisons.right(b).mean(axis=1),
-        ratio=comparisons.test_over_train(a),
+        *(run_scores.replica_scores(run, "wa") for run in (a, b)),
+        advantage=run_scores.correct(a).mean(axis=1) - run_scores.correct(b).mean(axis=1),
+        ratio=run_scores.test_train_ratio(a),
     )
     found = false_alarms.p_values(trial)
     assert (found["corrected"], found["mcnemar"]) == pytest.approx((compared.p, compared.mcnemar.p))
@@ -502,13 +509,13 @@ def test_halves_of_a_runs_seeds(tmp_path, monkeypatch, capsys):
     run = fake(4, (), 140)
     trial = next(false_alarms.halves(run, "wa", np.random.default_rng(0)))
     assert trial.a.shape == trial.b.shape == (5, 2)
-    every = comparisons.replica_scores(run, "wa")
+    every = run_scores.replica_scores(run, "wa")
     np.testing.assert_allclose(np.sort(np.hstack([trial.a, trial.b])), np.sort(every))
-    assert trial.right.mean() == pytest.approx((trial.a - trial.b).mean())  # folds of equal size
+    assert trial.advantage.mean() == pytest.approx((trial.a - trial.b).mean())  # folds of equal size
     write_fake_run(tmp_path / "run", seeds=4, epochs=1, utterances=make_utterances(140))
     monkeypatch.setattr(sys, "argv", ["false_alarms", str(tmp_path / "run"), "--trials=20"])
     assert false_alarms.main() == 0
     assert "other seeds | " in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["false_alarms", str(tmp_path), "--trials=20"])
     assert false_alarms.main() == 1
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
