@@ -56,6 +56,12 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Datase
     log(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
     if dataset.left_out:
         log("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
+    corpus, expected = dataset.manifest["corpus"], config.get("corpus", "")
+    if corpora.CORPORA.get(corpus) != corpora.CORPORA.get(expected):
+        log(
+            f"note: {dataset.name} was prepared from corpus {corpus}, but the config is for "
+            f"{expected or 'an unknown corpus'}; get_config('{config.dataset}:{corpus}') returns one that fits"
+        )
     return dataset
 
 

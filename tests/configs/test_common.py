@@ -1,15 +1,18 @@
 """Configs get their settings by the corpus of the dataset's manifest, whatever the dataset is called."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from jaxser import corpora, main
+from helpers import tiny
+from jaxser import corpora, experiment, main
 from jaxser.configs import common
 from jaxser.data.dataset import with_corpus
 from jaxser.data_prep.prepare import READERS
+from jaxser.evaluation.records import RunConfig
 from jaxser.types import UsageError
 
 CONFIGS = ("can", "cat_ilt", "lstm_attention", "mcsan", "self_cross")
@@ -127,3 +130,29 @@ def test_label_sets_merge_happy_and_excited_only_where_they_say_so():
     assert corpora.LABEL_SETS["four_merged"]["exc"] == "hap"
     assert "exc" not in corpora.LABEL_SETS["four"]
     assert list(corpora.LABEL_SETS["seven"]) == ["ang", "hap", "exc", "sad", "neu", "fru", "sur"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "corpus", "noted"),
+    [("meld_final", "meld", True), ("meld_final:meld", "meld", False), ("mine", "folder", False)],
+)
+def test_a_config_for_another_corpus_is_noted(argument, corpus, noted, monkeypatch):
+    data = replace(tiny.dataset(), manifest={"corpus": corpus})
+    monkeypatch.setattr(experiment, "load_prepared", lambda *_, **__: data)
+    config = import_module("jaxser.configs.mcsan").get_config(argument)
+    lines: list[str] = []
+    experiment.load_dataset(config, Path("data"), lines.append)
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert len(notes) == noted
+    if noted:
+        assert "was prepared from corpus meld" in notes[0]
+        assert "get_config('meld_final:meld')" in notes[0]
+
+
+def test_a_run_from_before_corpora_were_recorded_is_the_same_run():
+    config = import_module("jaxser.configs.mcsan").get_config("iemocap")
+    asked = RunConfig(config.to_dict(), dataset="digest")
+    old = {name: value for name, value in asked.fields.items() if name != "corpus"}
+    assert experiment._first_difference(RunConfig(old | {"note": "in other words"}, "digest"), asked) == ""
+    different = experiment._first_difference(RunConfig(old | {"seeds": 1}, "digest"), asked)
+    assert different == "config: seeds was 1 and is now 5"
