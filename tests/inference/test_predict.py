@@ -59,16 +59,20 @@ def call(capsys, *arguments: object) -> tuple[int, str, list[str]]:
             code = main([*map(str, arguments), "--cache_dir="])
     except SystemExit as stop:
         code = int(str(stop.code))
-    lines = capsys.readouterr()
-    return code, printed.out, lines.err.splitlines()
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err.splitlines()
 
 
 @pytest.mark.parametrize("name", ["mcsan", "can"])
 def test_predictions_for_corpus_recordings_match_those_of_the_run(name):
     run, data = loaded(name), small_runs.dataset(name)
     reader = run.reader([], window=0.0)
-    lines = [u.words if name == "can" and u.words is not None else u.transcript for u in data.utterances]
-    windows = [reader.read(small_runs.wav(u), t)[0] for u, t in zip(data.utterances, lines, strict=True)]
+    transcripts = [
+        u.words if name == "can" and u.words is not None else u.transcript for u in data.utterances
+    ]
+    windows = [
+        reader.read(small_runs.wav(u), t)[0] for u, t in zip(data.utterances, transcripts, strict=True)
+    ]
     found = {u.id: p for u, p in zip(data.utterances, run.probabilities(windows), strict=True)}
     own = run_folder.read_run(run.folder).predictions
     assert len(own.utterance) == 2 * 2 * len(data.utterances)  # validation and test, of two seeds
@@ -204,7 +208,7 @@ def test_windows_end_with_the_recording_and_have_the_recipes_features(tmp_path):
 def test_words_belong_to_the_window_that_contains_their_middle(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(3.0), RATE)
-    lines = (Word("Please,", 0.2, 0.6), Word("leave", 0.9, 1.4), Word("now!", 1.9, 2.6))
+    words = (Word("Please,", 0.2, 0.6), Word("leave", 0.9, 1.4), Word("now!", 1.9, 2.6))
     windows = reader(("audio", "words"), window=1.0, hop=1.0).read(path, words)
     assert [w.utterance.transcript for w in windows] == ["Please,", "leave", "now!"]
     assert [w.utterance.words[0].text for w in windows] == ["Please", "leave", "now"]
@@ -244,7 +248,7 @@ def test_can_reads_the_words_of_a_speech_recogniser(monkeypatch, tmp_path, clip)
         def transcribe(self, samples, word_timestamps):
             assert word_timestamps
             np.testing.assert_array_equal(samples, read_audio(clip)[0])
-            lines = [SimpleNamespace(word=f" {w.text}", start=w.start, end=w.end) for w in WORDS]
+            words = [SimpleNamespace(word=f" {w.text}", start=w.start, end=w.end) for w in WORDS]
             yield_ = iter(
                 [
                     SimpleNamespace(words=words[:2]),
