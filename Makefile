@@ -14,9 +14,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
-# What is computed with another instruction set; OPENBLAS_CORETYPE=Haswell, for instance, chooses the kernel of BLAS.
-KERNEL_TESTS := tests/features tests/layers tests/training/test_sweep.py tests/training/test_waves.py \
-	tests/training/test_streaming.py tests/training/test_data_axis.py
+# Tests whose numbers depend on the instruction set. OPENBLAS_CORETYPE=Haswell, for example, selects another BLAS kernel.
+KERNEL_TESTS := tests/features tests/layers tests/data/test_device.py tests/data/test_normalisation.py \
+	tests/training/test_sweep.py tests/training/test_data_axis.py
 
 kernels: $(READY)
 	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow" $(KERNEL_TESTS)

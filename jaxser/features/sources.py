@@ -57,9 +57,11 @@ class ArrayFiles:
 
     @property
     def described(self) -> Mapping[str, Any]:
+        """The entry in the manifest."""
         return {"made": "elsewhere", "width": self.width}  # a value of the manifest's format
 
     def read(self, identity: str) -> Float[np.ndarray, "rows width"]:
+        """Reads the array of an utterance; see `Source.read`."""
         found = _read(self.path, identity)
         if found.shape[1] != self.width:
             raise InputError(
@@ -69,9 +71,11 @@ class ArrayFiles:
         return found
 
     def stamp(self, identity: str) -> list[Any]:
+        """Returns size and modification time of the file that contains the array."""
         return file_stamp(self.path if self.path.is_file() else self.path / f"{identity}.npy")
 
     def only(self, identities: Iterable[str]) -> ArrayFiles:
+        """Returns the source itself, which does not list utterances."""
         return self
 
 
