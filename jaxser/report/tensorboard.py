@@ -12,6 +12,9 @@ from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import Run
 from jaxser.types import UsageError
 
+EVENTS = "events.out.tfevents.0000000000.jaxser"
+"""The name of an event file. TensorBoard finds it by "tfevents"; tensorboardX would add the name of the machine."""
+
 
 def write(run: Run, folder: Path) -> Path:
     """Write one folder per replica with its loss, learning rate and validation scores.
@@ -46,6 +49,8 @@ def _write_replica(folder: Path, records: Sequence[EpochRecord]) -> None:
             if value is not None:
                 writer.add_scalar(name, value, record.epoch + 1, walltime=seconds)
     writer.close()
+    for file in folder.glob("events.out.tfevents.*"):
+        file.rename(folder / EVENTS)
 
 
 def _writer(folder: Path) -> Any:

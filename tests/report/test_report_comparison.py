@@ -372,6 +372,7 @@ def test_event_files_have_the_curves_of_every_replica(runs, monkeypatch):
     assert [folder.name for folder in folders] == sorted({f"fold-{e.fold}_seed-{e.seed}" for e in epochs})
     for folder in folders:
         (file,) = folder.iterdir()
+        assert file.name == "events.out.tfevents.0000000000.jaxser"
         version, *events = map(event_pb2.Event.FromString, read_records(file))
         assert version.file_version == "brain.Event:2"
         scalars = {
