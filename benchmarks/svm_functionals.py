@@ -1,14 +1,13 @@
-"""A linear SVM on openSMILE functionals over the very same folds as a run of jaxser.
+"""A linear SVM on openSMILE functionals, on the same folds as a run of jaxser.
 
     pip install jaxser[lld]
     python benchmarks/svm_functionals.py --run runs/mcsan-audio_only-ravdess --root RAVDESS
 
-For each fold the features are standardised by its training part, C is the one with the best UA on its
-validation part (the smallest of equals), and the test part is scored once. The SVM is scikit-learn's
-LinearSVC (squared hinge, one class against the rest), which did better on RAVDESS's validation parts than the
-plain hinge. Nothing but `folds.json` and `utterances.jsonl` of the run is needed; its own scores are printed
-beside these where it is finished. A recording is found under the root by its name without the ending, which
-is the id of an utterance in IEMOCAP, RAVDESS and EmoDB.
+For each fold, the features are standardised by its training part, C is chosen by the UA on its validation part (the
+smallest C if several are best), and the test part is scored once. The SVM is scikit-learn's LinearSVC (squared hinge,
+one class against the rest), which did better on the validation parts of RAVDESS than the plain hinge. Of the run, only
+`folds.json` and `utterances.jsonl` are needed; if it is finished, its own scores are printed too. A recording is found
+under the root by its name without the suffix, which is the id of an utterance in IEMOCAP, RAVDESS and EmoDB.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ from sklearn.svm import LinearSVC
 
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
-from jaxser.evaluation.summary import replica_result, summarise
+from jaxser.evaluation.results import ReplicaResult, Scores, Summary
+from jaxser.evaluation.summary import summarise
 from jaxser.types import InputError, Status
 
 FEATURE_SETS = {"eGeMAPSv02": 88, "ComParE_2016": 6373}
@@ -43,7 +43,7 @@ def main() -> int:
     options = _options()
     try:
         _, _, folds = run_folder.read_folds(options.run)
-        labels = {row["id"]: row["label"] for row in run_folder.read_utterances(options.run)}
+        labels = {utterance.id: utterance.label for utterance in run_folder.read_utterances(options.run)}
         ids = sorted({i for fold in folds for i in (*fold.train, *fold.validation, *fold.test)})
         recordings = find_recordings(options.root, ids)
     except InputError as error:
@@ -53,32 +53,32 @@ def main() -> int:
     label = np.array([classes.index(labels[i]) for i in ids])
     for name in options.features:
         features = cached_functionals(recordings, name, options.cache, options.workers)
-        told = [evaluate(fold, ids, features, label, classes) for fold in folds]
+        results = [evaluate(fold, ids, features, label, classes) for fold in folds]
         _print_scores(
-            f"linear SVM, {name} ({features.shape[1]})", summarise([replica for replica, _ in told])
+            f"linear SVM, {name} ({features.shape[1]})", summarise([replica for replica, _ in results])
         )
-        print(f"  C by fold: {', '.join(f'{rows.cost:.3g}' for _, rows in told)}")
+        print(f"  C by fold: {', '.join(f'{tested.cost:.3g}' for _, tested in results)}")
         if options.predictions:
-            _write_predictions(options.predictions / f"svm-{name}.csv", told, labels)
+            _write_predictions(options.predictions / f"svm-{name}.csv", results, labels)
     if (options.run / run_folder.RESULTS).is_file():
-        own = run_folder.read_json(options.run / run_folder.RESULTS)
-        _print_scores(f"{own['model']}, {own['variant']}", own["summary"])
+        own = run_folder.read_results(options.run)
+        _print_scores(f"{own.model}, {own.variant}", own.summary)
     return 0
 
 
 def find_recordings(root: Path, ids: Sequence[str]) -> list[Path]:
-    """The recording of every id, in order."""
+    """Return the recording of each id, in the same order."""
     audio = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in (".wav", ".flac"))
-    found = {path.stem: path for path in audio if not path.name.startswith("._")}
-    if missing := [i for i in ids if i not in found]:
+    by_name = {path.stem: path for path in audio if not path.name.startswith("._")}
+    if missing := [i for i in ids if i not in by_name]:
         raise InputError(
             f"{root} has no recording of {missing[0]} ({len(missing)} of {len(ids)} are missing)"
         )
-    return [found[i] for i in ids]
+    return [by_name[i] for i in ids]
 
 
 def functionals(path: Path, name: str) -> Float[np.ndarray, " D"]:
-    """The functionals of a whole recording; several channels are averaged."""
+    """Compute the functionals of a whole recording; channels are averaged."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return _smile(name).process_signal(samples.mean(axis=1), rate).to_numpy()[0]
 
@@ -86,7 +86,7 @@ def functionals(path: Path, name: str) -> Float[np.ndarray, " D"]:
 def cached_functionals(
     recordings: Sequence[Path], name: str, folder: Path, workers: int
 ) -> Float[np.ndarray, "N D"]:
-    """The functionals of all recordings, kept in a file that is named by their names and sizes."""
+    """Return the functionals of all recordings, cached in a file named after their names and sizes."""
     key = "".join(f"{path.name} {path.stat().st_size}\n" for path in recordings)
     path = folder / f"functionals-{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     if path.is_file():
@@ -103,7 +103,7 @@ def cached_functionals(
 
 @dataclass(frozen=True)
 class Tested:
-    """A fold's test predictions and the cost that validation chose."""
+    """The test predictions of a fold, and the value of C that its validation part chose."""
 
     ids: Sequence[str]
     predicted: Sequence[str]
@@ -116,8 +116,8 @@ def evaluate(
     features: Float[np.ndarray, "N D"],
     label: Int[np.ndarray, " N"],
     classes: Sequence[str],
-) -> tuple[dict[str, Any], Tested]:
-    """A fold's scores, as a replica of a run has them, and its test predictions."""
+) -> tuple[ReplicaResult, Tested]:
+    """Train on a fold; returns its scores, in the form of a replica's, and its test predictions."""
     row_of = {name: row for row, name in enumerate(ids)}
     train, validation, test = ([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test))
     inputs = _standardised(features, train)
@@ -127,24 +127,23 @@ def evaluate(
 
     models = {cost: LinearSVC(C=cost, dual=False).fit(inputs[train], label[train]) for cost in COSTS}
     best = max(COSTS, key=lambda cost: metrics.scores(confusion(models[cost], validation))["ua"])
-    replica = replica_result(
+    replica = ReplicaResult(
         fold=fold.name,
         seed=0,
+        status=Status.STOPPED.final_label,
         best_epoch=0,
-        status=Status.STOPPED,
-        classes=classes,
-        validation=confusion(models[best], validation),
-        test=confusion(models[best], test),
+        validation=Scores.of(confusion(models[best], validation), classes),
+        test=Scores.of(confusion(models[best], test), classes),
     )
     predicted = [classes[row] for row in models[best].predict(inputs[test])]
     return replica, Tested(fold.test, predicted, best)
 
 
 def _standardised(features: Float[np.ndarray, "N D"], train: list[int]) -> Float[np.ndarray, "N d"]:
-    """Standardised by the training part, and scaled so that utterances have length 1 whatever D is.
+    """Standardise the features by the training part, and scale them so that their number does not matter.
 
-    With more features than training utterances, they are turned into the space that the training part spans:
-    no linear SVM changes by that, and training takes seconds instead of minutes.
+    If there are more features than training utterances, they are rotated into the space that the training part spans.
+    This does not change a linear SVM, and training takes seconds instead of minutes.
     """
     scaled = StandardScaler().fit(features[train]).transform(features).astype(np.float64)
     if scaled.shape[1] > len(train):
@@ -159,24 +158,25 @@ def _smile(name: str) -> Any:
     return opensmile.Smile(getattr(opensmile.FeatureSet, name), opensmile.FeatureLevel.Functionals)
 
 
-def _print_scores(name: str, summary: Mapping[str, Any]) -> None:
-    shown = []
-    for key, field in (("WA", "wa"), ("UA", "ua")):
-        mean, std = summary["mean"][field], summary["std"][field]
-        shown.append(f"{key} {mean:.3f}" + ("" if std is None else f" ± {std:.3f}"))
-    pooled = summary["pooled"]
-    over_all = f"; pooled WA {pooled['wa']:.3f}, UA {pooled['ua']:.3f}" if pooled else ""
-    print(f"{name}: {', '.join(shown)} (± over {summary['std_over']}){over_all}")
+def _print_scores(name: str, summary: Summary) -> None:
+    scores = []
+    for title, metric in (("WA", "wa"), ("UA", "ua")):
+        mean, std = summary.mean[metric], summary.std[metric]
+        scores.append(f"{title} {mean:.3f}" + ("" if std is None else f" ± {std:.3f}"))
+    pooled = ""
+    if summary.pooled:
+        pooled = f"; pooled WA {summary.pooled['wa']:.3f}, UA {summary.pooled['ua']:.3f}"
+    print(f"{name}: {', '.join(scores)} (± over {summary.std_over}){pooled}")
 
 
 def _write_predictions(
-    path: Path, told: Sequence[tuple[dict[str, Any], Tested]], labels: Mapping[str, str]
+    path: Path, results: Sequence[tuple[ReplicaResult, Tested]], labels: Mapping[str, str]
 ) -> None:
     def rows() -> Iterator[tuple[str, ...]]:
         yield ("utterance", "fold", "seed", "true", "predicted")
-        for replica, tested in told:
+        for replica, tested in results:
             for i, predicted in zip(tested.ids, tested.predicted, strict=True):
-                yield (i, replica["fold"], "0", labels[i], predicted)
+                yield (i, replica.fold, "0", labels[i], predicted)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -188,17 +188,17 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--run", type=Path, required=True, help="a run's folder: its folds and labels are used"
+        "--run", type=Path, required=True, help="folder of the run whose folds and labels are used"
     )
-    parser.add_argument("--root", type=Path, required=True, help="the corpus")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--features", nargs="+", choices=FEATURE_SETS, default=list(FEATURE_SETS))
     parser.add_argument(
-        "--cache", type=Path, default=Path.home() / ".cache" / "jaxser", help="where functionals are kept"
+        "--cache", type=Path, default=Path.home() / ".cache" / "jaxser", help="folder for functionals"
     )
     parser.add_argument(
-        "--predictions", type=Path, help="a folder for the test predictions, a CSV a feature set"
+        "--predictions", type=Path, help="folder for the test predictions, one CSV per feature set"
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes that make functionals")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes that compute functionals")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Significance tests of two or several models, on arrays of their scores.
 
-`jaxser.evaluation.comparisons` applies them to runs and gives the verdict. docs/explanation/statistics.md shows how often
-each test finds a difference between equally good models.
+`jaxser.evaluation.comparisons` applies them to runs and gives the verdict. How often each test finds a difference
+between equally good models is shown in docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

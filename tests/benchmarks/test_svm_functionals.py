@@ -1,4 +1,4 @@
-"""The SVM baseline: nothing of validation or test enters training, and the turned features change nothing."""
+"""The SVM baseline: training sees neither validation nor test part, and rotating the features changes nothing."""
 
 import importlib.util
 import sys
@@ -39,21 +39,21 @@ def test_it_is_a_linear_svm_of_the_standardised_training_part(svm, problem):
     plain = LinearSVC(C=tested.cost, dual=False).fit(scaled[:30], label[:30])
     expected = [["a", "b", "c"][row] for row in plain.predict(scaled[60:])]
     assert tested.predicted == expected
-    assert replica["test"]["wa"] == pytest.approx(np.mean(plain.predict(scaled[60:]) == label[60:]))
-    assert replica["validation"]["ua"] > 0.5
+    assert replica.test["wa"] == pytest.approx(np.mean(plain.predict(scaled[60:]) == label[60:]))
+    assert replica.validation["ua"] > 0.5
 
 
-def test_the_test_part_changes_nothing_but_its_own_predictions(svm, problem):
+def test_the_test_part_only_changes_its_own_predictions(svm, problem):
     fold, ids, features, label = problem
     shifted = features.copy()
     shifted[60:] = 1000
     one, first = svm.evaluate(fold, ids, features, label, ["a", "b", "c"])
     other, second = svm.evaluate(fold, ids, shifted, label, ["a", "b", "c"])
     assert first.cost == second.cost
-    assert one["validation"] == other["validation"]
+    assert one.validation == other.validation
 
 
-def test_recordings_are_found_by_name_or_named_as_missing(svm, tmp_path):
+def test_recordings_are_found_by_name_or_reported_as_missing(svm, tmp_path):
     for name in ("x/b.flac", "a.wav", "._a.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
