@@ -13,8 +13,8 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def reference(data, tmp_path_factory):
     """A grid of 3 folds x 2 seeds, trained on one device, one replica after the other."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("reference")
     sweep = tiny.sweep(data)
     return sweep, train_sweep(sweep, folder, **SILENT), folder

@@ -51,12 +51,12 @@ def test_adam_is_the_published_rule(clip):
     grads = [{k: rng.normal(size=v.shape) for k, v in params.items()} for _ in range(3)]
     hyper = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(0.02)}
     adam = Adam(clip="global_norm", clip_limit=clip) if clip else Adam()
-    found = jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)
-    state = adam.init(found)
+    actual = jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)
+    state = adam.init(actual)
     m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
     for t, g in enumerate(grads, 1):
-        found, state = adam.update(
-            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, found, hyper, jnp.float32(1)
+        actual, state = adam.update(
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, actual, hyper, jnp.float32(1)
         )
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         scale = min(1, clip / norm) if clip else 1
@@ -66,7 +66,7 @@ def test_adam_is_the_published_rule(clip):
             step = (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8)
             params[k] = params[k] - 0.1 * (step + 0.02 * params[k])
     for k in params:
-        np.testing.assert_allclose(found[k], params[k], rtol=1e-4)
+        np.testing.assert_allclose(actual[k], params[k], rtol=1e-4)
 
 
 def test_schedules_start_at_one():
@@ -130,9 +130,8 @@ def test_a_plateau_shrinks_the_updates_of_training(data):
 def test_mcsan_overfits_sixteen_utterances_with_one_compilation():
     data = tiny.dataset(16)
     rng = np.random.default_rng(0)
-    data = dataclasses.replace(
-        data, label=rng.integers(0, 3, 16).astype(np.int32)
-    )  # random, so there is nothing to generalise
+    random_label = rng.integers(0, 3, 16).astype(np.int32)  # nothing to generalise
+    data = dataclasses.replace(data, label=random_label)
     net = tiny.model(hidden_size=16)
     trainer = ReplicaTrainer(net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), 3, 1)
     device = jax.device_put(on_host(data, net.needs))

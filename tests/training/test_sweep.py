@@ -17,17 +17,17 @@ from jaxser.training.sweep import GridPoint, grid, status_of
 from jaxser.types import Status
 
 
-def test_a_replica_equals_its_single_run(whole, data, tmp_path):
-    _, trained, folder = whole
+def test_a_replica_equals_its_single_run(reference, data, tmp_path):
+    _, trained, folder = reference
     chosen = 3  # fold 1, seed 1
     alone = train_sweep(tiny.sweep(data, replicas=(GridPoint(1, 1, {}),)), tmp_path, **SILENT)
     assert_same(alone, trained, slice(chosen, chosen + 1))
     assert log(tmp_path) == [record for record in log(folder) if (record.fold, record.seed) == ("s1", 1)]
 
 
-def test_four_devices_give_the_results_of_one(whole, data, tmp_path):
+def test_four_devices_give_the_results_of_one(reference, data, tmp_path):
     """Six replicas on four devices take eight rows, two of them stopped padding."""
-    _, trained, folder = whole
+    _, trained, folder = reference
     sweep = tiny.sweep(data, devices=4)
     initial = sweep.initial_state()
     assert status_of(initial).tolist() == [Status.RUNNING] * 6 + [Status.STOPPED] * 2
@@ -36,9 +36,9 @@ def test_four_devices_give_the_results_of_one(whole, data, tmp_path):
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_resumed_run_equals_an_uninterrupted_one(whole, data, tmp_path, devices):
+def test_a_resumed_run_equals_an_uninterrupted_one(reference, data, tmp_path, devices):
     """Killed before the third epoch, with a line of it in the log; resumed on the same or more devices."""
-    _, trained, folder = whole
+    _, trained, folder = reference
     with pytest.raises(Killed):
         train_sweep(kill(tiny.sweep(data), 2), tmp_path, **SILENT)
     run_folder.append_epochs(tmp_path, [EpochRecord(2, "s0", 0, "", 1.0, 1.0, {"ua": 0.5}, 0.1, "running")])
@@ -49,8 +49,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, data, tmp_path, device
     assert log(tmp_path) == log(folder)
 
 
-def test_a_sweep_learns_and_logs_its_epochs(whole):
-    sweep, trained, folder = whole
+def test_a_sweep_learns_and_logs_its_epochs(reference):
+    sweep, trained, folder = reference
     records = run_folder.read_epochs(folder)
     assert [(r.epoch, r.fold, r.seed) for r in records[:3]] == [(0, "s0", 0), (0, "s0", 1), (0, "s1", 0)]
     assert len(records) == 4 * 6
@@ -63,8 +63,8 @@ def test_a_sweep_learns_and_logs_its_epochs(whole):
         assert best[sweep.folds[replica.fold].name, replica.seed].epoch == epoch - 1
 
 
-def test_predictions_are_of_the_selected_epoch(whole):
-    sweep, trained, _ = whole
+def test_predictions_are_of_the_selected_epoch(reference):
+    sweep, trained, _ = reference
     for r, predicted in enumerate(predict_sweep(sweep, trained, sweep.folds)):
         fold = sweep.folds[sweep.replicas[r].fold]
         np.testing.assert_array_equal(predicted.rows, np.r_[fold.validation, fold.test])
@@ -119,8 +119,8 @@ def test_no_collectives_in_the_compiled_sweep(data, strategy):
     assert not re.findall(r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter", program)
 
 
-def test_a_replica_that_is_not_finite_does_not_affect_others(whole, data, tmp_path):
-    _, trained, _ = whole
+def test_a_replica_that_is_not_finite_does_not_affect_others(reference, data, tmp_path):
+    _, trained, _ = reference
     broken = (*grid(3, range(2), {})[:2], GridPoint(0, 0, {"learning_rate": float("inf")}))
     actual = train_sweep(tiny.sweep(data, replicas=broken), tmp_path, **SILENT)
     assert actual.status.tolist() == [Status.RUNNING, Status.RUNNING, Status.NOT_FINITE]
@@ -152,7 +152,7 @@ def test_a_replica_out_of_patience_stops_and_stays_unchanged(data, tmp_path):
 def test_mcsan_is_the_same_alone_and_on_four_devices(data, tmp_path, fields):
     """A real network, whose program is about twenty times as large as the toy's."""
     net = tiny.model(**fields)
-    trained = train_sweep(tiny.sweep(data, net=net, epochs=2), tmp_path / "whole", **SILENT)
+    trained = train_sweep(tiny.sweep(data, net=net, epochs=2), tmp_path / "reference", **SILENT)
     assert_same(
         train_sweep(tiny.sweep(data, net=net, epochs=2, devices=4), tmp_path / "spread", **SILENT), trained
     )
@@ -177,8 +177,8 @@ def damage(path):
 
 # Orbax stops at the damaged array; pending reads of other arrays then raise unraisable exceptions.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path, monkeypatch):
-    _, trained, folder = whole
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(reference, data, tmp_path, monkeypatch):
+    _, trained, folder = reference
     monkeypatch.setattr(checkpoint, "TIME_FRACTION", 1e9)  # save after every epoch
     with pytest.raises(Killed):
         train_sweep(kill(tiny.sweep(data), 3), tmp_path, **SILENT)
@@ -194,8 +194,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, data, tmp_path
     assert log(tmp_path) == log(folder)
 
 
-def test_finished_replicas_are_restored_and_damaged_ones_trained_again(whole, data, tmp_path):
-    _, trained, folder = whole
+def test_finished_replicas_are_restored_and_damaged_ones_trained_again(reference, data, tmp_path):
+    _, trained, folder = reference
     train_sweep(tiny.sweep(data), tmp_path, **SILENT)
     ended = tmp_path / run_folder.CHECKPOINTS / "ended"
     assert len(list(ended.iterdir())) == 6

@@ -15,9 +15,9 @@ from jaxser.types import Status, UsageError
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def reference(data, tmp_path_factory):
     """Six replicas in one wave; the first four of them stop early."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("reference")
     return train_sweep(sweep_of(data), folder, **SILENT), folder
 
 
@@ -36,8 +36,8 @@ def limit_memory(monkeypatch, sweep, number):
     monkeypatch.setattr(memory, "available", lambda devices: needed / 0.9 + 1)
 
 
-def test_waves_are_chosen_by_memory(whole, data, tmp_path, monkeypatch):
-    trained, folder = whole
+def test_waves_are_chosen_by_memory(reference, data, tmp_path, monkeypatch):
+    trained, folder = reference
     sweep, rows = spy(sweep_of(data))
     together = predict_sweep(sweep, trained, sweep.folds)
     limit_memory(monkeypatch, sweep, 2)
@@ -65,8 +65,8 @@ def exhausted_above(limit):
     return check
 
 
-def test_a_wave_is_halved_if_memory_runs_out(whole, data, tmp_path):
-    trained, folder = whole
+def test_a_wave_is_halved_if_memory_runs_out(reference, data, tmp_path):
+    trained, folder = reference
     sweep, rows = spy(sweep_of(data), exhausted_above(3))
     with pytest.warns(UserWarning, match="6 replicas do not fit into memory; continuing with half"):
         actual = train_sweep(sweep, tmp_path, **SILENT)
@@ -75,8 +75,8 @@ def test_a_wave_is_halved_if_memory_runs_out(whole, data, tmp_path):
     assert log(tmp_path) == log(folder)
 
 
-def test_running_out_of_memory_later_loses_no_saved_epoch(whole, data, tmp_path, monkeypatch):
-    trained, folder = whole
+def test_running_out_of_memory_later_loses_no_saved_epoch(reference, data, tmp_path, monkeypatch):
+    trained, folder = reference
     monkeypatch.setattr(checkpoint, "TIME_FRACTION", 1e-9)  # only the first epoch is saved
     seen: list[int] = []
     sweep, _ = spy(
@@ -125,9 +125,9 @@ def test_split_waves_have_every_replica_once():
 
 
 @pytest.mark.parametrize("epochs", [-1, 0, 2])
-def test_killed_in_a_wave(whole, data, tmp_path, monkeypatch, epochs):
+def test_killed_in_a_wave(reference, data, tmp_path, monkeypatch, epochs):
     """Finished replicas are not trained again, and waves stay the same although there is more memory now."""
-    trained, folder = whole
+    trained, folder = reference
     limit_memory(monkeypatch, sweep_of(data), 2)
     with pytest.raises(Killed):
         # the first wave ends after three epochs
@@ -152,9 +152,9 @@ def test_compaction_is_worth_it_if_it_halves_the_work_of_a_device():
     assert not is_worth_compacting(np.zeros(4, bool), 2, "vmap")
 
 
-def test_compaction_changes_nothing(whole, data, tmp_path, monkeypatch):
+def test_compaction_changes_nothing(reference, data, tmp_path, monkeypatch):
     """On two devices, one of which has only replicas that stop early."""
-    trained, folder = whole
+    trained, folder = reference
     monkeypatch.setattr(checkpoint, "TIME_FRACTION", 1e9)
     compacted = []
     compact = loop._SweepRun._compact
@@ -172,10 +172,10 @@ def test_compaction_changes_nothing(whole, data, tmp_path, monkeypatch):
         assert log(folder_of_run) == log(folder)
 
 
-def test_a_resumed_run_compacts_in_the_same_way_under_vmap(whole, data, tmp_path, monkeypatch):
-    trained, _ = whole
+def test_a_resumed_run_compacts_in_the_same_way_under_vmap(reference, data, tmp_path, monkeypatch):
+    trained, _ = reference
     sweep, rows = spy(sweep_of(data, strategy="vmap"))
-    actual = train_sweep(sweep, tmp_path / "whole", **SILENT)
+    actual = train_sweep(sweep, tmp_path / "reference", **SILENT)
     assert rows == [6, 6, 6, 2, 2]
     assert actual.status.tolist() == trained.status.tolist()
     np.testing.assert_allclose(actual.best.loss, trained.best.loss, rtol=1e-3)
