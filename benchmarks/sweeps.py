@@ -20,6 +20,10 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxser.training.sweep import Sweep
 
 
 def main() -> None:
@@ -57,31 +61,13 @@ def _measure(arguments: argparse.Namespace) -> dict:
     """Measure in this process: train folds x seeds that make `--one` replicas, as in a run."""
     import jax
 
-    from jaxser import experiment
     from jaxser.cli import enable_compilation_cache
-    from jaxser.config import resolve
     from jaxser.evaluation.run_folder import read_epochs
     from jaxser.training import loop
-    from jaxser.training.checkpoint import Checkpoints
 
     enable_compilation_cache(arguments.cache)
-    config = import_module(f"jaxser.configs.{arguments.config}").get_config(arguments.dataset)
-    config.epochs = arguments.epochs
-    folds = 5 if arguments.one % 5 == 0 else 1
-    config.protocol.name, config.seeds = ("session" if folds == 5 else "holdout"), arguments.one // folds
-    config = resolve(config)
-    data = experiment.load_dataset(config, arguments.data_dir, lambda _: None)
-    sweep = experiment.build_sweep(config, data, jax.devices(), "")
-
-    saving = []
-    save = Checkpoints.save
-
-    def timed(self, *state) -> None:
-        begin = time.perf_counter()
-        save(self, *state)
-        saving.append(time.perf_counter() - begin)
-
-    Checkpoints.save = timed  # type: ignore[method-assign]
+    sweep = _sweep(arguments)
+    saving = _time_saving()
     begin = time.perf_counter()
     sweep.initial_state()
     sweep.compile_epoch(sweep.rows(len(sweep.replicas)))
@@ -100,6 +86,38 @@ def _measure(arguments: argparse.Namespace) -> dict:
         "peak": peak,
         "saving": sum(saving) / total,
     }
+
+
+def _sweep(arguments: argparse.Namespace) -> Sweep:
+    import jax
+
+    from jaxser import experiment
+    from jaxser.config import resolve
+
+    config = import_module(f"jaxser.configs.{arguments.config}").get_config(arguments.dataset)
+    config.epochs = arguments.epochs
+    folds = 5 if arguments.one % 5 == 0 else 1
+    config.protocol.name, config.seeds = ("session" if folds == 5 else "holdout"), arguments.one // folds
+    config = resolve(config)
+    data = experiment.load_dataset(config, arguments.data_dir, lambda _: None)
+    return experiment.build_sweep(config, data, jax.devices())
+
+
+def _time_saving() -> list[float]:
+    """Time every checkpoint from now on; returns the list that receives the seconds."""
+    from jaxser.training.checkpoint import Checkpoints
+
+    seconds: list[float] = []
+    save = Checkpoints.save
+
+    def timed(self, *state) -> bool:
+        begin = time.perf_counter()
+        saved = save(self, *state)
+        seconds.append(time.perf_counter() - begin)
+        return saved
+
+    Checkpoints.save = timed  # type: ignore[method-assign]
+    return seconds
 
 
 def _arguments() -> argparse.Namespace:
