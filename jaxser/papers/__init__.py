@@ -1,4 +1,4 @@
-"""The papers' printed numbers (`results.yaml`), and which config's variant each row of their tables is."""
+"""The printed results of the papers (`results.yaml`), and the config and variant that train each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Variant:
-    """What trains a row: a variant of a paper's config, with further fields of it changed."""
+    """What trains a row: a variant of the paper's config, and further fields that are changed."""
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -22,24 +22,34 @@ class Variant:
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of a paper's table: scores as fractions, under the standard names of WA and UA."""
+    """A row of a paper's table, with scores as fractions under the standard names of WA and UA.
+
+    Attributes:
+        model: as the paper calls it, with what distinguishes it from other rows of the table.
+        cited: whether the paper cites the row instead of having run it.
+        std_over: what standard deviations are over: "folds" or "runs"; "" if it is not printed.
+        scores: mean and standard deviation by our name of the metric.
+        exchanged: whether the paper prints WA under the name of UA, and UA under that of WA.
+        variant: None if the row is not trained, only cited.
+    """
 
     id: str
     paper: str
     title: str
     venue: str
     table: str
-    model: str  # as the paper calls it, with what tells the table's rows apart
-    cited: bool  # not run by the paper itself
-    std_over: str  # "folds", "runs" or "" (not printed, or not said)
-    scores: Mapping[str, tuple[float | None, float | None]]  # mean and std by our name of the metric
-    exchanged: bool  # the paper prints WA under the name of UA, and UA under that of WA
+    model: str
+    cited: bool
+    std_over: str
+    scores: Mapping[str, tuple[float | None, float | None]]
+    exchanged: bool
     note: str
     protocol: Mapping[str, Any]
-    variant: Variant | None  # None: it stays cited
+    variant: Variant | None
 
     @property
     def corpus(self) -> str:
+        """The name of the corpus, as in `jaxser.corpora`."""
         return self.protocol["dataset"].lower()
 
 
@@ -53,7 +63,7 @@ CONFIGS = {
 """The config of each paper."""
 
 STD_OVER = {"lee2020_can": "folds", "sun2021_mcsan": "folds", "rajan2022_self_cross": "runs"}
-"""What a paper says its printed standard deviations are over, cited ones too; ours beside one is of the same kind."""
+"""What the printed standard deviations of each paper are over, according to the paper; ours are of the same kind."""
 
 _IMPROVISED = {"subset": "improvised"}
 
@@ -147,33 +157,34 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
         "t2/088": Variant("cross_self"),
     },
 }
-"""The variant of each row that jaxser trains, by paper and the rest of the row's id; the other rows stay cited."""
+"""The variant that trains each row, by paper and the rest of the row's id; rows that are not listed are only cited."""
 
 _FIELDS = {"WA": "wa", "UA": "ua", "weighted_F1": "f1_weighted"}
 
 
 def tables() -> dict[str, tuple[Printed, ...]]:
-    """The result tables of the five papers by name, such as `lee2020/table4`, their rows in the paper's order."""
-    found: dict[str, list[Printed]] = {}
+    """Return the result tables of the five papers by name, such as `lee2020/table4`, with rows in the paper's order."""
+    by_name: dict[str, list[Printed]] = {}
     for row in _rows():
         if row.paper in CONFIGS:
-            found.setdefault(f"{row.paper.split('_')[0]}/table{row.table}", []).append(row)
-    return {name: tuple(rows) for name, rows in found.items()}
+            by_name.setdefault(f"{row.paper.split('_')[0]}/table{row.table}", []).append(row)
+    return {name: tuple(rows) for name, rows in by_name.items()}
 
 
 def printed(config: Mapping[str, Any]) -> Printed | None:
-    """The row that a run of this config should be held against: on the same corpus where there is one, else the first.
+    """Return the row that a run of this config is compared with, or None.
 
-    A row that was cited gives way to one that the paper ran itself.
+    A row on the same corpus is preferred, and then one that the paper ran itself over one that it cites.
     """
     fitting = [row for row in _rows() if row.paper == config.get("paper") and _is_of(row, config)]
-    same = [row for row in fitting if row.corpus == config["dataset"]]
-    return next(iter(sorted(same or fitting, key=lambda row: row.cited)), None)
+    corpus = config.get("corpus") or config["dataset"]
+    same_corpus = [row for row in fitting if row.corpus == corpus]
+    return next(iter(sorted(same_corpus or fitting, key=lambda row: row.cited)), None)
 
 
 def row(identity: str) -> Printed:
-    """A row by its id, such as `lee2020_can/t2/005`."""
-    return next(found for found in _rows() if found.id == identity)
+    """Return a row by its id, such as `lee2020_can/t2/005`."""
+    return next(one for one in _rows() if one.id == identity)
 
 
 def _is_of(row: Printed, config: Mapping[str, Any]) -> bool:
@@ -189,7 +200,7 @@ def _rows() -> tuple[Printed, ...]:
 
 def _read() -> Iterator[Printed]:
     text = files("jaxser").joinpath("papers/results.yaml").read_text(encoding="utf-8")
-    # the safe loader, in C where there is one
+    # the safe loader, in C if libyaml is installed
     data = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     for entry in data["results"]:
         paper = data["papers"][entry["paper"]]
@@ -218,7 +229,7 @@ def _read() -> Iterator[Printed]:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    """The model, with the columns that a table tells its rows apart by; "ours" would be taken for jaxser's."""
+    """The model, with the columns that distinguish the rows of its table; "ours" would be mistaken for jaxser's."""
     columns = [entry.get("fusion")]
     if "positional_encoding" in entry:
         columns.append("with positions" if entry["positional_encoding"] else "without positions")

@@ -42,7 +42,7 @@ def test_what_the_user_gives_is_not_undone():
 
 
 def test_what_a_variant_does_not_have_cannot_be_given():
-    with pytest.raises(UsageError, match=r"config\.model\.pool_size is no field of variant other"):
+    with pytest.raises(UsageError, match=r"config\.model\.pool_size: variant other has no such field"):
         resolved("other", {"model.pool_size": 2})
-    with pytest.raises(UsageError, match=r"config\.sweep\.alpha is no field of variant mcsan"):
+    with pytest.raises(UsageError, match=r"config\.sweep\.alpha: variant mcsan has no such field"):
         resolved("mcsan", {"sweep.alpha": (0.1, 0.2)})
