@@ -1,4 +1,4 @@
-"""Building the folder of a prepared dataset: shards, word vectors, metadata and, last, the manifest."""
+"""Building a prepared dataset: shards, word vectors, metadata and, last, the manifest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,11 +24,11 @@ from jaxser.features.sources import Source
 from jaxser.types import InputError, Reading, Rejection, Utterance
 
 from .jobs import Job, Part, Precomputed, finished_part, plan_jobs
+from .word_vectors import finished_vectors, make_vectors, vectors_source, write_vectors
 
 Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]], None]
 """Runs all jobs and calls the function with each job and its part."""
 
-EMBEDDING_SEED = 0
 FOLDS = "folds.json"
 REJECTED = "rejected.jsonl"
 TFDS_FILES = ("dataset_info.json", "features.json")
@@ -111,30 +109,39 @@ def build_dataset(
     """
     directory = plan.directory
     parts = {job.index: part for job in plan.jobs if (part := finished_part(job))}
-    table, vectors = None, _finished_vectors(plan, glove)
+    inputs = (plan.vocabulary, glove, plan.precomputed)
+    table, vectors = None, finished_vectors(directory, vectors_source(*inputs))
     if len(parts) == len(plan.jobs) and vectors:
         _check_rejections(plan, parts, max_rejected)
         if _is_current(directory, _manifest(plan, parts, vectors)):
             return False
     if not vectors:
-        table, vectors = _vectors(plan, glove)  # before anything is removed, as the GloVe file may be damaged
+        table, vectors = make_vectors(*inputs)  # before anything is removed, as the GloVe file may be damaged
     (directory / shards.MANIFEST).unlink(missing_ok=True)  # an incomplete folder must not look like a dataset
     _remove_stale(plan)
     if table is not None:
-        _write_vectors(plan, table, vectors)
+        write_vectors(directory, plan.vocabulary, table, vectors)
     _run_missing(plan, parts, run_all, quiet)
     rejected = _rejections(plan, parts)
     with shards.atomic_write(directory / REJECTED) as file:
         file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in rejected).encode())
     _check_rejections(plan, parts, max_rejected)
+    _write_metadata(plan, parts, vectors, {entry.id for entry in rejected})
+    return True
+
+
+def _write_metadata(
+    plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any], rejected: set[str]
+) -> None:
+    """Writes the corpus's own folds, the files that TensorFlow Datasets reads, and then the manifest."""
+    directory = plan.directory
     if plan.reading.folds:
-        _write_folds(plan, {entry.id for entry in rejected})
+        _write_folds(plan, rejected)
     infos = [parts[job.index].shard for job in plan.jobs]
     shards.write_metadata(directory, plan.recipe.version, plan.recipe.arrays, infos)
     names = (VOCABULARY, EMBEDDINGS, REJECTED, *TFDS_FILES, *([FOLDS] if plan.reading.folds else []))
     files = {name: _sha256(directory / name) for name in names}
     shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, vectors), "files": files})
-    return True
 
 
 def _write_folds(plan: BuildPlan, rejected: set[str]) -> None:
@@ -206,58 +213,6 @@ def _is_current(directory: Path, wanted: Mapping[str, Any]) -> bool:
         return all(_sha256(directory / name) == digest for name, digest in files.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
-
-
-def _vectors_source(plan: BuildPlan, glove: str | Path | None) -> dict[str, Any]:
-    """Returns a description of everything that determines the word vectors."""
-    words = hashlib.sha256("\n".join(plan.vocabulary.words).encode()).hexdigest()
-    if plan.precomputed:
-        table = plan.precomputed.embeddings()
-        digest = hashlib.sha256(table.tobytes()).hexdigest()
-        return {"source": "corpus", "dimension": table.shape[1], "vocabulary": words, "vectors": digest}
-    source: dict[str, Any] = {"seed": EMBEDDING_SEED, "dimension": text.DIMENSION, "vocabulary": words}
-    if glove is None:
-        return {"source": "random", **source}
-    status = os.stat(glove)
-    return {
-        "source": "glove",
-        "file": Path(glove).name,
-        "bytes": status.st_size,
-        "changed": status.st_mtime_ns,
-        **source,
-    }
-
-
-def _vectors(plan: BuildPlan, glove: str | Path | None) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns the word vectors and their entry in the manifest."""
-    source = _vectors_source(plan, glove)
-    if plan.precomputed:
-        return plan.precomputed.embeddings(), source
-    if glove is None:
-        return text.random_embeddings(plan.vocabulary, EMBEDDING_SEED), source
-    table, coverage = text.load_glove(glove, plan.vocabulary, EMBEDDING_SEED)
-    return table, {**source, "coverage": coverage._asdict()}
-
-
-def _write_vectors(plan: BuildPlan, table: np.ndarray, entry: Mapping[str, Any]) -> None:
-    """Writes the vocabulary and the vectors, then their entry."""
-    with shards.atomic_write(plan.directory / EMBEDDINGS) as file:
-        np.save(file, table, allow_pickle=False)
-    shards.write_json(plan.directory / VOCABULARY, asdict(plan.vocabulary))
-    files = {name: _sha256(plan.directory / name) for name in (EMBEDDINGS, VOCABULARY)}
-    shards.write_json(plan.directory / "parts" / "embeddings.json", {"entry": entry, "files": files})
-
-
-def _finished_vectors(plan: BuildPlan, glove: str | Path | None) -> dict[str, Any] | None:
-    """Returns the entry of existing vectors, or None if they are missing, damaged or of another source."""
-    wanted = _vectors_source(plan, glove)
-    try:
-        found = json.loads((plan.directory / "parts" / "embeddings.json").read_text(encoding="utf-8"))
-        same = all(found["entry"].get(key) == value for key, value in wanted.items())
-        intact = all(_sha256(plan.directory / name) == digest for name, digest in found["files"].items())
-        return found["entry"] if same and intact else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
 
 
 def _rejections(plan: BuildPlan, parts: Mapping[int, Part]) -> list[Rejection]:

@@ -1,0 +1,86 @@
+"""The word vectors of a prepared dataset: the corpus's own, GloVe, or random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxser.data import shards
+from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
+from jaxser.features import text
+
+from .jobs import Precomputed
+
+SEED = 0
+"""The seed of random vectors, also of words that are not in the GloVe file."""
+
+_PART = "embeddings.json"
+
+
+def vectors_source(
+    vocabulary: text.Vocabulary, glove: str | Path | None, precomputed: Precomputed | None
+) -> dict[str, Any]:
+    """Returns a description of everything that determines the word vectors."""
+    words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
+    if precomputed:
+        table = precomputed.embeddings()
+        digest = hashlib.sha256(table.tobytes()).hexdigest()
+        return {"source": "corpus", "dimension": table.shape[1], "vocabulary": words, "vectors": digest}
+    source: dict[str, Any] = {"seed": SEED, "dimension": text.DIMENSION, "vocabulary": words}
+    if glove is None:
+        return {"source": "random", **source}
+    status = os.stat(glove)
+    return {
+        "source": "glove",
+        "file": Path(glove).name,
+        "bytes": status.st_size,
+        "changed": status.st_mtime_ns,
+        **source,
+    }
+
+
+def make_vectors(
+    vocabulary: text.Vocabulary, glove: str | Path | None, precomputed: Precomputed | None
+) -> tuple[Float[np.ndarray, "V E"], dict[str, Any]]:
+    """Returns the word vectors and their entry in the manifest."""
+    source = vectors_source(vocabulary, glove, precomputed)
+    if precomputed:
+        return precomputed.embeddings(), source
+    if glove is None:
+        return text.random_embeddings(vocabulary, SEED), source
+    table, coverage = text.load_glove(glove, vocabulary, SEED)
+    return table, {**source, "coverage": coverage._asdict()}
+
+
+def write_vectors(
+    directory: Path, vocabulary: text.Vocabulary, table: Float[np.ndarray, "V E"], entry: Mapping[str, Any]
+) -> None:
+    """Writes the vectors and the vocabulary, then their part file."""
+    with shards.atomic_write(directory / EMBEDDINGS) as file:
+        np.save(file, table, allow_pickle=False)
+    shards.write_json(directory / VOCABULARY, asdict(vocabulary))
+    files = {name: _sha256(directory / name) for name in (EMBEDDINGS, VOCABULARY)}
+    shards.write_json(directory / "parts" / _PART, {"entry": entry, "files": files})
+
+
+def finished_vectors(directory: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the entry of existing vectors, or None if they are missing, damaged or of another source."""
+    try:
+        part = json.loads((directory / "parts" / _PART).read_text(encoding="utf-8"))
+        same = all(part["entry"].get(key) == value for key, value in source.items())
+        intact = all(_sha256(directory / name) == digest for name, digest in part["files"].items())
+        return part["entry"] if same and intact else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
