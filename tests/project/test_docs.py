@@ -154,6 +154,17 @@ def test_the_readme_has_at_most_110_lines():
     assert len(PAGES["README.md"].splitlines()) <= 110
 
 
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_imports_in_examples_work(page):
+    examples = "".join(content for _, content in _FILE.findall(PAGES[page]))
+    for module, names in re.findall(r"^ *from (jaxser[\w.]*) import ([\w, ]+)$", PAGES[page], re.MULTILINE):
+        for name in names.split(", "):
+            if f"class {name}(" not in examples:
+                assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(
+                    f"{module}.{name}"
+                )
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_variant_is_on_the_models_page(name):
     module = importlib.import_module(f"jaxser.configs.{name}")
