@@ -54,6 +54,7 @@ VARIANTS = {
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
+    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="he2021_ilt_cat")
     config.recipe = "cat"  # section 3.2: 40 log-mel, 25 / 10 ms, at most 750 frames; padded: cat_padded
     config.classes = "four_merged"  # section 3.1

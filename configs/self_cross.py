@@ -50,6 +50,7 @@ PADDING = "padded words are read and averaged over, as in the published code (mo
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
+    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="rajan2022_self_cross")
     config.recipe = "self_cross"  # section 3: 1000 x 120 MFCC with deltas, 128 words, 32 frames at 3 Hz
     config.variants = VARIANTS
