@@ -58,5 +58,7 @@ def run(name: str) -> Path:
     )  # compiled once, not four times
     untrained = mock.patch.object(ReplicaTrainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
     with one_device, untrained:
-        experiment.run_experiment(config, dataset(config.recipe), folder() / "runs" / name, log=lambda _: None)
+        experiment.run_experiment(
+            config, dataset(config.recipe), folder() / "runs" / name, log=lambda _: None
+        )
     return folder() / "runs" / name
