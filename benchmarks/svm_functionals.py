@@ -40,6 +40,7 @@ COSTS = tuple(10.0 ** np.arange(-2, 2.5, 0.5))
 
 
 def main() -> int:
+    """Run the command, and return its exit status."""
     options = _options()
     try:
         _, _, folds = run_folder.read_folds(options.run)

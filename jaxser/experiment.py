@@ -35,7 +35,7 @@ from jaxser.training.programs import ProgramCache
 from jaxser.training.replica import ReplicaTrainer
 from jaxser.training.streaming import choose_data_source
 from jaxser.training.sweep import Sweep, grid
-from jaxser.types import Dataset, FieldError, Status, Trained, UsageError
+from jaxser.types import Dataset, FieldError, Status, Trained, UsageError, Utterance
 
 Log = Callable[[str], None]
 """Prints a line, such as `print`."""
@@ -122,10 +122,7 @@ def run_experiment(
         return run_folder.read_results(folder)
     folds = make_folds(dataset, Protocol(**config.protocol))
     fold_ids = [FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in folds]
-    utterances = [
-        replace(utterance, label=dataset.classes[n])
-        for utterance, n in zip(dataset.utterances, dataset.label, strict=True)
-    ]
+    utterances = _labelled(dataset)
     if is_primary():
         run_folder.write_folds(folder, dict(config.protocol), config.protocol.split_seed, fold_ids)
         run_folder.write_utterances(folder, utterances)
@@ -136,6 +133,12 @@ def run_experiment(
     results = with_summaries(_results(config, sweep, replicas), fold_ids, utterances)
     run_on_primary(lambda: _write(folder, config, sweep, trained, predicted, results))
     return results
+
+
+def _labelled(dataset: Dataset) -> list[Utterance]:
+    """The utterances, labelled with the classes of the run instead of the corpus's own labels."""
+    labels = [dataset.classes[n] for n in dataset.label]
+    return [replace(one, label=label) for one, label in zip(dataset.utterances, labels, strict=True)]
 
 
 def _make_demo(name: str, recipe: str, data_dir: Path) -> None:

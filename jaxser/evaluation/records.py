@@ -29,12 +29,14 @@ class RunConfig:
     imported: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """Return the contents of config.json."""
         if self.imported:
             return {"imported": self.imported, "config": self.fields}
         return {"config": self.fields, "dataset": self.dataset, "command": self.command}
 
     @classmethod
     def from_json(cls, value: Any) -> RunConfig:
+        """Read the contents of config.json."""
         return cls(
             fields=dict(value.get("config", value)),
             dataset=str(value.get("dataset", "")),
@@ -76,6 +78,7 @@ class EpochRecord:
         return self.fold, self.seed, self.setting
 
     def to_json(self) -> dict[str, Any]:
+        """Return a line of metrics.jsonl."""
         return {
             "epoch": self.epoch,
             "fold": self.fold,

@@ -52,6 +52,7 @@ class Scores:
         return self.by_metric[metric]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the scores as in results.json."""
         return {
             **self.by_metric,
             "recall": dict(self.recall),
@@ -60,6 +61,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, value: Any) -> Scores:
+        """Read the scores as in results.json."""
         return cls(
             by_metric={name: _number(_key(value, name)) for name in metrics.SCORES},
             recall=_moments(_key(value, "recall")),
@@ -88,13 +90,16 @@ class ReplicaResult:
 
     @property
     def name(self) -> str:
+        """Fold, seed and setting, for display."""
         return " ".join(filter(None, (f"fold {self.fold} seed {self.seed}", self.setting)))
 
     @property
     def is_finite(self) -> bool:
+        """Whether its loss stayed finite."""
         return self.status != Status.NOT_FINITE.final_label
 
     def to_json(self) -> dict[str, Any]:
+        """Return the replica as in results.json."""
         return {
             "fold": self.fold,
             "seed": self.seed,
@@ -107,6 +112,7 @@ class ReplicaResult:
 
     @classmethod
     def from_json(cls, value: Any) -> ReplicaResult:
+        """Read the replica as in results.json."""
         return cls(
             fold=str(_key(value, "fold")),
             seed=int(_key(value, "seed")),
@@ -157,6 +163,7 @@ class Summary:
         return None if None in scores else float(sum(score for score in scores if score is not None))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the summary as in results.json."""
         return {
             "runs": self.runs,
             "folds": self.folds,
@@ -175,6 +182,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, value: Any) -> Summary:
+        """Read the summary as in results.json."""
         recall = _key(value, "recall")
         return cls(
             runs=int(_key(value, "runs")),
@@ -254,6 +262,7 @@ class RunResults:
         return "joint" if hears and has_words else "audio" if hears else "text"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the contents of results.json."""
         return {
             "model": self.model,
             "variant": self.variant,

@@ -118,10 +118,12 @@ def read_run(folder: str | Path) -> Run:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
+    """Write config.json."""
     write_json(folder / CONFIG, config.to_json())
 
 
 def read_config(folder: Path) -> RunConfig:
+    """Read config.json."""
     return _read_record(folder / CONFIG, RunConfig.from_json)
 
 
@@ -131,10 +133,12 @@ def write_results(folder: Path, results: RunResults) -> None:
 
 
 def read_results(folder: Path) -> RunResults:
+    """Read results.json."""
     return _read_record(folder / RESULTS, RunResults.from_json)
 
 
 def write_folds(folder: Path, protocol: Mapping[str, Any], split_seed: int, folds: Iterable[FoldIds]) -> None:
+    """Write folds.json."""
     parts = [{"name": f.name, "train": f.train, "validation": f.validation, "test": f.test} for f in folds]
     write_json(folder / FOLDS, {"protocol": protocol, "split_seed": split_seed, "folds": parts})
 
@@ -163,6 +167,7 @@ def write_utterances(folder: Path, utterances: Iterable[Utterance]) -> None:
 
 
 def read_utterances(folder: Path) -> list[Utterance]:
+    """Read utterances.jsonl; `wav` of the utterances is empty."""
     return list(_read_lines(folder / UTTERANCES, utterance_from_json))
 
 

@@ -1,4 +1,4 @@
-"""WA, UA and F1 against scikit-learn, for numpy and traced jax arrays."""
+"""WA, UA and F1 against scikit-learn, for NumPy arrays and traced JAX arrays."""
 
 import warnings
 
@@ -36,7 +36,7 @@ def test_scores_are_those_of_scikit_learn(pair):
     np.testing.assert_array_equal(matrix, confusion_matrix(true, predicted, labels=labels))
     assert found["wa"] == pytest.approx(accuracy_score(true, predicted))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about predicted classes that are not among the true ones
+        warnings.simplefilter("ignore")  # about predicted classes without a true utterance
         assert found["ua"] == pytest.approx(balanced_accuracy_score(true, predicted))
     assert found["f1_weighted"] == pytest.approx(
         f1_score(true, predicted, average="weighted", zero_division=0)
@@ -76,11 +76,11 @@ def test_confusions_of_parts_add_up_and_padding_rows_do_not_count(pair, cut):
     )
 
 
-def _cut(place: int) -> tuple[slice, slice]:
-    return slice(None, place), slice(place, None)
+def _cut(index: int) -> tuple[slice, slice]:
+    return slice(None, index), slice(index, None)
 
 
-def test_one_class_absent_is_left_out_of_ua_but_predicted_it_counts_in_macro_f1():
+def test_an_absent_class_is_left_out_of_ua_and_counts_in_macro_f1_if_predicted():
     matrix = np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]])
     found = metrics.scores(matrix)
     assert found["ua"] == pytest.approx((3 / 4 + 1) / 2)
@@ -89,18 +89,18 @@ def test_one_class_absent_is_left_out_of_ua_but_predicted_it_counts_in_macro_f1(
 
 
 def test_wa_and_ua_are_not_exchanged():
-    """Nine of ten are of one class, and only that class is ever predicted."""
+    """Nine of ten utterances are of one class, and only that class is predicted."""
     found = metrics.scores(np.array([[9, 0], [1, 0]]))
     assert found["wa"] == pytest.approx(0.9)
     assert found["ua"] == pytest.approx(0.5)
 
 
-def test_labels_that_are_no_class_are_not_counted():
+def test_labels_outside_the_classes_are_not_counted():
     matrix = metrics.confusion(np.array([0, -1, 1]), np.array([0, 1, -1]), np.ones(3), 2)
     np.testing.assert_array_equal(matrix, [[1, 0], [0, 0]])
 
 
-def test_nothing_at_all_is_nan_without_a_warning():
+def test_scores_of_no_utterances_are_nan_without_a_warning():
     for zeros in (np.zeros((3, 3)), jnp.zeros((3, 3), jnp.int32)):
         found = metrics.scores(zeros)
         assert all(np.isnan(value).all() for value in found.values())

@@ -1,4 +1,4 @@
-"""Finished runs of small networks over a small demo corpus, for what reads runs: made once a process."""
+"""Finished runs of small networks on a small demo corpus, for tests of what reads runs; made once per process."""
 
 import atexit
 import shutil
@@ -26,7 +26,7 @@ FIELDS = {
 
 @cache
 def folder() -> Path:
-    """Where everything is, until the process ends."""
+    """A temporary folder for the corpus and the runs, removed when the process ends."""
     made = Path(tempfile.mkdtemp(prefix="jaxser-small-runs-"))
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
@@ -34,7 +34,7 @@ def folder() -> Path:
 
 @cache
 def dataset(recipe: str) -> Dataset:
-    """Sixty utterances of the demo corpus under a recipe."""
+    """Sixty utterances of the demo corpus, prepared with a recipe."""
     is_spoken = (folder() / "demo_release").is_dir()
     demo = None if is_spoken else {"utterances": 60}
     prepare("demo", recipe=recipe, out=folder(), demo=demo, workers=1, quiet=True)
@@ -42,20 +42,18 @@ def dataset(recipe: str) -> Dataset:
 
 
 def wav(utterance: Utterance) -> Path:
-    """An utterance's recording."""
+    """The recording of an utterance."""
     return folder() / "demo_release" / utterance.wav
 
 
 @cache
 def run(name: str) -> Path:
-    """The folder of a run of `configs/<name>.py`: three folds x two seeds of networks as they begin."""
+    """The folder of a run of `configs/<name>.py`: three folds and two seeds of untrained networks."""
     config = import_module(f"jaxser.configs.{name}").get_config("demo")
     config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name]})
     config.protocol.update({"name": "speaker", "folds": 3})
     config = resolve(config)
-    one_device = mock.patch.object(
-        jax, "devices", return_value=jax.devices()[:1]
-    )  # compiled once, not four times
+    one_device = mock.patch.object(jax, "devices", return_value=jax.devices()[:1])  # compiles once
     untrained = mock.patch.object(ReplicaTrainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
     with one_device, untrained:
         experiment.run_experiment(
