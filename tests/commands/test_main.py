@@ -103,10 +103,12 @@ def test_the_saved_model_is_enough_to_predict(finished, data_dir):
     from jaxser.types import Batch
 
     folder, _ = finished
-    told = json.loads((folder / "model/model.json").read_text())
+    description = json.loads((folder / "model/model.json").read_text())
     kept = np.load(folder / "model/replicas.npz", allow_pickle=False)
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in told["model"].items() if k != "name"}
-    net = MODELS[told["model"]["name"]](num_classes=len(told["classes"]), **fields)
+    fields = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in description["model"].items() if k != "name"
+    }
+    net = MODELS[description["model"]["name"]](num_classes=len(description["classes"]), **fields)
     params = {}
     for path in kept.files:
         *parents, leaf = path.split("/")
@@ -117,7 +119,7 @@ def test_the_saved_model_is_enough_to_predict(finished, data_dir):
             at[leaf] = kept[path][2]
     data = load_prepared(data_dir / "demo", "mcsan", classes="seven")
     found = run_folder.read_run(folder).predictions
-    own = np.flatnonzero((found.fold == told["replicas"][2]["fold"]) & (found.split == "test"))[:5]
+    own = np.flatnonzero((found.fold == description["replicas"][2]["fold"]) & (found.split == "test"))[:5]
     rows = [list(data.column("id")).index(found.utterance[n]) for n in own]
     words = [data.arrays["words"][row] for row in rows]
     width = max(map(len, words))

@@ -127,9 +127,9 @@ def test_wrong_usage_is_a_line(arguments, message, capsys):
 def test_a_misspelt_flag_is_a_line(capsys):
     with pytest.raises(SystemExit) as error:
         reproduce.run(["--tabel=lee2020/table4"])
-    told = capsys.readouterr().err
-    assert (error.value.code, told.count("\n")) == (2, 1)
-    assert "unrecognized arguments: --tabel=lee2020/table4" in told
+    message = capsys.readouterr().err
+    assert (error.value.code, message.count("\n")) == (2, 1)
+    assert "unrecognized arguments: --tabel=lee2020/table4" in message
 
 
 def test_the_list_names_every_table(capsys):
