@@ -1,4 +1,4 @@
-"""The numbers behind dropout: by rate, and without a pattern that a network could learn."""
+"""The random numbers of dropout: they have the right rate, and no pattern that a network could learn."""
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,19 @@ SHAPE = (40, 6, 50, 50)
 
 @pytest.fixture(scope="module")
 def masks():
-    """Those of 60 steps of one replica."""
+    """The masks of 60 steps of one replica."""
     keys = jax.vmap(lambda step: jax.random.fold_in(jax.random.key(3), step))(jnp.arange(60))
     return np.asarray(jax.jit(jax.vmap(lambda key: kept(key, SHAPE[1:], jnp.float32(0.3))))(keys))
 
 
 def correlation(a, b):
-    """In standard errors of what independent numbers have."""
+    """In standard errors under independence."""
     a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
     return abs((a * b).mean() / (a.std() * b.std())) * np.sqrt(a.size)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3, 0.1, 0.25, 0.5, 0.9])
-def test_each_is_dropped_at_the_rate(rate):
+def test_elements_are_dropped_at_the_rate(rate):
     found = np.asarray(kept(jax.random.key(0), SHAPE, jnp.float32(rate)))
     error = np.sqrt(rate * (1 - rate) / found.size)
     assert abs(1 - found.mean() - rate) <= 4 * error
@@ -38,7 +38,7 @@ def test_elements_are_independent_of_neighbours_steps_and_seeds(masks):
     assert correlation(masks, other) < 4.5
 
 
-def test_runs_of_eight_have_their_binomial_shares(masks):
+def test_counts_in_runs_of_eight_are_binomial(masks):
     counts = np.bincount(
         masks.reshape(-1)[: masks.size // 8 * 8].reshape(-1, 8) @ 2 ** np.arange(8), minlength=256
     )
@@ -48,19 +48,19 @@ def test_runs_of_eight_have_their_binomial_shares(masks):
     assert abs(statistic - 255) < 4.5 * np.sqrt(2 * 255)
 
 
-def test_an_element_is_dropped_as_often_as_any_other(masks):
+def test_all_elements_are_dropped_equally_often(masks):
     share = masks.mean(0).ravel()
     assert share.std() == pytest.approx(np.sqrt(0.3 * 0.7 / len(masks)), rel=0.05)
 
 
-def test_what_is_kept_is_scaled():
+def test_kept_elements_are_scaled():
     x = jnp.linspace(1, 2, 1000)
     found = np.asarray(dropped(jax.random.key(1), x, 0.25))
     mask = np.asarray(kept(jax.random.key(1), x.shape, 0.25))
     np.testing.assert_allclose(found, np.where(mask, x / 0.75, 0), rtol=1e-6)
 
 
-def test_side_by_side_it_is_the_same_as_alone():
+def test_vmapped_masks_equal_single_masks():
     keys = jax.random.split(jax.random.key(0), 3)
     rates = jnp.array([0.1, 0.2, 0.5])
     together = jax.vmap(lambda key, rate: kept(key, (20, 30), rate))(keys, rates)

@@ -1,4 +1,4 @@
-"""Layers against loop-by-loop numpy, outputs and gradients; masks; packed sequences."""
+"""Layers against loops in numpy, outputs and gradients; masks; packed sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxser.layers.conv import Conv1D, mask_steps, max_pool
 from jaxser.layers.dropout import Dropout
 from jaxser.layers.pooling import masked_max, masked_mean
 from jaxser.layers.recurrent import CELLS, Recurrent, recurrence
+from jaxser.types import FieldError
 from references import layers as reference
 
 LENGTHS = np.array([7, 1, 0, 4])
@@ -22,7 +23,7 @@ def close(found, expected, tolerance=1e-5):
 
 
 def sequences(features=5, steps=7, seed=0):
-    """Random sequences of `LENGTHS` with rubbish where they are padded."""
+    """Random sequences of `LENGTHS` with arbitrary values in the padding."""
     x = np.random.default_rng(seed).normal(size=(len(LENGTHS), steps, features)).astype(np.float32)
     return jnp.array(x), jnp.array(np.arange(steps) < LENGTHS[:, None])
 
@@ -48,7 +49,7 @@ def reference_recurrent(cell, x, params, d):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_recurrent_layer_is_the_loop(cell, bidirectional):
+def test_recurrent_layer_equals_the_loop(cell, bidirectional):
     layer, variables, x, mask = recurrent(cell, bidirectional)
     found = np.asarray(layer.apply(variables, x, mask))
     params = as_numpy(variables["params"])
@@ -61,8 +62,8 @@ def test_recurrent_layer_is_the_loop(cell, bidirectional):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradient_is_that_of_the_loop(cell):
-    """Against central differences of the float64 loop, in a random direction of every parameter and the input."""
+def test_gradient_equals_that_of_the_loop(cell):
+    """Compared with central differences of the float64 loop in random directions of parameters and inputs."""
     layer, variables, x, mask = recurrent(cell)
     rng = np.random.default_rng(2)
     cost = rng.normal(size=(len(LENGTHS), 7, 2, 6))
@@ -92,7 +93,7 @@ def test_gradient_is_that_of_the_loop(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_backward_pass_is_autodiff_of_the_forward_pass(cell):
+def test_backward_pass_equals_autodiff_of_the_forward_pass(cell):
     rng = np.random.default_rng(3)
     gates = CELLS[cell].num_gates
     xw, kernel, bias, cost = (
@@ -118,7 +119,7 @@ def test_backward_pass_is_autodiff_of_the_forward_pass(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_stacked_directions_are_the_separate_ones(cell, monkeypatch):
+def test_stacked_directions_equal_separate_ones(cell, monkeypatch):
     layer, variables, x, mask = recurrent(cell)
     apart = layer.apply(variables, x, mask)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -126,7 +127,7 @@ def test_stacked_directions_are_the_separate_ones(cell, monkeypatch):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_sequences_packed_into_a_row_are_as_alone(cell):
+def test_packed_sequences_equal_separate_ones(cell):
     layer, variables, x, _ = recurrent(cell)
     starts = jnp.array([[True, False, False, True, False, True, False]])
     packed = layer.apply(variables, x[:1], jnp.ones((1, 7), bool).at[0, 6].set(False), starts)[0]
@@ -135,7 +136,7 @@ def test_sequences_packed_into_a_row_are_as_alone(cell):
         close(packed[begin:end], alone, 1e-6)
 
 
-def test_convolution_is_the_loop():
+def test_convolution_equals_the_loop():
     x, mask = sequences()
     for size in (1, 2, 3):
         layer = Conv1D(4, size)
@@ -161,7 +162,7 @@ def test_max_pool_drops_the_incomplete_window():
         assert not np.asarray(found[n, length // 3 :]).any()
 
 
-def test_pools_see_valid_steps_only():
+def test_pooling_uses_valid_steps_only():
     x, mask = sequences()
     for n, length in enumerate(LENGTHS):
         own = np.asarray(x[n, :length])
@@ -177,7 +178,7 @@ def test_a_fully_masked_row_has_a_finite_gradient(pool):
     assert not gradient[2].any()
 
 
-def test_attention_is_the_loop_and_its_weights_sum_to_one():
+def test_attention_equals_the_loop_and_its_weights_sum_to_one():
     x, mask = sequences(features=8)
     query, _ = sequences(features=8, seed=5)
     layer = MultiHeadAttention(2)
@@ -195,11 +196,11 @@ def test_attention_is_the_loop_and_its_weights_sum_to_one():
 
 def test_attention_heads_must_divide_the_features():
     x, mask = sequences()
-    with pytest.raises(ValueError, match="num_heads=2 does not divide the 5 features"):
+    with pytest.raises(FieldError, match="num_heads=2 does not divide the 5 features"):
         MultiHeadAttention(2).init(jax.random.key(0), x, x, mask)
 
 
-def test_masked_softmax_of_nothing_is_zero_with_a_finite_gradient():
+def test_masked_softmax_without_valid_positions_is_zero_with_a_finite_gradient():
     scores = jnp.array([[1e30, -3.0], [5.0, 2.0]])
     mask = jnp.array([[False, False], [True, False]])
     np.testing.assert_array_equal(masked_softmax(scores, mask), [[0, 0], [1, 0]])
@@ -207,7 +208,7 @@ def test_masked_softmax_of_nothing_is_zero_with_a_finite_gradient():
     np.testing.assert_array_equal(gradient, np.zeros((2, 2)))
 
 
-def test_positions_are_those_of_vaswani():
+def test_sinusoidal_positions():
     close(sinusoidal_positions(11, 6), reference.positions(11, 6))
     close(sinusoidal_positions(4, 5), reference.positions(4, 5))
 

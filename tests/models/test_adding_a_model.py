@@ -1,4 +1,4 @@
-"""The worked example of docs/how-to/adding_a_model.md is taken at its word."""
+"""The worked example of docs/how-to/adding_a_model.md runs as written."""
 
 import ast
 import re
@@ -22,14 +22,14 @@ NETWORK, CONFIG = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 def module(name: str, source: str, monkeypatch) -> ModuleType:
     made = ModuleType(name)
-    monkeypatch.setitem(sys.modules, name, made)  # Linen looks annotations up there
+    monkeypatch.setitem(sys.modules, name, made)  # Linen resolves annotations there
     exec(compile(source, "adding_a_model.md", "exec"), made.__dict__)
     return made
 
 
 @pytest.fixture
 def sweep(monkeypatch):
-    """Two epochs of one replica of the example, as its config describes it."""
+    """A sweep of one replica of the example and two epochs."""
     [(name, network)] = re.findall(r'^    "(\w+)": (\w+),$', PAGE, re.MULTILINE)
     made = module(f"jaxser.models.{name}", NETWORK, monkeypatch)
     monkeypatch.setitem(MODELS, name, getattr(made, network))
@@ -43,7 +43,7 @@ def test_the_example_trains(sweep, tmp_path):
     assert np.isfinite(np.asarray(trained.best.loss)).all()
 
 
-def test_its_variants_and_line_of_the_contract(monkeypatch):
+def test_its_variants_and_its_line_of_the_contract(monkeypatch):
     line = re.findall(r'^    "attentive_statistics": (\{.+\}),$', PAGE, re.MULTILINE)[-1]
     made = module("attentive", NETWORK, monkeypatch).AttentiveStatistics
     fields = ast.literal_eval(line)

@@ -1,4 +1,4 @@
-"""CAN against its equations in numpy, the cuts of its stop-gradient, and word segments that share a row."""
+"""CAN against its equations in numpy, its stop-gradient, and packed word segments."""
 
 from functools import cache
 
@@ -9,11 +9,11 @@ import pytest
 
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
 from jaxser.models.can import BLSTM, CAN, CrossAttention
-from jaxser.types import Batch
+from jaxser.types import Batch, FieldError
 from references import can as reference_can
 
 SEGMENTS = ((4, 1, 6), (3,), (2, 5, 1, 3, 2))  # frames of each word of three utterances
-WORDS, FRAMES, FEATURES = 6, 17, 5  # padded by at least a word and four frames
+WORDS, FRAMES, FEATURES = 6, 17, 5  # with at least one padded word and four padded frames
 LABEL = np.array([2, 0, 1])
 VARIANTS = {
     "can": {},
@@ -30,7 +30,7 @@ def hyper(alpha=0.3, dropout_rate=0.0):
 
 @cache
 def make_batch() -> Batch:
-    """Rubbish wherever something is padded."""
+    """A batch with arbitrary values in the padding."""
     rng = np.random.default_rng(0)
     words = np.array([len(own) for own in SEGMENTS])
     lengths = rng.integers(-9, 9, (3, WORDS))
@@ -52,7 +52,7 @@ def make_batch() -> Batch:
 
 
 def random_params(module, *arguments, seed=1, **keywords):
-    """Biases and queries included."""
+    """Random parameters, including biases and queries."""
     init = lambda key: module.init(key, *arguments, **keywords)["params"]  # noqa: E731
     shapes = jax.eval_shape(init, jax.random.key(0))
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def test_equations(variant):
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)
 
 
-def test_contexts_that_remain():
+def test_names_of_the_contexts():
     assert network("can")[2](network("can")[1], hyper(), jnp.ones(3))[0].attention.keys() == {
         "text_on_text",
         "text_on_audio",
@@ -115,7 +115,7 @@ def test_contexts_that_remain():
     assert params["fused"]["kernel"].shape == (2 * 12, 3)
 
 
-def test_alpha_weighs_the_alignment_loss_and_the_product():
+def test_alpha_weights_the_alignment_loss_and_the_product():
     _, params, run = network("can")
     (without, fused), (output, total) = (run(params, hyper(alpha), jnp.ones(3)) for alpha in (0.0, 0.7))
     each = {name: -jax.nn.log_softmax(scores)[np.arange(3), LABEL] for name, scores in output.logits.items()}
@@ -141,8 +141,8 @@ def test_without_the_alignment_loss_alpha_is_zero_in_both():
 
 @pytest.mark.parametrize("form", ["slice", "full"])
 @pytest.mark.parametrize("cut", [True, False])
-def test_crossed_weights_carry_no_gradient_past_the_scissors(cut, form):
-    """With the stop-gradient exactly none to the query and the states that made them; without it some."""
+def test_stop_gradient_cuts_the_weights_of_cross_attention(cut, form):
+    """With it, no gradient reaches the query and the states behind the weights; without it, some does."""
     attend = CrossAttention(num_heads=2, head_form=form, crossed=True, stop_gradient=cut)
     rng = np.random.default_rng(2)
     states = {m: jnp.array(rng.normal(size=(2, 4, 6)), jnp.float32) for m in ("text", "audio")}
@@ -165,8 +165,8 @@ def test_crossed_weights_carry_no_gradient_past_the_scissors(cut, form):
 
 
 @pytest.mark.parametrize("variant", ["can", "no_stop_gradient"])
-def test_text_learns_nothing_from_the_audio_that_it_points_at(variant):
-    """The whole network, where only c(TA) reaches the loss: the text's encoder and query stay as they are."""
+def test_text_gets_no_gradient_from_the_audio_that_it_attends_to(variant):
+    """If only c(TA) reaches the loss, the text encoder and its query get no gradient in the whole network."""
     net, params, _ = network(variant)
     rows = jnp.arange(4 * 12)[:, None]
     only_ta = jnp.where((rows >= 12) & (rows < 24), params["fused"]["kernel"], 0)  # eq. 10's order
@@ -187,8 +187,8 @@ def test_text_learns_nothing_from_the_audio_that_it_points_at(variant):
     assert all(leaf.any() for leaf in jax.tree.leaves(found["AudioEncoder_0"]))
 
 
-def test_words_of_a_row_are_as_alone():
-    """Outputs and gradients of packed words are those of each word as a sequence of its own."""
+def test_packed_words_equal_separate_words():
+    """Outputs and gradients of packed words are those of each word as a separate sequence."""
     batch = make_batch()
     layer = BLSTM(4)
     lengths = jnp.where(batch.segment_lengths_mask, batch.segment_lengths, 0)
@@ -226,8 +226,8 @@ def test_words_of_a_row_are_as_alone():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_frames_belong_to_their_words():
-    """A word may have no frame, and frames beyond the words that are counted belong to none of them."""
+def test_frames_are_assigned_to_their_words():
+    """A word can have no frames, and frames after the last word belong to none."""
     word = word_of_frame(jnp.array([[2, 0, 3], [0, 0, 0]]), 7)
     np.testing.assert_array_equal(word, [[0, 0, 2, 2, 2, 3, 3], [3] * 7])
     np.testing.assert_array_equal(first_frames(word)[0], [1, 0, 1, 0, 0, 1, 0])
@@ -238,7 +238,7 @@ def test_frames_belong_to_their_words():
     np.testing.assert_array_equal(has_frames, [[True, False, True], [False] * 3])
 
 
-def test_dropout_falls_on_every_encoder_in_training_alone():
+def test_dropout_follows_every_encoder_in_training_only():
     net, params, _ = network("can")
 
     @jax.jit
@@ -263,7 +263,7 @@ def test_dropout_falls_on_every_encoder_in_training_alone():
 
 
 def count(**fields) -> int:
-    """Parameters of the network in the paper's size, on 40 MFCC, 300-dimensional vectors and 12 words."""
+    """The number of parameters at the paper's size, for 40 MFCC, 300-dimensional vectors and 12 words."""
     batch = make_batch()._replace(
         segments=jax.ShapeDtypeStruct((3, FRAMES, 40), jnp.float32),
         embeddings=jax.ShapeDtypeStruct((12, 300), jnp.float32),
@@ -297,7 +297,7 @@ def test_number_of_parameters():
         ({"num_heads": 5}, "num_heads=5 does not divide the 12 features"),
     ],
 )
-def test_what_cannot_be_is_named(fields, message):
+def test_unsupported_fields_are_reported(fields, message):
     net = CAN(num_classes=3, hidden_size=6, **fields)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(FieldError, match=message):
         jax.eval_shape(lambda key: net.init(key, make_batch(), hyper(), train=False), jax.random.key(0))

@@ -1,4 +1,4 @@
-"""ILT and CAT against their equations in numpy, their layers, and the noisy copies that they train on."""
+"""ILT and CAT against their equations in numpy, their layers, and training on noisy copies."""
 
 from functools import cache
 
@@ -15,12 +15,12 @@ from jaxser.layers.conv import Conv1D, Conv2D, average_pool, convolve, mask_step
 from jaxser.layers.norm import BatchNorm
 from jaxser.models.cat_ilt import CAT, ILT
 from jaxser.models.losses import cross_entropy
-from jaxser.types import Batch, Dataset, Ragged, UsageError
+from jaxser.types import Batch, Dataset, FieldError, Ragged, UsageError
 from references import cat_ilt as reference_cat_ilt
 from references import layers as reference
 
 FRAMES = np.array([21, 30, 3, 13])
-"""Of the third, no window of the CNN is left."""
+"""The third is too short for a single pooled step of the CNN."""
 HYPER = {"conv_dropout_rate": jnp.float32(0.2), "dropout_rate": jnp.float32(0.1)}
 SMALL = {
     "blocks": ((3, 2, 2), (4, 2, 1)),
@@ -47,7 +47,7 @@ def close(found, expected, tolerance=1e-5):
 
 
 def make_batch(padding=0, padding_rows=0) -> Batch:
-    """Four utterances with rubbish where padded; `padding` more steps of it, and so many padding rows full of it."""
+    """Four utterances with arbitrary values in the padding; `padding` adds steps, `padding_rows` masked rows."""
     rng = np.random.default_rng(0)
     steps = FRAMES.max() + padding
     audio = rng.normal(size=(4 + padding_rows, 60, tiny.FEATURES)).astype(np.float32)[:, :steps]
@@ -61,7 +61,7 @@ def make_batch(padding=0, padding_rows=0) -> Batch:
 
 
 def random_variables(net):
-    """Parameters and running averages as after some training, biases and scales included."""
+    """Random parameters and running averages, including biases and scales."""
     shapes = jax.eval_shape(lambda key: net.init(key, make_batch(), HYPER, train=False), jax.random.key(0))
     rng = np.random.default_rng(1)
     draw = lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32)  # noqa: E731
@@ -112,7 +112,7 @@ def test_equations(variant):
     assert np.isfinite(found.log_probs).all()
 
 
-def test_attention_goes_from_queries_to_valid_keys_of_the_other_branch():
+def test_queries_attend_to_valid_keys_of_the_other_branch():
     net, variables, run = prepared("cat")
     batch = make_batch(padding=3)
     attention = run(variables, batch).attention
@@ -129,7 +129,7 @@ def test_attention_goes_from_queries_to_valid_keys_of_the_other_branch():
             assert not weights[n, :, :, keys:].any()
 
 
-def test_fusion_begins_with_equal_shares():
+def test_fusion_weights_are_equal_at_initialisation():
     net, variables, run = prepared("ilt_trainable_plus")
     begin = jax.jit(lambda key: net.init(key, make_batch(), HYPER, train=False)["params"]["fusion_weights"])
     params = {**variables["params"], "fusion_weights": begin(jax.random.key(0))}
@@ -143,7 +143,7 @@ TRAINED = {"cat": CAT(3, **SHALLOW, front_channels=5), "ilt": ILT(3, **SHALLOW)}
 
 @cache
 def training(name: str):
-    """Variables, and the compiled loss, its batch statistics and gradients, without dropout."""
+    """Variables, and a compiled function of the loss, batch statistics and gradients without dropout."""
     net = TRAINED[name]
     variables = random_variables(net)
     still = {name: jnp.float32(0) for name in HYPER}
@@ -173,7 +173,7 @@ def test_every_parameter_is_trained(name):
         assert np.abs(gradient).max() > 1e-7, jax.tree_util.keystr(path)
 
 
-def test_a_batch_without_a_window_is_finite_and_keeps_the_running_averages():
+def test_a_batch_without_valid_steps_is_finite_and_keeps_the_running_averages():
     variables, run = training("cat")
     batch = make_batch()
     for frames in (np.zeros(4), np.array([3, 2, 1, 0])):
@@ -188,7 +188,7 @@ def test_a_batch_without_a_window_is_finite_and_keeps_the_running_averages():
         assert all(kept) if not frames.any() else not any(kept)
 
 
-def test_batch_normalisation_is_by_valid_steps_and_follows_them():
+def test_batch_normalisation_uses_statistics_of_valid_steps():
     rng = np.random.default_rng(2)
     x = jnp.array(rng.normal(size=(4, 30, 5, 3)) * [1, 2, 0.5] + [0.5, -1, 2], jnp.float32)
     mask = np.arange(30) < FRAMES[:, None]
@@ -221,8 +221,8 @@ def test_batch_normalisation_is_by_valid_steps_and_follows_them():
     )
 
 
-def test_gradient_of_batch_normalisation_is_that_of_the_valid_steps_alone():
-    """Masked rows give what the same steps give in a row without padding."""
+def test_gradient_of_batch_normalisation_depends_on_valid_steps_only():
+    """Masked rows give the gradient that the same steps give in a row without padding."""
     rng = np.random.default_rng(3)
     x, mask = rng.normal(size=(4, 30, 3)).astype(np.float32), np.arange(30) < FRAMES[:, None]
     cost = rng.normal(size=x.shape).astype(np.float32)
@@ -242,19 +242,19 @@ def test_gradient_of_batch_normalisation_is_that_of_the_valid_steps_alone():
     assert not found[~mask].any()
 
 
-def test_convolution_is_the_loop():
+def test_convolution_equals_the_loop():
     x = jnp.array(np.random.default_rng(4).normal(size=(2, 7, 5, 3)), jnp.float32)
     for size in (1, 3, 5):
         variables = Conv2D(4, size).init(jax.random.key(0), x)
         kernel = as_numpy(variables["params"]["kernel"])
         for found, own in zip(Conv2D(4, size).apply(variables, x), as_numpy(x), strict=True):
             close(found, reference_cat_ilt.conv2d(own, kernel))
-    with pytest.raises(ValueError, match="kernel_size=2 is even"):
+    with pytest.raises(FieldError, match="kernel_size=2 must be odd"):
         Conv2D(4, 2).init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_gradient_of_the_convolution_is_autodiff_of_xlas(backend, monkeypatch):
+def test_gradient_of_the_convolution_equals_that_of_xla(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(5)
     x, kernel, cost = (
@@ -274,7 +274,7 @@ def test_gradient_of_the_convolution_is_autodiff_of_xlas(backend, monkeypatch):
     jax.tree.map(lambda a, b: close(a, b, 2e-5), found, expected)
 
 
-def test_strided_convolution_is_every_other_step_of_the_loop():
+def test_strided_convolution_equals_every_other_step_of_the_loop():
     x, mask = make_batch().audio, make_batch().audio_mask
     layer = Conv1D(3, 5, stride=4)
     variables = layer.init(jax.random.key(0), x)
@@ -296,7 +296,7 @@ def test_average_pool_drops_incomplete_windows():
 
 
 def count(net) -> int:
-    """Parameters on 40 bands."""
+    """The number of parameters for 40 bands."""
     batch = make_batch()._replace(audio=jnp.zeros((4, 30, 40)))
     shapes = jax.eval_shape(lambda key: net.init(key, batch, HYPER, train=False), jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
@@ -335,13 +335,13 @@ def test_number_of_parameters():
         (CAT(3), "pool 6 frequency bands down to none"),
     ],
 )
-def test_what_cannot_be_is_named(net, message):
-    with pytest.raises(ValueError, match=message):
+def test_unsupported_fields_are_reported(net, message):
+    with pytest.raises(FieldError, match=message):
         jax.eval_shape(lambda key: net.init(key, make_batch(), HYPER, train=False), jax.random.key(0))
 
 
 def noisy_dataset() -> Dataset:
-    """The tiny dataset, each utterance with a copy of one frame more that is a hundred louder."""
+    """The tiny dataset, where each utterance has a copy with one frame more and values larger by 100."""
     from dataclasses import replace
 
     data = tiny.dataset(30)
@@ -383,7 +383,7 @@ def test_copies_need_a_recipe_that_has_them():
 @pytest.mark.parametrize(
     ("dataset", "copies"), [("iemocap", "train"), ("demo", "train"), ("ravdess", "none"), ("emodb", "none")]
 )
-def test_noisy_copies_that_are_left_out_are_noted(dataset, copies):
+def test_left_out_noisy_copies_are_noted(dataset, copies):
     found = config.get_config(dataset)
     assert found.copies == copies
     assert ("no noisy copies" in found.note) == (copies == "none")

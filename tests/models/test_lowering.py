@@ -1,4 +1,4 @@
-"""Every variant of every config lowers for TPU and for CUDA, on a machine that has neither."""
+"""Every variant of every config lowers for TPU and for CUDA on a machine with neither."""
 
 import functools
 from importlib import import_module
@@ -17,14 +17,14 @@ PLATFORMS = ("tpu", "cuda")
 
 
 def variants() -> list[tuple[str, str]]:
-    """Every config with each of its variants."""
+    """Each config with each of its variants."""
     files = sorted((Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
     modules = [import_module(f"jaxser.configs.{path.stem}") for path in files]
     return [(m.__name__, name) for m in modules if hasattr(m, "get_config") for name in m.VARIANTS]
 
 
 def resolved(module: str, variant: str):
-    """A variant on the demo corpus at the paper's size, with as many replicas as must be vmapped."""
+    """A variant at the paper's size on the demo corpus, with few replicas."""
     config = import_module(module).get_config("demo")
     config.variant = variant
     config.seeds, config.buckets = 1, 1
@@ -37,7 +37,7 @@ def data():
 
 
 def lowered(config) -> jax.export.Exported:
-    """The epoch of two replicas side by side, as they run on a GPU or TPU: training, validation, selection."""
+    """One epoch of two vmapped replicas, as on a GPU or TPU: training, validation and selection."""
     sweep = experiment.build_sweep(config, data(), jax.devices()[:1], "vmap")
     schedules = [jax.tree.map(lambda x: np.stack([x, x]), own[0]) for own in sweep.schedules(0)]
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), sweep.shapes())

@@ -1,4 +1,4 @@
-"""LSTM attention against its equations in numpy; its noise, its loss, and the padding that the paper lets in."""
+"""LSTM attention against its equations in numpy, its noise, its loss, and the paper's unmasked padding."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ from jaxser.configs import lstm_attention as config
 from jaxser.layers.noise import WhiteNoise
 from jaxser.models.losses import cross_entropy
 from jaxser.models.lstm_attention import LSTMAttention
-from jaxser.types import Batch
+from jaxser.types import Batch, FieldError
 from references.lstm_attention import lstm_attention
 
 FRAMES = np.array([9, 12, 0, 4])
@@ -30,7 +30,7 @@ VARIANTS = {
 
 
 def make_batch(padding: int = 0, rubbish: bool = True) -> Batch:
-    """Four utterances, one of them empty; `padding` more steps."""
+    """Four utterances, one of them empty; `padding` adds steps."""
     rng = np.random.default_rng(0)
     steps = FRAMES.max() + padding
     audio = rng.normal(size=(4, 30, tiny.FEATURES)).astype(np.float32)[:, :steps]
@@ -64,7 +64,7 @@ def test_equations(variant):
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     for n, length in enumerate(FRAMES):
         audio = np.asarray(batch.audio[n, :length], np.float64)
-        if net.as_published:  # zeros up to the padded length are frames like others
+        if net.as_published:  # zero padding is not masked
             audio = np.concatenate([audio, np.zeros((FRAMES.max() - length, tiny.FEATURES))])
         if not len(audio):
             continue
@@ -76,13 +76,13 @@ def test_equations(variant):
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "as_published"])
-def test_padding_never_matters(variant):
+def test_padding_does_not_change_predictions(variant):
     _, params, run = trained_like(variant)
     more, less = run(params, make_batch(5)).log_probs, run(params, make_batch(rubbish=False)).log_probs
     np.testing.assert_allclose(more, less, rtol=1e-5, atol=1e-6)
 
 
-def test_as_published_zero_padding_takes_part_and_its_length_is_fixed():
+def test_as_published_padding_is_not_masked_and_has_a_fixed_length():
     net, params, run = trained_like("as_published")
     assert net.lengths == {"audio": 500}
     assert network().lengths == {}
@@ -126,7 +126,7 @@ def test_loss_is_cross_entropy_and_half_the_squares_of_all_kernels():
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
-def test_noise_has_the_variance_asked_for_on_valid_steps_alone():
+def test_noise_has_the_given_variance_on_valid_steps_only():
     x = jnp.full((40, 50, 30), 3.0)
     mask = jnp.arange(50) < jnp.arange(11, 51)[:, None]
     noisy = jax.jit(
@@ -156,7 +156,7 @@ def training():
     return jax.jit(run)
 
 
-def test_training_has_noise_and_dropout_and_evaluation_neither():
+def test_noise_and_dropout_act_in_training_only():
     _, params, evaluate = trained_like("proposed")
     trained = lambda hyper, key: training()(hyper, key).log_probs  # noqa: E731
     quiet = {name: jnp.float32(0) for name in HYPER}
@@ -170,7 +170,7 @@ def test_training_has_noise_and_dropout_and_evaluation_neither():
 
 
 def test_no_dropout_within_the_attention_model():
-    """With everything dropped outside, what the attention model reads is zero; its own values are all kept."""
+    """If all of its inputs are dropped, the attention model still keeps its own values."""
     hyper = HYPER | {"noise_variance": jnp.float32(0), "dropout_rate": jnp.float32(0.999999)}
     first, second = (
         training()(hyper, jax.random.key(n)).attention["pooling_audio"].weights for n in range(2)
@@ -180,7 +180,7 @@ def test_no_dropout_within_the_attention_model():
 
 
 def count(**fields) -> int:
-    """Parameters at the paper's size, on 32 descriptors."""
+    """The number of parameters at the paper's size, for 32 descriptors."""
     net = LSTMAttention(num_classes=4, **fields)
     batch = make_batch()._replace(audio=jax.ShapeDtypeStruct((4, 12, 32), jnp.float32))
     init = lambda key, batch: net.init(key, batch, HYPER, train=False)  # noqa: E731
@@ -203,15 +203,15 @@ def test_number_of_parameters():
 
 
 @pytest.mark.parametrize(("field", "value"), [("pooling", "max"), ("pool_from", "second")])
-def test_an_unknown_choice_is_named(field, value):
-    with pytest.raises(ValueError, match=f"{field}='{value}' is not one of m"):
+def test_unknown_choices_are_reported(field, value):
+    with pytest.raises(FieldError, match=f"{field}='{value}' is not one of m"):
         network(**{field: value}).init(jax.random.key(0), make_batch(), HYPER, train=False)
 
 
 @pytest.mark.parametrize(
     ("dataset", "rate"), [("demo", 3e-4), ("ravdess", 3e-4), ("emodb", 3e-4), ("iemocap", 3e-5)]
 )
-def test_a_rate_that_is_not_the_papers_is_noted(dataset, rate):
+def test_a_learning_rate_other_than_the_papers_is_noted(dataset, rate):
     found = config.get_config(dataset)
     assert found.hyper.learning_rate == rate
     assert ("learning rate 3e-4" in found.note) == (rate == 3e-4)

@@ -1,4 +1,4 @@
-"""MCSAN against its equations in numpy, and its contracts."""
+"""MCSAN against its equations in numpy, and its invariants."""
 
 from functools import cache
 
@@ -10,7 +10,7 @@ import pytest
 from helpers import tiny
 from jaxser.models.losses import cross_entropy
 from jaxser.models.mcsan import ARRANGEMENTS, MCSAN
-from jaxser.types import Batch
+from jaxser.types import Batch, FieldError
 from references import layers as reference
 
 FRAMES, WORDS = np.array([31, 40, 9, 18]), np.array([3, 5, 1, 2])
@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 def make_batch(padding=0, seed=0) -> Batch:
-    """Four utterances, with rubbish where padded; `padding` more steps of it."""
+    """Four utterances with arbitrary values in the padding; `padding` adds steps."""
     rng = np.random.default_rng(seed)
     frames, words = FRAMES.max() + 9 * padding, WORDS.max() + padding
     audio = rng.normal(size=(4, 80, tiny.FEATURES)).astype(np.float32)[:, :frames]
@@ -76,7 +76,7 @@ def test_equations(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_padding_never_matters(variant):
+def test_padding_does_not_change_predictions(variant):
     _, params, run = trained_like(variant)
     np.testing.assert_allclose(
         run(params, make_batch(2)).log_probs, run(params, make_batch()).log_probs, rtol=1e-5, atol=1e-5
@@ -120,7 +120,7 @@ def test_training_depends_on_the_key_and_evaluation_does_not():
 
 
 def count(**fields) -> int:
-    """Parameters of the network in the paper's size, on 40 MFCC and 300-dimensional vectors."""
+    """The number of parameters at the paper's size, for 40 MFCC and 300-dimensional vectors."""
     net = MCSAN(num_classes=7, **fields)
     batch = jax.eval_shape(lambda: make_batch())._replace(
         audio=jax.ShapeDtypeStruct((4, 40, 40), jnp.float32),
@@ -152,6 +152,6 @@ def test_number_of_parameters():
     assert count(modalities=("text",), train_embeddings=True) == text + module + classifier(1) + 12 * 300
 
 
-def test_an_unknown_arrangement_is_named():
-    with pytest.raises(ValueError, match="arrangement='sideways' is not one of parallel, cross, self"):
+def test_an_unknown_arrangement_is_reported():
+    with pytest.raises(FieldError, match="arrangement='sideways' is not one of parallel, cross, self"):
         tiny.model(arrangement="sideways").init(jax.random.key(0), make_batch(), HYPER, train=False)

@@ -1,4 +1,4 @@
-"""Self, Cross and what lies between them against their equations in numpy, and their contracts."""
+"""Self, Cross and their combinations against their equations in numpy, and their invariants."""
 
 from functools import cache
 from itertools import combinations
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxser.models.self_cross import SelfCross, statistical_pooling
-from jaxser.types import Batch
+from jaxser.types import Batch, FieldError
 from references import self_cross as reference
 
 AUDIO, VIDEO, WORDS = np.array([9, 4, 1]), np.array([2, 3, 1]), np.array([3, 1, 5])
@@ -90,7 +90,7 @@ def trained_like(variant: str):
 
 @cache
 def gradient():
-    """The compiled gradient of the loss of the network with all nine modules, with dropout."""
+    """The compiled gradient of the loss, with dropout, for the network with all nine attention modules."""
     net, _, _ = trained_like("masked")
 
     def loss(params, batch):
@@ -101,7 +101,7 @@ def gradient():
 
 
 def utterance(net, batch, n):
-    """What the network reads of one utterance, in float64; the words' padding only as published."""
+    """The inputs of one utterance in float64; padded words are included as published only."""
     inputs = {
         "text": np.where(batch.words_mask[n][:, None], batch.embeddings[batch.words[n]], 0),
         "video": np.where(batch.video_mask[n][:, None], batch.video[n], 0),
@@ -124,13 +124,13 @@ def test_equations(variant):
 
 
 @pytest.mark.parametrize("variant", ["cross_self", "masked"])
-def test_what_stands_in_the_padding_never_matters(variant):
+def test_contents_of_the_padding_do_not_change_predictions(variant):
     _, params, run = trained_like(variant)
     np.testing.assert_array_equal(run(params, make_batch(3.0)).log_probs, run(params, make_batch()).log_probs)
 
 
-def test_padded_words_count_only_as_published():
-    """Two more of them change the result, unless they are masked."""
+def test_padded_words_take_part_as_published_only():
+    """Two more padded words change the result, unless they are masked."""
     for variant, counts in (("self_t", True), ("masked_t", False)):
         _, params, run = trained_like(variant)
         batch = make_batch()
@@ -152,7 +152,7 @@ def test_a_fully_masked_modality_is_finite(name):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient()(params, batch)))
 
 
-def test_statistics_over_the_vectors():
+def test_statistical_pooling():
     x = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
     mean, deviation = statistical_pooling(jnp.array(x))
     np.testing.assert_allclose(mean, x.mean(1), rtol=1e-5, atol=1e-6)
@@ -168,8 +168,8 @@ def test_equal_vectors_have_a_finite_gradient():
     np.testing.assert_array_equal(slope, jnp.zeros_like(x))
 
 
-def test_as_published_the_deviations_stand_before_the_means():
-    """Without words to mask, exchanging the halves of the first layer's rows makes one order the other."""
+def test_as_published_deviations_precede_means():
+    """Without words to mask, swapping the halves of the first layer's rows turns one order into the other."""
     _, params, run = trained_like("self_va")
     kernel = params["hidden"]["kernel"]
     turned = params | {"hidden": params["hidden"] | {"kernel": jnp.roll(kernel, len(kernel) // 2, axis=0)}}
@@ -195,14 +195,14 @@ def test_attention_is_a_distribution_over_the_source(variant):
             assert not np.asarray(weights)[padded].any()
 
 
-def test_every_parameter_learns():
+def test_every_parameter_is_trained():
     _, params, _ = trained_like("masked")
     for path, slope in jax.tree_util.tree_leaves_with_path(gradient()(params, make_batch())):
-        if "'key']['bias']" not in jax.tree_util.keystr(path):  # the same for all keys: no softmax sees it
+        if "'key']['bias']" not in jax.tree_util.keystr(path):  # adds the same to all scores
             assert np.abs(slope).max() > 1e-7, path
 
 
-def test_dropout_falls_on_weights_and_on_words():
+def test_dropout_is_applied_to_weights_and_words():
     net, params, run = trained_like("self_t")
     batch = make_batch()
 
@@ -220,7 +220,7 @@ def test_dropout_falls_on_weights_and_on_words():
 
 
 def count(**fields) -> int:
-    """Parameters of the network in the paper's size."""
+    """The number of parameters at the paper's size."""
     net = SelfCross(num_classes=7, **fields)
     shapes = {"audio": (1000, 120), "video": (32, 2048), "words": (128,)}
     dtypes = {"audio": jnp.float32, "video": jnp.float32, "words": jnp.int32}
@@ -264,7 +264,7 @@ def test_number_of_parameters():
     assert count(modalities=(T,), train_embeddings=True) == of[T] + module + classifier(120) + 9 * 300
 
 
-def test_the_network_fixes_its_lengths():
+def test_the_network_requires_fixed_lengths():
     assert SelfCross(7).lengths == {"words": 128, "video": 32, "audio": 1000}
     assert SelfCross(7, modalities=(A,), audio_length=300).lengths == {"audio": 300}
 
@@ -277,7 +277,7 @@ def test_the_network_fixes_its_lengths():
         ({"num_heads": 3}, "num_heads=3 does not divide the 8 features"),
     ],
 )
-def test_what_cannot_be_is_named(fields, message):
+def test_unsupported_fields_are_reported(fields, message):
     net = model("self", **fields)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(FieldError, match=message):
         jax.eval_shape(lambda key: net.init(key, make_batch(), HYPER, train=False), jax.random.key(0))

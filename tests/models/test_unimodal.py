@@ -18,7 +18,7 @@ MODELS = {"text": TextModel, "audio": AudioModel}
 
 @cache
 def make_batch() -> Batch:
-    """Rubbish where padded."""
+    """A batch with arbitrary values in the padding."""
     rng = np.random.default_rng(0)
     mask = jnp.array(np.arange(8) < LENGTHS[:, None])
     return Batch(

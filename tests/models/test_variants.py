@@ -1,4 +1,4 @@
-"""Variants of a config: what they bring, what they leave out, and that they do not undo what the user gave."""
+"""Variants of a config: what they set, what they leave out, and that they keep the user's values."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def resolved(variant, given=None, **fields):
     return resolve(config, given)
 
 
-def test_a_compared_network_brings_its_own_fields_and_scalars():
+def test_a_baseline_has_its_own_fields_and_scalars():
     config = resolved("other")
     assert config.model.to_dict() == {"name": "can", "hidden_size": 8}
     assert config.hyper.to_dict() == {
@@ -34,14 +34,14 @@ def test_a_compared_network_brings_its_own_fields_and_scalars():
     assert "alpha" not in resolved("mcsan").hyper
 
 
-def test_what_the_user_gives_is_not_undone():
+def test_the_users_values_are_kept():
     config = resolved(
         "other", {"batch_size": 9, "hyper.alpha": 0.5, "sweep.alpha": (0.1, 0.2), "variant": "other"}
     )
     assert (config.batch_size, config.hyper.alpha, config.sweep.alpha) == (9, 0.5, (0.1, 0.2))
 
 
-def test_what_a_variant_does_not_have_cannot_be_given():
+def test_fields_that_a_variant_lacks_cannot_be_set():
     with pytest.raises(UsageError, match=r"config\.model\.pool_size: variant other has no such field"):
         resolved("other", {"model.pool_size": 2})
     with pytest.raises(UsageError, match=r"config\.sweep\.alpha: variant mcsan has no such field"):

@@ -1,4 +1,4 @@
-"""Learned alignment against its loop in numpy; what joining and dropout change; sizes."""
+"""Learned alignment against its loop in numpy, concatenation with the words, dropout, and sizes."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ import pytest
 
 from helpers import tiny
 from jaxser.models.xu import DROPOUT_LAYERS, Xu
-from jaxser.types import Batch
+from jaxser.types import Batch, FieldError
 from references import layers as reference
 from references import yoon as reference_yoon
 
@@ -24,7 +24,7 @@ NETWORKS = {
 
 
 def make_batch(padding=0, seed=0) -> Batch:
-    """Four utterances, with rubbish where padded; `padding` more steps of it."""
+    """Four utterances with arbitrary values in the padding; `padding` adds steps."""
     rng = np.random.default_rng(seed)
     frames, words = FRAMES.max() + padding, WORDS.max() + padding
     return Batch(
@@ -59,7 +59,7 @@ def test_equations(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_padding_never_matters(name):
+def test_padding_does_not_change_predictions(name):
     _, params, run = prepared(name)
     found, padded = run(params, make_batch()), run(params, make_batch(3))
     np.testing.assert_allclose(padded.log_probs, found.log_probs, rtol=1e-5, atol=1e-5)
@@ -69,8 +69,8 @@ def test_padding_never_matters(name):
         assert not weights[np.arange(weights.shape[1]) >= valid[:, None]].any()
 
 
-def test_without_joining_words_are_heard_through_what_they_gather_alone():
-    """One frame of speech leaves nothing to choose: whatever is said, DELTA's form gives the same."""
+def test_without_join_text_words_act_through_their_alignment_only():
+    """A single frame of speech leaves no choice of alignment, so that the words do not change DELTA's output."""
     for name, hears in (("delta", False), ("lee", True)):
         _, params, run = prepared(name)
         batch = make_batch()
@@ -80,8 +80,8 @@ def test_without_joining_words_are_heard_through_what_they_gather_alone():
         assert (change[[0, 1, 3]] > 1e-4).all()
 
 
-def test_every_parameter_is_trained_and_no_utterance_hurts():
-    """Also where a modality, or an utterance as a whole, is masked."""
+def test_every_parameter_is_trained_and_masked_utterances_are_finite():
+    """Gradients stay finite if a modality or a whole utterance is masked."""
     net, params, _ = prepared("lee")
     batch = make_batch()
 
@@ -101,9 +101,9 @@ def test_every_parameter_is_trained_and_no_utterance_hurts():
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient(masked))), chosen
 
 
-@pytest.mark.parametrize(("place", "number"), [*zip(DROPOUT_LAYERS, (1, 2, 1, 1, 1), strict=True)])
-def test_each_place_of_dropout_is_one(place, number):
-    """As many draws as layers: there are two encoders."""
+@pytest.mark.parametrize(("layer", "number"), [*zip(DROPOUT_LAYERS, (1, 2, 1, 1, 1), strict=True)])
+def test_dropout_follows_each_layer(layer, number):
+    """One draw per layer; there are two encoders."""
     net, params, _ = prepared("delta")
 
     def draws(net):
@@ -113,15 +113,15 @@ def test_each_place_of_dropout_is_one(place, number):
         return str(jax.make_jaxpr(run)(jax.random.key(0))).count(" random_bits[")
 
     assert draws(net.clone(dropout_after=())) == 0
-    assert draws(net.clone(dropout_after=(place,))) == number
+    assert draws(net.clone(dropout_after=(layer,))) == number
 
 
-def test_an_unknown_place_of_dropout_is_named():
-    with pytest.raises(ValueError, match="dropout_after has words, not of embedding, encoders, alignment"):
+def test_dropout_after_an_unknown_layer_is_reported():
+    with pytest.raises(FieldError, match=r"dropout_after=\('words',\) may contain only embedding, encoders"):
         tiny.shapes_of(NETWORKS["delta"].clone(dropout_after=("words",)), make_batch(), HYPER)
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_acts_in_training_only():
     net, params, run = prepared("delta")
     train = jax.jit(
         lambda rate: (
