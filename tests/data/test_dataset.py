@@ -108,7 +108,8 @@ def test_invalid_choices_are_rejected_with_the_valid_ones(prepared, key, value):
 def test_missing_dataset_gives_the_command_that_makes_it(tmp_path):
     with pytest.raises(UsageError) as caught:
         dataset.load_prepared(tmp_path / "data" / "ravdess", "mcsan")
-    command = f"python -m jaxser.data_prep.prepare --corpus=ravdess --root=FOLDER --recipe=mcsan --out={tmp_path / 'data'}"
+    out = tmp_path / "data"
+    command = f"python -m jaxser.data_prep.prepare --corpus=ravdess --root=FOLDER --recipe=mcsan --out={out}"
     assert str(caught.value) == (
         f"{tmp_path / 'data' / 'ravdess'}: found no prepared dataset; needed recipe mcsan, version 1.0.0. "
         f"Prepare it with: {command}"
