@@ -119,12 +119,12 @@ def test_rows_that_stay_cited_are_printed_without_ours(trained, tmp_path):
         (["--table=lee2020/table4", "--protocol=fast"], "--protocol=fast is not one of paper, quick"),
     ],
 )
-def test_wrong_usage_is_a_line(arguments, message, capsys):
+def test_wrong_usage_is_one_line(arguments, message, capsys):
     assert reproduce.run([*arguments, "--cache_dir="]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_misspelt_flag_is_a_line(capsys):
+def test_a_misspelt_flag_is_one_line(capsys):
     with pytest.raises(SystemExit) as error:
         reproduce.run(["--tabel=lee2020/table4"])
     message = capsys.readouterr().err
