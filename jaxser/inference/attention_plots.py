@@ -15,7 +15,6 @@ from jaxser.types import Word
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and prediction does without it
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDTH = 9.0  # inches
@@ -170,7 +169,7 @@ def _draw_map(
     ax.figure.colorbar(image, ax=ax, pad=0.01)
 
 
-def _label_words(ticks: Axis, attention: Attention) -> None:
+def _label_words(ticks: Any, attention: Attention) -> None:
     words = [word if len(word) < 14 else f"{word[:13]}…" for word in attention.words]
     rotated: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     is_crowded = ticks.axis_name == "x" and sum(map(len, words)) > 80

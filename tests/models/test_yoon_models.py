@@ -144,7 +144,7 @@ def test_steps_beyond_the_published_lengths_are_not_read():
     )
 
 
-@pytest.mark.parametrize("place", ["input", "output"])
+@pytest.mark.parametrize("side", ["input", "output"])
 def test_dropout_has_a_rate_for_each_modality(side):
     net, params, run = prepared("amh")
     net, batch = net.clone(dropout_on=(side,)), make_batch()
