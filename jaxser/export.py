@@ -23,7 +23,7 @@ import jax.export
 import jax.numpy as jnp
 
 from jaxser import cli
-from jaxser.cli import exit_status
+from jaxser.cli import run_command
 from jaxser.evaluation.environment import environment
 from jaxser.inference.ensemble import Ensemble
 from jaxser.inference.saved_model import load
@@ -206,7 +206,7 @@ def _json(value: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are printed on one line."""
     args = _parser().parse_args(arguments)
-    return exit_status(PROGRAM, lambda: _export(args), output=args.out or args.run)
+    return run_command(PROGRAM, lambda: _export(args), output=args.out or args.run)
 
 
 def _export(args: argparse.Namespace) -> int:

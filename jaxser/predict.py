@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxser import cli
-from jaxser.cli import CACHE_DIR, exit_status, keep_programs
+from jaxser.cli import CACHE_DIR, enable_compilation_cache, run_command
 from jaxser.features.sources import FILES
 from jaxser.types import InputError, UsageError
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are printed on one line each."""
     args = _parser().parse_args(arguments)
-    return exit_status(PROGRAM, lambda: _predict(args))
+    return run_command(PROGRAM, lambda: _predict(args))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def _predict(args: argparse.Namespace) -> int:
     from jaxser.inference.saved_model import load
 
     _check(args)
-    keep_programs(args.cache_dir)
+    enable_compilation_cache(args.cache_dir)
     ensemble = load(args.run, fold=args.fold, seed=args.seed)
     paths = find_recordings(args.paths)
     if args.text is not None and len(paths) > 1:

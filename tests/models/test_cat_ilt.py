@@ -332,7 +332,7 @@ def test_number_of_parameters():
         (ILT(3, lstm="after"), "lstm='after' is not one of parallel, before, none"),
         (ILT(3, fusion="max"), "fusion='max' is not one of concatenation, plus, trainable_plus"),
         (CAT(3, directions=("cnn",)), "'cnn' is not one of cnn_to_lstm, lstm_to_cnn, lstm_to_lstm"),
-        (CAT(3), "pool 6 frequency bands down to none"),
+        (CAT(3), "leave none of 6 frequency bands"),
     ],
 )
 def test_unsupported_fields_are_reported(net, message):
@@ -376,7 +376,7 @@ def test_noisy_copies_are_trained_on_and_never_tested(in_validation):
 
 def test_copies_need_a_recipe_that_has_them():
     data = tiny.dataset(30)
-    with pytest.raises(UsageError, match=r"config.copies: recipe mcsan has no noisy copies; recipe cat has"):
+    with pytest.raises(UsageError, match=r"config.copies: recipe mcsan has no noisy copies; recipe cat does"):
         with_copies(data, make_folds(data, Protocol("session")), False)
 
 
