@@ -26,10 +26,11 @@ def dropped(key: PRNGKeyArray, x: Float[Array, "*shape"], rate: Rate) -> Float[A
 
 
 def kept(key: PRNGKeyArray, shape: tuple[int, ...], rate: Rate) -> Bool[Array, ...]:
-    """Draw a mask that is True with probability 1 - rate, by hashing the index of each element with two random words.
+    """Draw a mask that is True with probability 1 - rate.
 
-    The hash is `lowbias32` of C. Wellons's hash-prospector. It takes a thirtieth of the time of threefry, which took
-    two thirds of a training step of Rajan et al.'s attention over 500 steps.
+    The index of each element is hashed with two random words. The hash is `lowbias32` of C. Wellons's hash-prospector.
+    It takes a thirtieth of the time of threefry, which took two thirds of a training step of Rajan et al.'s attention
+    over 500 steps.
     """
     offset, salt = jax.random.bits(key, (2,), jnp.uint32)
     x = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + offset

@@ -26,6 +26,8 @@ from jaxser.features.recipes import RECIPES
 from jaxser.features.spectra import mfcc
 from jaxser.features.text import Vocabulary
 from jaxser.inference.recordings import Reader, find_recordings, open_precomputed
+from jaxser.models import MODELS
+from jaxser.models.mcsan import MCSAN
 from jaxser.predict import main
 from jaxser.types import InputError, UsageError, Word
 
@@ -173,6 +175,22 @@ def test_an_unusable_run_is_reported_in_one_line(tmp_path):
     (folder / "model/model.json").unlink()
     with pytest.raises(InputError, match=r"is not finished: it has no results\.json; run the command"):
         jaxser.load(folder)
+
+
+def test_a_programming_error_in_a_network_is_not_reported_as_a_damaged_run(monkeypatch):
+    class Broken(MCSAN):
+        @property
+        def needs(self):
+            raise ValueError("a bug")
+
+    monkeypatch.setitem(MODELS, "mcsan", Broken)
+    with pytest.raises(ValueError, match=r"^a bug$"):
+        jaxser.load(small_runs.run("mcsan"))
+
+
+def test_prediction_does_not_import_matplotlib():
+    code = "import sys, jaxser.predict, jaxser.inference.saved_model; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_repr_is_one_line():

@@ -1,4 +1,4 @@
-"""Lee et al. 2020 once more: a word, a head and a step at a time in float64 numpy, written from the paper."""
+"""CAN in float64 numpy, written from the paper, one word, head and step at a time."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def states(x, params):
 
 
 def seen(x, head, heads, form):
-    """What a head sees of a state."""
+    """The part of a state that a head sees."""
     size = len(x) // heads
     return x if form == "full" else x[head * size : (head + 1) * size]
 
@@ -25,7 +25,7 @@ def attention_weights(x, query, form):
 
 
 def context(weights, x, form):
-    """Eqs. 6-9: the heads' sums, side by side."""
+    """Eqs. 6-9: the concatenated sums of the heads."""
     heads = len(weights)
     return np.concatenate(
         [sum(weights[k, i] * seen(h, k, heads, form) for i, h in enumerate(x)) for k in range(heads)]

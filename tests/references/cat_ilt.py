@@ -1,4 +1,4 @@
-"""ILT and CAT of He et al. 2021 once more, loop by loop in float64 numpy, one utterance at a time, without padding."""
+"""ILT and CAT in loops of float64 numpy, one utterance at a time, without padding."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from references import layers as reference
 
 
 def conv2d(x, kernel):
-    """Zero-padded convolution of one picture [T, F, C] by a square kernel of odd size [K, K, C, D]."""
+    """Zero-padded convolution of one input [T, F, C] with a square kernel of odd size [K, K, C, D]."""
     steps, bands, _ = x.shape
     size = len(kernel)
     out = np.zeros((steps, bands, kernel.shape[-1]))
@@ -25,7 +25,7 @@ def normalised(x, params, mean, variance):
 
 
 def average_pool(x, time, band):
-    """Means over windows [time, band], incomplete last ones dropped."""
+    """Means over windows [time, band], dropping incomplete last ones."""
     steps, bands, channels = x.shape
     out = np.zeros((steps // time, bands // band, channels))
     for t in range(steps // time):
@@ -73,7 +73,7 @@ def classified(pooled, params):
 
 
 def ilt(x, params, stats, net):
-    """Fig. 1: log-probabilities, beta and the shares of eqs. 13-16 (None where there are none)."""
+    """Fig. 1: log-probabilities, beta and the shares of eqs. 13-16 (None if undefined)."""
     c = cnn(x, params["cnn"], stats["cnn"], net.blocks)
     if net.lstm == "before":
         c = bilstm(c, params["bilstm"])

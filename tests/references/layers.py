@@ -1,4 +1,4 @@
-"""The equations once more, loop by loop in float64 numpy, written from the papers and not from the modules."""
+"""The equations in loops of float64 numpy, written from the papers rather than from the modules."""
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def conv(x, kernel, bias, size):
 
 
 def max_pool(x, size):
-    """Windows of `size` steps, an incomplete last one dropped."""
+    """Windows of `size` steps, dropping an incomplete last one."""
     return np.array([x[t * size : (t + 1) * size].max(0) for t in range(len(x) // size)]).reshape(
         -1, x.shape[1]
     )
@@ -94,7 +94,7 @@ def layer_norm(x, params):
 
 
 def attention(query, memory, params, heads):
-    """Scaled dot-product attention, a head and a query position at a time (eqs. 9, 10, 15 of Sun 2021)."""
+    """Scaled dot-product attention, one head and query position at a time (eqs. 9, 10, 15 of Sun 2021)."""
     q, k, v = (
         x @ params[name]["kernel"] for x, name in ((query, "query"), (memory, "key"), (memory, "value"))
     )
@@ -137,7 +137,7 @@ def mcsan_module(kind, encoded, params, layers, heads):
 
 
 def mcsan(audio, vectors, params, chains, layers=1, heads=8, kernel_size=3, pool_size=3):
-    """Log-probabilities of one utterance: audio [T, 40], word vectors [L, 300] (None where a modality is missing)."""
+    """Log-probabilities of one utterance: audio [T, 40], word vectors [L, 300] (None for a missing modality)."""
     encoded = {}
     if audio is not None:
         encoder, x = params["AudioEncoder_0"], audio

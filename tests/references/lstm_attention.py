@@ -10,7 +10,7 @@ def dense(x, params):
 
 
 def outputs(x, params):
-    """A BiLSTM's outputs, the directions side by side."""
+    """The outputs of a BiLSTM, with concatenated directions."""
     both = bilstm(x, params)
     return np.concatenate([both[:, 0], both[:, 1]], axis=1)
 

@@ -1,4 +1,4 @@
-"""The equations of Rajan et al. 2022 once more, loop by loop in float64 numpy, written from the paper."""
+"""Self and Cross in loops of float64 numpy, written from the paper."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def time_mixing(x, params):
 
 
 def bigru(x, params):
-    """Eq. 2: forward and backward states of each step side by side, [T, 2 H]."""
+    """Eq. 2: concatenated forward and backward states of each step, [T, 2 H]."""
     forward, backward = (
         [params[n][d] for n in ("input_kernel", "kernel", "input_bias", "bias")] for d in (0, 1)
     )
@@ -23,7 +23,7 @@ def bigru(x, params):
 
 
 def attended(target, source, params, heads):
-    """Eqs. 3-6, a head and a step at a time, and the temporal average of what the projection of all heads gives."""
+    """Eqs. 3-6, one head and step at a time, then the temporal average of the projected heads."""
     q, k, v = (
         x @ params[name]["kernel"] + params[name]["bias"]
         for x, name in ((target, "query"), (source, "key"), (source, "value"))

@@ -1,4 +1,4 @@
-"""MDRE, MHA, AMH (Yoon et al.) and learned alignment (Xu et al.) for one utterance, a step at a time, in float64."""
+"""MDRE, MHA, AMH (Yoon et al.) and learned alignment (Xu et al.) for one utterance, one step at a time, in float64."""
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def amh(sequences, params, hops, prosody=None, cell="gru_tf1"):
 
 
 def aligned(text, speech, params, heads):
-    """What each word gathers of the speech, a head and a word at a time."""
+    """The aligned speech of each word, one head and word at a time."""
     q, k, v = dense(text, params["query"]), dense(speech, params["key"]), dense(speech, params["value"])
     size = q.shape[1] // heads
     out = np.zeros_like(q)
