@@ -60,6 +60,9 @@ NOT_SUMMING: dict[str, tuple[str, ...]] = {"lstm_attention": ("pooling_audio",)}
 """Attention whose weights come from a sigmoid, by network: they lie between 0 and 1, and need not sum to 1."""
 
 CLASSES, FEATURES = 3, 6
+ROWS = 16
+"""Utterances in a batch. All tests of a network use the same shapes, so that they share its compiled programs."""
+
 LENGTHS = {
     "audio": np.array([40, 31, 27, 18]),
     "words": np.array([3, 5, 1, 2]),
@@ -126,7 +129,7 @@ def hyper(net: Network) -> dict[str, jax.Array]:
     return {name: jnp.float32(values.get(name, 0.2)) for name in net.hyper}
 
 
-def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> Batch:
+def make_batch(net: Network, padding: int = 0, rows: int = ROWS, seed: int = 0) -> Batch:
     """Utterances with arbitrary values in the padding.
 
     `padding` adds steps, unless the network requires fixed lengths.
@@ -157,7 +160,7 @@ def make_batch(net: Network, padding: int = 0, rows: int = 4, seed: int = 0) -> 
 
 @cache
 def prepared(case: Case):
-    """A network, its variables with perturbed initial values (so that no bias is zero), and its compiled evaluation."""
+    """A network, perturbed initial variables (so that no bias is zero), and the compiled evaluation of variables."""
     net = network(case)
     batch = make_batch(net)
     init = jax.jit(lambda key: net.init({"params": key, "dropout": key}, batch, hyper(net), train=False))
@@ -169,8 +172,11 @@ def prepared(case: Case):
     stats = variables.get("batch_stats", {})
 
     @jax.jit
-    def evaluate(batch) -> Output:
+    def apply(params, stats, batch) -> Output:
         return net.apply({"params": params, "batch_stats": stats}, batch, hyper(net), train=False)
+
+    def evaluate(batch, params=params, stats=stats) -> Output:
+        return apply(params, stats, batch)
 
     return net, params, stats, evaluate
 
@@ -206,6 +212,27 @@ def trained(case: Case):
     return trainer, step, state, traced
 
 
+@cache
+def gradients(case: Case):
+    """The loss and its gradients as a function of parameters, key, batch and hyper-parameters; not compiled."""
+    net, _, stats, _ = prepared(case)
+    trainer, _, state, _ = trained(case)
+
+    def value_and_gradients(params, key, batch, scalars):
+        def loss(params):
+            output, _ = trainer.apply(params, stats, batch, scalars, train=True, key=key)
+            return net.loss(output, batch, state.class_weights, params, scalars)
+
+        return jax.value_and_grad(loss)(params)
+
+    return value_and_gradients
+
+
+@cache
+def compiled_gradients(case: Case):
+    return jax.jit(gradients(case))
+
+
 def test_every_network_has_a_config_and_a_small_version():
     assert {case.fields["name"] for case in CASES} == set(MODELS) == set(TINY)
 
@@ -225,7 +252,7 @@ def test_outputs(case):
     """Probabilities sum to 1, and attention is a distribution over the valid positions."""
     net, _, _, evaluate = prepared(case)
     found, padded = evaluate(make_batch(net)), evaluate(make_batch(net, 3))
-    assert found.log_probs.shape == (4, CLASSES)
+    assert found.log_probs.shape == (ROWS, CLASSES)
     np.testing.assert_allclose(np.exp(found.log_probs).sum(1), 1, rtol=1e-5)
     assert found.logits
     for name, attention in found.attention.items():
@@ -268,23 +295,13 @@ def test_training_depends_on_the_key_and_evaluation_does_not(case):
 def test_a_padding_row_changes_nothing(case):
     """A fully masked row of weight 0 leaves the loss and its gradients unchanged."""
     net, _, _, _ = prepared(case)
-    trainer, _, state, _ = trained(case)
+    _, _, state, _ = trained(case)
     batch = make_batch(net)
     deterministic = {
         **state.hyper,
         **{name: jnp.float32(0) for name in net.hyper if name.endswith("dropout_rate")},
     }
     deterministic |= {name: jnp.float32(0) for name in net.hyper if name == "noise_variance"}
-
-    @jax.jit
-    def gradients(batch):
-        def loss(params):
-            output, _ = trainer.apply(
-                params, state.batch_stats, batch, deterministic, train=True, key=state.key
-            )
-            return net.loss(output, batch, state.class_weights, params, deterministic)
-
-        return jax.value_and_grad(loss)(state.params)
 
     def with_row(x, name):
         if name == "embeddings" or x is None:
@@ -293,59 +310,47 @@ def test_a_padding_row_changes_nothing(case):
         return jnp.concatenate([x, extra])
 
     with_padding_row = Batch(**{name: with_row(getattr(batch, name), name) for name in Batch._fields})
-    for a, b in zip(
-        jax.tree.leaves(gradients(with_padding_row)), jax.tree.leaves(gradients(batch)), strict=True
-    ):
+    both = [
+        jax.tree.leaves(compiled_gradients(case)(state.params, state.key, one, deterministic))
+        for one in (with_padding_row, batch)
+    ]
+    for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
 def test_overfits_sixteen_utterances_with_one_compilation(case):
-    net, _, _, _ = prepared(case)
+    net, _, _, evaluate = prepared(case)
     _, step, state, traced = trained(case)
     rng = np.random.default_rng(2)
-    batch = make_batch(net, rows=16)
-    words = jnp.array(rng.integers(1, 12, (16, batch.words.shape[1]))) if batch.words is not None else None
-    if words is not None:
-        batch = batch._replace(words=words)
+    batch = make_batch(net)
+    if batch.words is not None:
+        batch = batch._replace(words=jnp.array(rng.integers(1, 12, batch.words.shape)))
     without_noise = {name: jnp.float32(0) for name in state.hyper if name != "learning_rate"}
     state = state._replace(hyper={**state.hyper, **without_noise})
     before = len(traced)
     for _ in range(150):
         state, loss = step(state, batch)
     assert len(traced) - before <= 1
-    log_probs = jax.jit(
-        lambda state: (
-            net.apply(
-                {"params": state.params, "batch_stats": state.batch_stats}, batch, state.hyper, train=False
-            ).log_probs
-        )
-    )(state)
+    log_probs = evaluate(batch, state.params, state.batch_stats).log_probs
     assert (np.asarray(log_probs).argmax(1) == np.asarray(batch.label)).all(), float(loss)
 
 
 @pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
 def test_vmapped_replicas_equal_single_replicas(case):
-    net, _, _, _ = prepared(case)
-    trainer, _, state, _ = trained(case)
-    batch = make_batch(net)
+    _, _, state, _ = trained(case)
+    batch = make_batch(network(case))
     rng = np.random.default_rng(4)
-
-    def gradients(params, key):
-        def loss(params):
-            output, _ = trainer.apply(params, state.batch_stats, batch, state.hyper, train=True, key=key)
-            return net.loss(output, batch, state.class_weights, params, state.hyper)
-
-        return jax.value_and_grad(loss)(params)
-
     stacked = jax.tree.map(
         lambda p: p + jnp.array(rng.normal(size=(3, *p.shape)) * 0.05, p.dtype), state.params
     )
     keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(gradients))(stacked, keys)
-    single = jax.jit(gradients)
+    together = jax.jit(jax.vmap(gradients(case), in_axes=(0, 0, None, None)))(
+        stacked, keys, batch, state.hyper
+    )
     for r in range(3):
-        alone = single(jax.tree.map(lambda x, r=r: x[r], stacked), keys[r])
+        own = jax.tree.map(lambda x, r=r: x[r], stacked)
+        alone = compiled_gradients(case)(own, keys[r], batch, state.hyper)
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5 * max(np.abs(b).max(), 1))
 
@@ -377,7 +382,7 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
     net, config = network(case), case.resolved
     batch = make_batch(net)
     output, longer = output_shapes(net, batch), output_shapes(net, lengthened(net, batch))
-    assert output.log_probs.shape == (4, CLASSES)
+    assert output.log_probs.shape == (ROWS, CLASSES)
     for name, (weights, axes) in ((name, (one.weights, one.axes)) for name, one in output.attention.items()):
         growth = np.subtract(longer.attention[name].weights.shape, weights.shape)
         declared = [EXTRA_STEPS[axis.array] / axis.stride if axis.array else 0 for axis in axes]
@@ -430,8 +435,8 @@ def test_a_bfloat16_step_is_close_to_a_float32_step():
 def programs_freed():
     """Free compiled programs: each variant takes some 800 memory maps, and Linux allows 65,530 per process."""
     yield
-    prepared.cache_clear()
-    trained.cache_clear()
+    for cached in (prepared, trained, gradients, compiled_gradients):
+        cached.cache_clear()
     jax.clear_caches()
 
 
