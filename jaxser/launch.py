@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file.close()
 
 
-def _start(flags: Sequence[str], errors: Sequence[IO[bytes]]) -> list[subprocess.Popen]:
+def _start(flags: Sequence[str], errors: Sequence[IO[bytes]]) -> list[subprocess.Popen[bytes]]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -74,7 +74,7 @@ def _start(flags: Sequence[str], errors: Sequence[IO[bytes]]) -> list[subprocess
     return children
 
 
-def _watch(children: Sequence[subprocess.Popen], errors: Sequence[IO[bytes]]) -> int:
+def _watch(children: Sequence[subprocess.Popen[bytes]], errors: Sequence[IO[bytes]]) -> int:
     """Wait until all processes have succeeded or one has failed; reports the failure and returns the exit status."""
     printed: list[str] = []
     while not any(codes := [child.poll() for child in children]):

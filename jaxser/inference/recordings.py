@@ -197,7 +197,7 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
 def open_precomputed(
     recipe: Recipe,
     widths: Mapping[str, int],
-    made: Mapping[str, Mapping],
+    made: Mapping[str, Mapping[str, Any]],
     identities: Iterable[str],
     files: Mapping[str, str | Path],
     resnet: str | Path | None,
@@ -235,7 +235,9 @@ def open_precomputed(
     return sources
 
 
-def _check_flags(flags: Mapping[str, str], wanted: Sequence[str], made: Mapping[str, Mapping]) -> None:
+def _check_flags(
+    flags: Mapping[str, str], wanted: Sequence[str], made: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Check that the precomputed arrays given by flags are those that the run reads."""
     if unread := [flag for name, flag in flags.items() if name not in wanted]:
         raise UsageError(f"--{unread[0]}: this run does not read it")
@@ -285,7 +287,7 @@ def faster_whisper(folder: str | Path) -> Transcriber:
     return transcribe
 
 
-def _network_digest(made: Mapping[str, Mapping], name: str) -> str:
+def _network_digest(made: Mapping[str, Mapping[str, Any]], name: str) -> str:
     """SHA-256 of the network that extracted an array of the run's dataset; empty if no network did."""
     return made.get(name, {}).get("network", "")
 

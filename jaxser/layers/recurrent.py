@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -49,9 +49,9 @@ class Cell(NamedTuple):
 
     num_gates: int
     state_size: int
-    forward: Callable
-    backward: Callable
-    dkernel: Callable = lambda previous, saved, dhu: _outer(previous, dhu)
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    dkernel: Callable[..., Any] = lambda previous, saved, dhu: _outer(previous, dhu)
 
 
 def _lstm_forward(state, xw, times):

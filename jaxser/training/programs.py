@@ -47,12 +47,12 @@ class ProgramCache:
 
     mesh: Mesh
     strategy: str
-    _programs: dict[tuple, Programs] = field(default_factory=dict, init=False, repr=False)
+    _programs: dict[tuple[Any, ...], Programs] = field(default_factory=dict, init=False, repr=False)
 
     def compile(
         self,
-        key: tuple,
-        function: Callable,
+        key: tuple[Any, ...],
+        function: Callable[..., PyTree],
         arguments: Callable[[], Sequence[PyTree]],
         *,
         num_shared: int,
@@ -78,7 +78,7 @@ class ProgramCache:
 
 
 def compile_over_replicas(
-    function: Callable,
+    function: Callable[..., PyTree],
     arguments: Sequence[PyTree],
     mesh: Mesh,
     strategy: str,

@@ -173,7 +173,7 @@ class ReplicaTrainer:
 
     def apply(
         self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
-    ) -> tuple[Output, Mapping]:
+    ) -> tuple[Output, Mapping[str, PyTree]]:
         """Return the output of the model and the updated batch statistics."""
         variables = {"params": params, "batch_stats": batch_stats}
         rngs = {} if key is None else {"dropout": key}
