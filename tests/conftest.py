@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 # Set before JAX is imported. The last three flags make programs compile four times as fast.
@@ -36,6 +37,14 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real recordings in {REAL_DATA} (set JAXSER_REAL_DATA)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_programs():
+    """Free the programs that a module has compiled; otherwise they add up to gigabytes."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Finished runs of small networks on a small demo corpus, for tests of what reads runs; made once per process."""
 
 import atexit
+import contextlib
+import io
 import shutil
 import tempfile
 from functools import cache
@@ -55,7 +57,8 @@ def run(name: str) -> Path:
     config = resolve(config)
     one_device = mock.patch.object(jax, "devices", return_value=jax.devices()[:1])  # compiles once
     untrained = mock.patch.object(ReplicaTrainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
-    with one_device, untrained:
+    silent = contextlib.redirect_stdout(io.StringIO())  # its caller may check what a command prints
+    with one_device, untrained, silent:
         experiment.run_experiment(
             config, dataset(config.recipe), folder() / "runs" / name, log=lambda _: None
         )
