@@ -230,7 +230,7 @@ def _padded(name: str, sweep: Sweep) -> tuple[torch.Tensor, ...]:
 
 
 def _pad_words(frames: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-    """Frames as utterances x words x frames, padded to the longest word."""
+    """Frame as utterances x words x frames, padded to the longest word."""
     padded = np.zeros((*lengths.shape, lengths.max(), frames.shape[2]), np.float32)
     for n, own in enumerate(lengths):
         begin = 0

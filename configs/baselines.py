@@ -116,7 +116,7 @@ def lee_xu() -> dict[str, Any]:
 
 
 def published(config: ConfigDict) -> dict[str, Any]:
-    """Returns the network of another paper's config as a variant, with its recipe and training settings."""
+    """Return the network of another paper's config as a variant, with its recipe and training settings."""
     names = ("recipe", "model", "hyper", "optimizer", "batch_size", "epochs", "patience")
     fields = config.to_dict()
     return {name: fields[name] for name in names}

@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
-    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
+    """Return the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="lee2020_can")
     config.recipe = "can"  # sections 3.1.2 and 4.2: 40 MFCC of each aligned word, 25 / 10 ms
     config.normalise = "train"  # not stated

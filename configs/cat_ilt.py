@@ -29,7 +29,7 @@ PARTS = {  # shared by both networks
 
 
 def _ilt(*, lstm: str = "parallel", fusion: str = "trainable_plus", positions: bool) -> dict[str, Any]:
-    """Returns a row of Table 1 as a variant; alpha of eq. 13 is not stated."""
+    """Return a row of Table 1 as a variant; alpha of eq. 13 is not stated."""
     fields = {"lstm": lstm, "fusion": fusion, "alpha": 0.5, "positions": positions}
     return {"model": {"name": "ilt", **PARTS, **fields}}
 
@@ -54,7 +54,7 @@ VARIANTS = {
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
-    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
+    """Return the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="he2021_ilt_cat")
     config.recipe = "cat"  # section 3.2: 40 log-mel, 25 / 10 ms, at most 750 frames; padded: cat_padded
     config.classes = "four_merged"  # section 3.1

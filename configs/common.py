@@ -11,7 +11,7 @@ from jaxser.corpora import Corpus
 
 
 def base_config(dataset: str, paper: str) -> ConfigDict:
-    """Returns the fields of a run, with the values that no paper states.
+    """Return the fields of a run, with the values that no paper states.
 
     Args:
         dataset: the argument of a config file, "NAME" or "NAME:CORPUS" (see `parse_dataset`).
@@ -64,7 +64,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
 
 
 def parse_dataset(argument: str) -> tuple[str, str]:
-    """Splits the argument of a config file into the names of the dataset and its corpus.
+    """Split the argument of a config file into the names of the dataset and its corpus.
 
     `jaxser.main` passes "NAME:CORPUS" with the corpus of the dataset's manifest. In "NAME" alone, the name is taken
     as that of a corpus or of an automatically made demo dataset; otherwise the corpus is "" (unknown).
@@ -78,7 +78,7 @@ def parse_dataset(argument: str) -> tuple[str, str]:
 
 
 def corpus_of(config: ConfigDict) -> Corpus:
-    """Returns the record of the config's corpus, a generic one if it is unknown."""
+    """Return the record of the config's corpus, a generic one if it is unknown."""
     return corpora.find(config.corpus)
 
 
@@ -94,7 +94,7 @@ def finish(config: ConfigDict) -> ConfigDict:
 
 
 def fit_corpus(config: ConfigDict) -> None:
-    """Sets the label set, the metric, the headline protocol and the amount of training that suit the corpus."""
+    """Set the label set, the metric, the headline protocol and the amount of training that suit the corpus."""
     corpus = corpus_of(config)
     config.classes = corpus.classes or config.classes
     config.selection = corpus.selection or config.selection
@@ -141,7 +141,7 @@ def _scale_to_demo(config: ConfigDict) -> None:
 
 
 def _scale_to_small_corpus(config: ConfigDict) -> None:
-    """Sets small batches, one seed, early stopping and no noisy copies for a small corpus of acted speech."""
+    """Set small batches, one seed, early stopping and no noisy copies for a small corpus of acted speech."""
     config.note = (
         "scaled to a small corpus of acted speech: batches of 32, at most 30 epochs, cosine decay, patience 8"
     )

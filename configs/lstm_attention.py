@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
-    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
+    """Return the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="ramet2018_lstm_attention")
     config.recipe = "lld"  # section 3: 32 descriptors, 25 / 10 ms, at most 500 frames
     config.classes = "four"  # section 3: happy and excited are not merged

@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
-    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
+    """Return the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="sun2021_mcsan")
     config.recipe = "mcsan"  # section 3.2: 40 MFCC, 25 / 10 ms, at most 1000 frames; words of the transcript
     config.normalise = "train"  # section 3.2: z-scores; not stated: per coefficient, over training frames

@@ -50,7 +50,7 @@ PADDING = "padded words are read and averaged over, as in the published code (mo
 
 
 def get_config(dataset: str = "demo") -> ConfigDict:
-    """Returns the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
+    """Return the config of the paper for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="rajan2022_self_cross")
     config.recipe = "self_cross"  # section 3: 1000 x 120 MFCC with deltas, 128 words, 32 frames at 3 Hz
     config.variants = VARIANTS
@@ -96,7 +96,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
 
 
 def _fit_modalities(config: ConfigDict) -> ConfigDict:
-    """Selects the modalities that the corpus has, and shortens the audio of the demo corpus."""
+    """Select the modalities that the corpus has, and shorten the audio of the demo corpus."""
     corpus, notes = common.corpus_of(config), [config.note]
     if corpus.synthetic:
         config.model.audio_length, config.model.audio_steps = 540, 270

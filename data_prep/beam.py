@@ -22,7 +22,7 @@ from .jobs import Job, Part, finished_part, make_part
 def run_jobs(
     jobs: Sequence[Job], vocabulary: Vocabulary, options: str, done: Callable[[Job, Part], None]
 ) -> None:
-    """Runs jobs in a Beam pipeline, then calls `done` for each.
+    """Run jobs in a Beam pipeline, then call `done` for each.
 
     Args:
         jobs: the jobs.

@@ -92,7 +92,7 @@ def plan_build(
 def build_dataset(
     plan: BuildPlan, glove: str | Path | None, run_all: Runner, max_rejected: float, quiet: bool
 ) -> bool:
-    """Builds the parts of a dataset that are missing or outdated.
+    """Build the parts of a dataset that are missing or outdated.
 
     Args:
         plan: the dataset.
@@ -133,7 +133,7 @@ def build_dataset(
 def _write_metadata(
     plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any], rejected: set[str]
 ) -> None:
-    """Writes the corpus's own folds, the files that TensorFlow Datasets reads, and then the manifest."""
+    """Write the corpus's own folds, the files that TensorFlow Datasets reads, and then the manifest."""
     directory = plan.directory
     if plan.reading.folds:
         _write_folds(plan, rejected)
@@ -145,7 +145,7 @@ def _write_metadata(
 
 
 def _write_folds(plan: BuildPlan, rejected: set[str]) -> None:
-    """Writes the corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
+    """Write the corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
     folds = [
         {
             key: [identity for identity in value if identity not in rejected] if key != "name" else value
@@ -157,7 +157,7 @@ def _write_folds(plan: BuildPlan, rejected: set[str]) -> None:
 
 
 def _run_missing(plan: BuildPlan, parts: dict[int, Part], run_all: Runner, quiet: bool) -> None:
-    """Runs the jobs without a part, and adds their parts to `parts`."""
+    """Run the jobs without a part, and add their parts to `parts`."""
     missing = [job for job in plan.jobs if job.index not in parts]
     display = Progress(
         TextColumn(f"{plan.name}, recipe {plan.recipe.name}"),

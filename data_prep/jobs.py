@@ -52,20 +52,20 @@ class Precomputed(Protocol):
         """The specs of the arrays of an utterance."""
 
     def vocabulary(self) -> Vocabulary:
-        """Returns the words whose ids are in the array `words`."""
+        """Return the words whose ids are in the array `words`."""
 
     def embeddings(self) -> np.ndarray:
-        """Returns the word vectors, [V, E]."""
+        """Return the word vectors, [V, E]."""
 
     def read(self, utterance: Utterance) -> tuple[Utterance, shards.Arrays]:
-        """Returns the utterance with its flags and digest, and its arrays.
+        """Return the utterance with its flags and digest, and its arrays.
 
         Raises:
             InputError: if the features of the utterance cannot be used.
         """
 
     def stamp(self, identity: str) -> list[Any]:
-        """Returns a JSON value that changes whenever the features of an utterance change."""
+        """Return a JSON value that changes whenever the features of an utterance change."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def plan_jobs(
     sources: Mapping[str, Source],
     precomputed: Precomputed | None = None,
 ) -> list[Job]:
-    """Splits the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
+    """Split the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
     starts = range(0, len(utterances), UTTERANCES_PER_SHARD)
     common = [_RECORD_FORMAT, dataset, len(starts), _described(recipe), vocabulary.words]
     salt = hashlib.sha256(json.dumps(common).encode()).hexdigest()
@@ -129,7 +129,7 @@ def plan_jobs(
 
 
 def make_part(job: Job, vocabulary: Vocabulary) -> Part:
-    """Writes the shard of a job, then its part file. Equal jobs write equal bytes."""
+    """Write the shard of a job, then its part file. Equal jobs write equal bytes."""
     rejected: list[Rejection] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
@@ -159,7 +159,7 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
 
 
 def _features(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
-    """Returns the utterance with its flags and digest, and its arrays."""
+    """Return the utterance with its flags and digest, and its arrays."""
     samples, sha256 = read_audio(job.root / utterance.wav)
     precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
     arrays = extract(job.recipe, utterance, samples, vocabulary, precomputed)
@@ -169,7 +169,7 @@ def _features(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[U
 
 
 def finished_part(job: Job) -> Part | None:
-    """Returns the part of a finished job, or None if it is missing, outdated or damaged."""
+    """Return the part of a finished job, or None if it is missing, outdated or damaged."""
     try:
         content = json.loads(job.part.read_text(encoding="utf-8"))
         part = Part(
@@ -189,7 +189,7 @@ def finished_part(job: Job) -> Part | None:
 def run_jobs(
     jobs: Sequence[Job], vocabulary: Vocabulary, workers: int, done: Callable[[Job, Part], None]
 ) -> None:
-    """Runs jobs, in worker processes if `workers` is greater than 1, and calls `done` after each.
+    """Run jobs, in worker processes if `workers` is greater than 1, and call `done` after each.
 
     Raises:
         InputError: if a worker process dies.
@@ -226,7 +226,7 @@ def _start_worker(vocabulary: Vocabulary) -> None:
 
 
 def _die_with_parent() -> None:
-    """Exits with the parent; otherwise, a worker of a killed parent would wait for its next job forever."""
+    """Exit with the parent; otherwise, a worker of a killed parent would wait for its next job forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -246,7 +246,7 @@ def _described(recipe: Recipe) -> list[Any]:
 def _fingerprint(
     salt: str, root: Path, utterances: Iterable[Utterance], sources: Mapping[str, Source | Precomputed]
 ) -> str:
-    """Returns a digest of the inputs of a shard, with files represented by size and modification time."""
+    """Return a digest of the inputs of a shard, with files represented by size and modification time."""
     digest = hashlib.sha256(salt.encode())
     for utterance in utterances:
         try:

@@ -112,7 +112,7 @@ def prepare(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; an error is printed as one line."""
+    """Run the command line and return the exit status; an error is printed as one line."""
     arguments = vars(_parser().parse_args(argv))
     demo = {key: arguments.pop(key) for key in ("utterances", "mix", "seed")}
     demo = {key: value for key, value in demo.items() if value is not None}
@@ -171,7 +171,7 @@ def _cores() -> int:
 def _corpus_root(
     corpus: str, root: str | Path | None, out: Path, name: str, demo: Mapping[str, Any], quiet: bool
 ) -> Path:
-    """Returns the folder of the corpus, after making the demo corpus if necessary."""
+    """Return the folder of the corpus, after making the demo corpus if necessary."""
     if demo and (corpus != "demo" or root is not None):
         flags = ", ".join(f"--{flag}" for flag in demo)
         raise UsageError(f"{flags}: only for --corpus=demo without --root")
@@ -192,7 +192,7 @@ def _corpus_root(
 def _own_video(
     reader: CorpusReader, root: Path, recipe: str, *, make: bool, resnet: str | Path | None
 ) -> dict[str, Path]:
-    """Returns the folder of the corpus's own video features by flag, if the recipe needs and the corpus has them."""
+    """Return the folder of the corpus's own video features by flag, if the recipe needs and the corpus has them."""
     if "video" not in RECIPES[recipe].precomputed or resnet or not hasattr(reader, "video"):
         return {}
     folder = reader.video(root, make=make)
@@ -202,7 +202,7 @@ def _own_video(
 def _precomputed(
     reader: CorpusReader, root: Path, recipe: str, glove: str | Path | None
 ) -> Precomputed | None:
-    """Returns the features that the corpus provides instead of sound, if it does."""
+    """Return the features that the corpus provides instead of sound, if it does."""
     if not hasattr(reader, "precomputed"):
         return None
     precomputed: Precomputed = reader.precomputed(root)
@@ -231,7 +231,7 @@ def _print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
 
 
 def _label_table(found: Mapping[str, int], expected: Mapping[str, int]) -> Table:
-    """Returns the number of utterances by label, beside that of the original release if it is known."""
+    """Return the number of utterances by label, beside that of the original release if it is known."""
     table = Table("label")
     columns = {"found": found, **({"in the original release": expected} if expected else {})}
     for title in columns:

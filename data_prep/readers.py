@@ -54,7 +54,7 @@ def import_reader(corpus: str) -> CorpusReader:
 
 
 def reader_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a corpus's `read` by the flags of `CORPUS_FLAGS` that are not None.
+    """Return the arguments of a corpus's `read` by the flags of `CORPUS_FLAGS` that are not None.
 
     Raises:
         UsageError: if a flag belongs to another corpus.

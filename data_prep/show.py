@@ -62,7 +62,7 @@ class Shown:
 
 
 def show(data: str | Path, root: str | Path, out: str | Path, identity: str | None = None) -> None:
-    """Plots an utterance into an image file.
+    """Plot an utterance into an image file.
 
     Args:
         data: the folder of the prepared dataset.
@@ -83,7 +83,7 @@ def show(data: str | Path, root: str | Path, out: str | Path, identity: str | No
 
 
 def draw(shown: Shown) -> Figure:
-    """Returns a figure with the waveform at the top, and an image of each two-dimensional array below it."""
+    """Return a figure with the waveform at the top, and an image of each two-dimensional array below it."""
     names = [name for name, rows in shown.arrays.items() if rows.ndim == 2]
     figure = Figure(figsize=(11, 2.4 + 1.9 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -120,7 +120,7 @@ def _read(folder: Path, root: Path, identity: str | None) -> Shown:
 
 
 def _draw_sound(panel: Axes, shown: Shown) -> None:
-    """Draws the waveform, the words at their times, and the borders of the recipe's segments."""
+    """Draw the waveform, the words at their times, and the borders of the recipe's segments."""
     times = np.arange(len(shown.samples)) / SAMPLE_RATE
     panel.plot(times, shown.samples, color=SOUND, linewidth=0.4)
     peak = max(1e-3, float(np.abs(shown.samples).max()))
@@ -166,7 +166,7 @@ def _has_mixed_units(name: str, shown: Shown) -> bool:
 
 
 def _span(name: str, shown: Shown) -> tuple[float, float]:
-    """Returns the start of an array's first row and the end of its last one, in seconds, for segments in frames."""
+    """Return the start of an array's first row and the end of its last one, in seconds, for segments in frames."""
     count = len(shown.arrays[name])
     if name in ("segments", "prosody"):
         return 0.0, float(count)
@@ -180,7 +180,7 @@ def _span(name: str, shown: Shown) -> tuple[float, float]:
 
 
 def _draw_borders(panel: Axes, shown: Shown) -> None:
-    """Draws the borders between words, and the words."""
+    """Draw the borders between words, and the words."""
     ends = np.cumsum(shown.arrays["segment_lengths"])
     middles = ends - shown.arrays["segment_lengths"] / 2
     for end in ends[:-1]:
@@ -199,7 +199,7 @@ def _write(panel: Axes, x: float, y: float, word: str, background: str = "none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status; an error is printed as one line."""
+    """Run the command line and return the exit status; an error is printed as one line."""
     parser = cli.parser("show", "python -m jaxser.data_prep.show", __doc__)
     parser.add_argument(
         "--data", required=True, help="folder of the prepared dataset, with its manifest.json"

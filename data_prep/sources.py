@@ -24,7 +24,7 @@ def open_sources(
     files: Mapping[str, str | Path],
     resnet: str | Path | None = None,
 ) -> dict[str, Source]:
-    """Opens the sources of a recipe's precomputed arrays.
+    """Open the sources of a recipe's precomputed arrays.
 
     Args:
         recipe: the recipe.
@@ -59,7 +59,7 @@ def open_sources(
 
 
 def _clips(reader: CorpusReader, root: Path, utterances: Sequence[Utterance]) -> Mapping[str, Clip]:
-    """Returns the videos of the utterances: those that the reader lists, or the files that contain the sound."""
+    """Return the videos of the utterances: those that the reader lists, or the files that contain the sound."""
     if hasattr(reader, "clips"):
         return reader.clips(root, utterances)
     clips = {}

@@ -28,7 +28,7 @@ _PART = "embeddings.json"
 def vectors_source(
     vocabulary: text.Vocabulary, glove: str | Path | None, precomputed: Precomputed | None
 ) -> dict[str, Any]:
-    """Returns a description of everything that determines the word vectors."""
+    """Return a description of everything that determines the word vectors."""
     words = hashlib.sha256("\n".join(vocabulary.words).encode()).hexdigest()
     if precomputed:
         table = precomputed.embeddings()
@@ -50,7 +50,7 @@ def vectors_source(
 def make_vectors(
     vocabulary: text.Vocabulary, glove: str | Path | None, precomputed: Precomputed | None
 ) -> tuple[Float[np.ndarray, "V E"], dict[str, Any]]:
-    """Returns the word vectors and their entry in the manifest."""
+    """Return the word vectors and their entry in the manifest."""
     source = vectors_source(vocabulary, glove, precomputed)
     if precomputed:
         return precomputed.embeddings(), source
@@ -63,7 +63,7 @@ def make_vectors(
 def write_vectors(
     directory: Path, vocabulary: text.Vocabulary, table: Float[np.ndarray, "V E"], entry: Mapping[str, Any]
 ) -> None:
-    """Writes the vectors and the vocabulary, then their part file."""
+    """Write the vectors and the vocabulary, then their part file."""
     with shards.atomic_write(directory / EMBEDDINGS) as file:
         np.save(file, table, allow_pickle=False)
     shards.write_json(directory / VOCABULARY, asdict(vocabulary))
@@ -72,7 +72,7 @@ def write_vectors(
 
 
 def finished_vectors(directory: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the entry of existing vectors, or None if they are missing, damaged or of another source."""
+    """Return the entry of existing vectors, or None if they are missing, damaged or of another source."""
     try:
         part = json.loads((directory / "parts" / _PART).read_text(encoding="utf-8"))
         same = all(part["entry"].get(key) == value for key, value in source.items())

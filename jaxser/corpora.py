@@ -193,7 +193,7 @@ CORPORA: Mapping[str, Corpus] = {
 
 
 def find(name: str, title: str = "") -> Corpus:
-    """Returns the record of a corpus.
+    """Return the record of a corpus.
 
     Args:
         name: the `corpus` of a dataset's manifest.

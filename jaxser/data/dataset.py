@@ -29,7 +29,7 @@ def load_prepared(
     classes: str = "all",
     subset: str = "all",
 ) -> Dataset:
-    """Loads a prepared dataset into memory, with its utterances sorted by id.
+    """Load a prepared dataset into memory, with its utterances sorted by id.
 
     Args:
         directory: `<out>/<name>`, or the folder that contains the manifest.
@@ -76,7 +76,7 @@ def load_prepared(
 def with_copies(
     dataset: Dataset, folds: Sequence[Fold], in_validation: bool
 ) -> tuple[Dataset, tuple[Fold, ...]]:
-    """Appends the noisy copies of a dataset's N utterances as rows N to 2N - 1 (He et al. 2021).
+    """Append the noisy copies of a dataset's N utterances as rows N to 2N - 1 (He et al. 2021).
 
     Returns:
         The dataset of 2N rows, and the folds with the copies in their training parts and, if `in_validation`, in their
@@ -113,7 +113,7 @@ def with_copies(
 def find_prepared(
     directory: str | Path, recipe: str | None = None, version: str | None = None, corpus: str | None = None
 ) -> Path:
-    """Returns the folder with the manifest of the dataset that matches; see `load_prepared` for the arguments.
+    """Return the folder with the manifest of the dataset that matches; see `load_prepared` for the arguments.
 
     Raises:
         UsageError: if none or several match. The message lists what was found, and the command that prepares the
@@ -140,7 +140,7 @@ def find_prepared(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a prepared dataset.
+    """Read the manifest of a prepared dataset.
 
     Raises:
         InputError: if the manifest is missing, damaged or incomplete.
@@ -157,7 +157,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def with_corpus(name: str, data_dir: Path) -> str:
-    """Returns "NAME:CORPUS", the argument of a config file, for a prepared dataset and the corpus in its manifest.
+    """Return "NAME:CORPUS", the argument of a config file, for a prepared dataset and the corpus in its manifest.
 
     A name that already has a corpus, or that no prepared dataset has, is returned unchanged.
 
@@ -176,12 +176,12 @@ def with_corpus(name: str, data_dir: Path) -> str:
 
 
 def array_specs(manifest: Mapping[str, Any]) -> dict[str, ArraySpec]:
-    """Returns the specs of the arrays that a manifest lists."""
+    """Return the specs of the arrays that a manifest lists."""
     return {name: ArraySpec(spec["dtype"], tuple(spec["shape"])) for name, spec in manifest["arrays"].items()}
 
 
 def read_vocabulary(folder: Path) -> tuple[str, ...]:
-    """Reads the words of a prepared dataset, in the order of their ids; empty if the recipe has no words."""
+    """Read the words of a prepared dataset, in the order of their ids; empty if the recipe has no words."""
     path = folder / VOCABULARY
     if not path.exists():
         return ()
@@ -243,7 +243,7 @@ def _likely_corpus(name: str) -> str:
 def _read(
     folder: Path, manifest: Mapping[str, Any], class_of: Mapping[str, str], subset: str
 ) -> tuple[list[Utterance], dict[str, Ragged], Counter[str]]:
-    """Reads the selected utterances. Arrays are copied to their final position, so that memory holds them once."""
+    """Read the selected utterances. Arrays are copied to their final position, so that memory holds them once."""
     specs = array_specs(manifest)
     infos = [shards.shard_info(entry) for entry in manifest["shards"]]
     values = {name: _allocate(spec, sum(info.rows[name] for info in infos)) for name, spec in specs.items()}

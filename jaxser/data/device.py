@@ -37,7 +37,7 @@ class DeviceData(NamedTuple):
 
 
 def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") -> DeviceData:
-    """Collects what a model reads as numpy arrays, ready for `jax.device_put`.
+    """Collect what a model reads as numpy arrays, ready for `jax.device_put`.
 
     Args:
         dataset: the dataset.
@@ -62,7 +62,7 @@ def gather(
     widths: Widths,
     normalisation: Mapping[str, Normalisation],
 ) -> Batch:
-    """Gathers the rows of a batch, normalised and padded to the widths of their bucket.
+    """Gather the rows of a batch, normalised and padded to the widths of their bucket.
 
     Args:
         data: the dataset.

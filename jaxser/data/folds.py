@@ -48,7 +48,7 @@ class Protocol:
 
 
 def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Splits a dataset into the folds of a protocol.
+    """Split a dataset into the folds of a protocol.
 
     Raises:
         UsageError: if a field of the protocol is invalid, or if the dataset cannot be split as it demands.
@@ -63,7 +63,7 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object]]:
-    """Returns the folds as lists of utterance ids, the format of `folds.json` and of the `file` protocol."""
+    """Return the folds as lists of utterance ids, the format of `folds.json` and of the `file` protocol."""
     ids = dataset.column("id")
     parts = ("train", "validation", "test")
     return [
@@ -140,7 +140,7 @@ def _groups(dataset: Dataset, group_by: str) -> np.ndarray | None:
 def _stratified_parts(
     dataset: Dataset, rows: np.ndarray, groups: np.ndarray | None, number: int, seed: int
 ) -> list[np.ndarray]:
-    """Splits rows into `number` parts, stratified by class."""
+    """Split rows into `number` parts, stratified by class."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     label = dataset.label[rows]

@@ -29,7 +29,7 @@ class FoldIds:
 
     @classmethod
     def of(cls, fold: Fold, ids: Sequence[str]) -> FoldIds:
-        """Converts a fold from dataset rows to utterance ids."""
+        """Convert a fold from dataset rows to utterance ids."""
         parts = (fold.train, fold.validation, fold.test)
         return cls(fold.name, *(tuple(str(ids[row]) for row in rows) for rows in parts))
 
@@ -56,7 +56,7 @@ class Leak:
 
 
 def normalise_transcript(transcript: str) -> str:
-    """Returns the lower-cased words without punctuation, or "" if there are fewer than `SHORT`."""
+    """Return the lower-cased words without punctuation, or "" if there are fewer than `SHORT`."""
     words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", transcript.lower())
     return " ".join(words) if len(words) >= SHORT else ""
 
@@ -72,7 +72,7 @@ KINDS: Mapping[str, Callable[[Utterance], str]] = {
 
 
 def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list[Leak]:
-    """Finds everything that two parts of a fold share, by kind (most severe first), pair of parts and fold.
+    """Find everything that two parts of a fold share, by kind (most severe first), pair of parts and fold.
 
     Args:
         folds: the folds of a run.
@@ -92,7 +92,7 @@ def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list
 
 
 def leak_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
-    """Returns one sentence per kind of leak, and one if the speakers are unknown.
+    """Return one sentence per kind of leak, and one if the speakers are unknown.
 
     Recordings and transcripts that are shared only because the same utterances are in both parts are not reported
     again.
@@ -112,7 +112,7 @@ def leak_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance])
 
 
 def class_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
-    """Returns one sentence per class and part that lacks the class in some fold; empty parts are not reported."""
+    """Return one sentence per class and part that lacks the class in some fold; empty parts are not reported."""
     consequence = {
         "train": "its replicas cannot learn the class",
         "validation": "the epoch is selected without the class",

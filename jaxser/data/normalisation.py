@@ -30,7 +30,7 @@ def is_standardised(name: str, dtype: np.dtype) -> bool:
 def fold_normalisations(
     dataset: Dataset, rows: Sequence[Int[np.ndarray, _]], needs: tuple[str, ...], normalise: str = "train"
 ) -> list[dict[str, Normalisation]]:
-    """Computes the statistics of each training part.
+    """Compute the statistics of each training part.
 
     Args:
         dataset: the dataset.
@@ -65,7 +65,7 @@ class FrameSums(NamedTuple):
 
     @classmethod
     def of(cls, frames: Ragged) -> FrameSums:
-        """Sums the frames in one pass."""
+        """Sum the frames in one pass."""
         count, width = frames.length, frames.values.shape[1]
         total, squares = np.zeros((len(count), width)), np.zeros((len(count), width))
         for n, (start, length) in enumerate(zip(frames.offset, count, strict=True)):
@@ -74,7 +74,7 @@ class FrameSums(NamedTuple):
         return cls(count, total, squares)
 
     def normalisation(self, rows: Int[np.ndarray, " n"]) -> Normalisation:
-        """Returns the statistics of the frames of some utterances."""
+        """Return the statistics of the frames of some utterances."""
         count = self.frames[rows].sum()
         mean = self.total[rows].sum(0) / count
         variance = np.maximum(self.squares[rows].sum(0) / count - mean**2, 0)
@@ -83,7 +83,7 @@ class FrameSums(NamedTuple):
 
 
 def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:
-    """Normalises each utterance by its own statistics, on the host and before training."""
+    """Normalise each utterance by its own statistics, on the host and before training."""
     values = frames.values.copy()
     sums = FrameSums.of(frames)
     for n, (start, length) in enumerate(zip(frames.offset, frames.length, strict=True)):
@@ -98,7 +98,7 @@ def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:
 def utterance_statistics(
     x: Float[AnyArray, "B T D"], mask: Bool[AnyArray, "B T"]
 ) -> tuple[Float[Array, "B 1 D"], Float[Array, "B 1 D"]]:
-    """Computes mean and standard deviation of each utterance of a padded batch."""
+    """Compute mean and standard deviation of each utterance of a padded batch."""
     count = jnp.maximum(mask.sum(1, keepdims=True), 1)[..., None].astype(x.dtype)
     valid = mask[..., None]
     mean = jnp.where(valid, x, 0).sum(1, keepdims=True) / count
@@ -109,7 +109,7 @@ def utterance_statistics(
 def normalised(
     x: Shaped[AnyArray, "B T ..."], mask: Bool[AnyArray, "B T"], statistics: Normalisation | None
 ) -> Shaped[Array, "B T ..."]:
-    """Converts a padded batch to z-scores, unless `statistics` is None, and sets padded frames to zero."""
+    """Convert a padded batch to z-scores, unless `statistics` is None, and set padded frames to zero."""
     if statistics is not None:
         x = (x - statistics.mean) / statistics.std
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)

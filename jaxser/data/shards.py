@@ -52,14 +52,14 @@ class ShardInfo:
 
 
 def shard_name(dataset: str, index: int, count: int) -> str:
-    """Returns the file name of shard `index` of `count`, as TFDS expects it."""
+    """Return the file name of shard `index` of `count`, as TFDS expects it."""
     return f"{dataset}-{SPLIT}.tfrecord-{index:05d}-of-{count:05d}"
 
 
 def write_shard(
     path: Path, records: Iterable[tuple[Utterance, Arrays]], specs: Mapping[str, ArraySpec]
 ) -> ShardInfo:
-    """Writes a shard under a temporary name and renames it, so that the file is either complete or absent."""
+    """Write a shard under a temporary name and rename it, so that the file is either complete or absent."""
     count = size = 0
     checksum = google_crc32c.Checksum()
     rows = dict.fromkeys(specs, 0)
@@ -75,7 +75,7 @@ def write_shard(
 
 
 def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utterance, Arrays]]:
-    """Yields the utterances of a shard and their arrays.
+    """Yield the utterances of a shard and their arrays.
 
     Raises:
         InputError: if a record is damaged or belongs to another recipe. The message contains the file and the record.
@@ -90,7 +90,7 @@ def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utt
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file after checking their CRCs.
+    """Yield the records of a TFRecord file after checking their CRCs.
 
     Raises:
         InputError: if the file cannot be read, or a record is damaged.
@@ -124,7 +124,7 @@ def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
 
 
 def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec]) -> bytes:
-    """Serialises an utterance and its arrays. Equal content gives equal bytes."""
+    """Serialise an utterance and its arrays. Equal content gives equal bytes."""
     features = record_features(specs)
     example: dict[str, Any] = {name: _to_bytes(getattr(utterance, name)) for name in _TEXTS}
     example |= {name: [_to_bytes(text) for text in getattr(utterance, name)] for name in _TEXT_LISTS}
@@ -144,7 +144,7 @@ def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec])
 
 
 def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Arrays]:
-    """Inverts `encode`. The arrays are views of the record."""
+    """Invert `encode`. The arrays are views of the record."""
     example = record_features(specs).deserialize_example_np(record)
     fields: dict[str, Any] = {name: _to_text(example[name]) for name in _TEXTS}
     fields |= {name: tuple(map(_to_text, example[name])) for name in _TEXT_LISTS}
@@ -159,20 +159,20 @@ def decode(record: bytes, specs: Mapping[str, ArraySpec]) -> tuple[Utterance, Ar
 
 
 def frame(record: bytes) -> bytes:
-    """Frames a record as TensorFlow does."""
+    """Frame a record as TensorFlow does."""
     length = struct.pack("<Q", len(record))
     return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
 
 
 def record_features(specs: Mapping[str, ArraySpec]) -> tfds.features.FeaturesDict:
-    """Returns the TFDS description of a record."""
+    """Return the TFDS description of a record."""
     return _record_features(_frozen(specs))
 
 
 def write_metadata(
     directory: Path, version: str, specs: Mapping[str, ArraySpec], shards: list[ShardInfo]
 ) -> None:
-    """Writes `dataset_info.json` and `features.json`, which TFDS needs to open the folder."""
+    """Write `dataset_info.json` and `features.json`, which TFDS needs to open the folder."""
     split = tfds.core.SplitInfo(
         name=SPLIT,
         shard_lengths=[shard.records for shard in shards],
@@ -189,24 +189,24 @@ def write_metadata(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file atomically."""
+    """Write a JSON file atomically."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def shard_info(content: Mapping[str, Any]) -> ShardInfo:
-    """Restores a `ShardInfo` from JSON."""
+    """Restore a `ShardInfo` from JSON."""
     return ShardInfo(**{name: content[name] for name in ShardInfo.__dataclass_fields__})
 
 
 def shard_json(shard: ShardInfo) -> dict[str, Any]:
-    """Converts a `ShardInfo` to JSON."""
+    """Convert a `ShardInfo` to JSON."""
     return asdict(shard)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file that gets its name when it is complete. An interrupted process leaves a file ending in `.tmp`."""
+    """Open a file that gets its name when it is complete. An interrupted process leaves a file ending in `.tmp`."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -166,7 +166,7 @@ def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def _pooled(tests: Sequence[Scores], seed_of: Sequence[int], num_folds: int) -> Moments | None:
-    """Scores of the summed confusions of each seed that has all folds, averaged over those seeds."""
+    """Score of the summed confusions of each seed that has all folds, averaged over those seeds."""
     by_seed = defaultdict(list)
     for test, seed in zip(tests, seed_of, strict=True):
         by_seed[seed].append(np.array(test.confusion))

@@ -26,7 +26,7 @@ Span = tuple[float, float]
 
 
 def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
-    """Reads a file as mono samples at 16 kHz, and computes the SHA-256 of its content.
+    """Read a file as mono samples at 16 kHz, and compute the SHA-256 of its content.
 
     Channels are averaged, and other sampling rates are converted by soxr.
 
@@ -53,7 +53,7 @@ def read_audio(path: str | Path) -> tuple[Float[np.ndarray, " samples"], str]:
 
 
 def split_span(path: str | Path) -> tuple[Path, Span | None]:
-    """Splits a path such as `a.mp4#t=1.5,3` into the file and the selected part; None selects the whole file."""
+    """Split a path such as `a.mp4#t=1.5,3` into the file and the selected part; None selects the whole file."""
     parts = _SPAN.fullmatch(str(path))
     if parts is None:
         return Path(path), None
@@ -61,7 +61,7 @@ def split_span(path: str | Path) -> tuple[Path, Span | None]:
 
 
 def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, " samples"]:
-    """Decodes the content of an audio or video file; see `read_audio`.
+    """Decode the content of an audio or video file; see `read_audio`.
 
     Raises:
         InputError: if the content cannot be decoded or the samples are unusable. The message does not name the file.
@@ -86,7 +86,7 @@ def decode_audio(content: bytes, span: Span | None = None) -> Float[np.ndarray, 
 
 
 def num_frames(num_samples: int) -> int:
-    """Returns the number of centred frames of a signal, one every 10 ms."""
+    """Return the number of centred frames of a signal, one every 10 ms."""
     return 1 + num_samples // HOP
 
 
@@ -139,7 +139,7 @@ class _Bytes(io.BytesIO):
 
 
 def _sound_blocks(file: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "samples channels"]]:
-    """Reads about a minute at a time: a damaged header may announce more samples than fit into memory."""
+    """Read about a minute at a time: a damaged header may announce more samples than fit into memory."""
     while True:
         block = file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
         yield block
@@ -148,7 +148,7 @@ def _sound_blocks(file: soundfile.SoundFile) -> Iterator[Float[np.ndarray, "samp
 
 
 def _check_wav_is_complete(content: bytes) -> None:
-    """Raises InputError for a truncated WAV file, which libsndfile would read without an error."""
+    """Raise InputError for a truncated WAV file, which libsndfile would read without an error."""
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return
     position = 12
@@ -174,7 +174,7 @@ def _needs_pyav(content: bytes) -> bool:
 
 
 def _decode_with_pyav(content: bytes) -> tuple[Float[np.ndarray, "samples channels"], int]:
-    """Decodes the first audio track."""
+    """Decode the first audio track."""
     try:
         import av
     except ImportError:

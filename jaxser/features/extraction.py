@@ -26,7 +26,7 @@ def extract(
     vocabulary: text.Vocabulary,
     precomputed: Precomputed | None = None,
 ) -> dict[str, Shaped[np.ndarray, ...]]:
-    """Computes the recipe's arrays of one utterance.
+    """Compute the recipe's arrays of one utterance.
 
     Args:
         recipe: the recipe, with the precomputed arrays added by `with_sources`.
@@ -52,7 +52,7 @@ def extract(
 def segment_bounds(
     recipe: Recipe, utterance: Utterance, num_samples: int
 ) -> tuple[Shaped[np.ndarray, "words 2"], bool]:
-    """Returns the first and the last sample (exclusive) of each word, and whether they follow the word times.
+    """Return the first and the last sample (exclusive) of each word, and whether they follow the word times.
 
     If the word times are missing or contradict the audio, the words get parts of equal length.
     """
@@ -68,7 +68,7 @@ def segment_bounds(
 def with_noise(
     samples: Float[np.ndarray, " samples"], identity: str, copy: int
 ) -> Float[np.ndarray, " samples"]:
-    """Adds white noise at a signal-to-noise ratio drawn uniformly from `SNR_DB`.
+    """Add white noise at a signal-to-noise ratio drawn uniformly from `SNR_DB`.
 
     Args:
         samples: the signal.

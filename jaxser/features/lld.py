@@ -28,7 +28,7 @@ DESCRIPTORS = (*_STATIC, *(name.replace("_sma", "_sma_de") for name in _STATIC))
 
 
 def low_level_descriptors(samples: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "frames 32"]:
-    """Computes the descriptors of a signal at 16 kHz.
+    """Compute the descriptors of a signal at 16 kHz.
 
     Raises:
         UsageError: if opensmile is not installed, or if its descriptors differ from `DESCRIPTORS`.

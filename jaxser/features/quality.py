@@ -17,7 +17,7 @@ def quality_flags(
     samples: Float[np.ndarray, " samples"],
     precomputed: Precomputed | None = None,
 ) -> tuple[str, ...]:
-    """Returns the flags that apply to an utterance under a recipe.
+    """Return the flags that apply to an utterance under a recipe.
 
     They are `silent`, `clipped`, `no_words`, `cut_<array>` for what exceeds the recipe's limits, and, for recipes with
     word segments, `cut_segments`, `equal_segments` and `bad_alignment`.

@@ -43,7 +43,7 @@ class Recipe:
 
 
 def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
-    """Adds the precomputed arrays to a recipe, with the widths of their sources.
+    """Add the precomputed arrays to a recipe, with the widths of their sources.
 
     Raises:
         UsageError: if the recipe does not accept one of the arrays, or if recipe `frames` has no frames.
@@ -68,7 +68,7 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
 
 
 def tokens(recipe: Recipe, utterance: Utterance) -> tuple[str, ...]:
-    """Returns all words that the recipe reads, in their original case; `<none>` alone if there are no words.
+    """Return all words that the recipe reads, in their original case; `<none>` alone if there are no words.
 
     A recipe without words returns an empty tuple.
     """

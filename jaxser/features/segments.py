@@ -24,7 +24,7 @@ _FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 def aligned_bounds(
     words: Sequence[Word], num_samples: int, overlap: float = OVERLAP
 ) -> Int[np.ndarray, "L 2"] | None:
-    """Returns the first and the last sample (exclusive) of each word, or None if the times contradict the audio."""
+    """Return the first and the last sample (exclusive) of each word, or None if the times contradict the audio."""
     borders = _borders(words, num_samples)
     if borders is None:
         return None
@@ -34,7 +34,7 @@ def aligned_bounds(
 
 
 def equal_bounds(count: int, num_samples: int) -> Int[np.ndarray, "L 2"]:
-    """Divides an utterance into `count` parts of equal length, which do not overlap."""
+    """Divide an utterance into `count` parts of equal length, which do not overlap."""
     borders = np.arange(count + 1) * num_samples // count
     return np.stack([borders[:-1], borders[1:]], axis=1)
 

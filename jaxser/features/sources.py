@@ -35,17 +35,17 @@ class Source(Protocol):
         """The entry in the manifest: everything that affects the numbers of all utterances."""
 
     def read(self, identity: str) -> Float[np.ndarray, "rows width"]:
-        """Reads the array of an utterance, which has at least one row.
+        """Read the array of an utterance, which has at least one row.
 
         Raises:
             InputError: if there is none, or if it is unusable.
         """
 
     def stamp(self, identity: str) -> list[Any]:
-        """Returns JSON values that change whenever the array of an utterance changes."""
+        """Return JSON values that change whenever the array of an utterance changes."""
 
     def only(self, identities: Iterable[str]) -> Source:
-        """Returns the source restricted to some utterances, as one job needs it."""
+        """Return the source restricted to some utterances, as one job needs it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ArrayFiles:
         return {"made": "elsewhere", "width": self.width}  # a value of the manifest's format
 
     def read(self, identity: str) -> Float[np.ndarray, "rows width"]:
-        """Reads the array of an utterance; see `Source.read`."""
+        """Read the array of an utterance; see `Source.read`."""
         found = _read(self.path, identity)
         if found.shape[1] != self.width:
             raise InputError(
@@ -71,16 +71,16 @@ class ArrayFiles:
         return found
 
     def stamp(self, identity: str) -> list[Any]:
-        """Returns size and modification time of the file that contains the array."""
+        """Return size and modification time of the file that contains the array."""
         return file_stamp(self.path if self.path.is_file() else self.path / f"{identity}.npy")
 
     def only(self, identities: Iterable[str]) -> ArrayFiles:
-        """Returns the source itself, which does not list utterances."""
+        """Return the source itself, which does not list utterances."""
         return self
 
 
 def open_arrays(path: str | Path, identities: Iterable[str], flag: str) -> ArrayFiles:
-    """Opens a folder or an HDF5 file of arrays. The first readable array determines the width.
+    """Open a folder or an HDF5 file of arrays. The first readable array determines the width.
 
     Args:
         path: the folder or file.
@@ -110,7 +110,7 @@ def open_arrays(path: str | Path, identities: Iterable[str], flag: str) -> Array
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Returns size and modification time of a file, or an empty list if it does not exist."""
+    """Return size and modification time of a file, or an empty list if it does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -141,7 +141,7 @@ def _read(path: Path, identity: str) -> Float[np.ndarray, "rows width"]:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    """Maps the file, so that a header that announces too much data fails without allocating it. Never unpickles."""
+    """Map the file, so that a header that announces too much data fails without allocating it. Never unpickles."""
     return np.lib.format.open_memmap(path, mode="r")
 
 

@@ -24,7 +24,7 @@ _OOV_RANGE = 0.25  # customary with GloVe
 
 
 def tokenize(text: str) -> tuple[str, ...]:
-    """Splits a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case."""
+    """Split a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case."""
     return tuple(_TOKEN.findall(text.replace("’", "'")))
 
 
@@ -48,13 +48,13 @@ class Vocabulary:
         return {word: index for index, word in enumerate(self.words)}
 
     def ids(self, tokens: Iterable[str]) -> Int[np.ndarray, " words"]:
-        """Returns the ids of tokens in any case."""
+        """Return the ids of tokens in any case."""
         unknown = self.index[UNKNOWN]
         return np.array([self.index.get(token.lower(), unknown) for token in tokens], dtype=np.int32)
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]]) -> Vocabulary:
-    """Builds the vocabulary of tokenized texts; words of equal frequency are in alphabetical order."""
+    """Build the vocabulary of tokenized texts; words of equal frequency are in alphabetical order."""
     spellings = Counter(token for tokens in texts for token in tokens)
     counts: Counter[str] = Counter()
     cased: defaultdict[str, list[str]] = defaultdict(list)
@@ -80,7 +80,7 @@ class Coverage(NamedTuple):
 def random_embeddings(
     vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
 ) -> Float[np.ndarray, "V E"]:
-    """Draws word vectors from the standard normal distribution, with zeros for padding.
+    """Draw word vectors from the standard normal distribution, with zeros for padding.
 
     With a standard deviation of 0.3, models did not learn from the words of the demo corpus.
     """
@@ -92,7 +92,7 @@ def random_embeddings(
 def load_glove(
     path: str | Path, vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
 ) -> tuple[Float[np.ndarray, "V E"], Coverage]:
-    """Reads the vectors of a vocabulary from a GloVe text file, line by line.
+    """Read the vectors of a vocabulary from a GloVe text file, line by line.
 
     A word is looked up in lower case first, and then in the spellings of the corpus. The vectors of missing words are
     drawn from the uniform distribution on [-0.25, 0.25]; padding is zero.
@@ -138,7 +138,7 @@ def _wanted_spellings(vocabulary: Vocabulary) -> dict[bytes, list[tuple[int, int
 def _glove_lines(
     path: Path, wanted: Mapping[bytes, object], dimension: int
 ) -> Iterator[tuple[bytes, Float[np.ndarray, " E"]]]:
-    """Yields the wanted tokens of the file and their vectors.
+    """Yield the wanted tokens of the file and their vectors.
 
     Tokens of the 840B release may contain spaces ("at name@domain.com"), so the values are counted from the end of the
     line. As this is slow, only lines whose first word starts a wanted token are parsed.

@@ -71,7 +71,7 @@ class VideoNetwork:
         return {"made": "by a network", "network": self.sha256, "pictures_per_second": RATE, "width": WIDTH}
 
     def read(self, identity: str) -> Float[np.ndarray, "frames 2048"]:
-        """Computes the features of an utterance.
+        """Compute the features of an utterance.
 
         Raises:
             InputError: if the utterance has no clip, or its video is unusable.
@@ -85,19 +85,19 @@ class VideoNetwork:
             raise InputError(str(error).replace(f"{self.root / clip.path}: ", f"{clip.path}: ")) from None
 
     def stamp(self, identity: str) -> list[Any]:
-        """Returns JSON values that change whenever the clip of an utterance changes."""
+        """Return JSON values that change whenever the clip of an utterance changes."""
         clip = self.clips.get(identity)
         if clip is None:
             return []
         return [clip.path, clip.start, min(clip.end, 1e9), clip.half, *file_stamp(self.root / clip.path)]
 
     def only(self, identities: Iterable[str]) -> VideoNetwork:
-        """Returns the source restricted to some utterances."""
+        """Return the source restricted to some utterances."""
         return replace(self, clips={key: self.clips[key] for key in identities if key in self.clips})
 
 
 def open_network(path: str | Path, root: Path, clips: Mapping[str, Clip]) -> VideoNetwork:
-    """Opens a network and runs it once.
+    """Open a network and run it once.
 
     Args:
         path: the ONNX file.
@@ -118,7 +118,7 @@ def open_network(path: str | Path, root: Path, clips: Mapping[str, Clip]) -> Vid
 
 
 def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]:
-    """Decodes the frame at the start of a clip and every third of a second after it, in RGB and at most 32 frames.
+    """Decode the frame at the start of a clip and every third of a second after it, in RGB and at most 32 frames.
 
     Raises:
         InputError: if the video cannot be decoded, or has no frame in the clip.
@@ -144,7 +144,7 @@ def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]
 def frame_features(
     network: Path, images: UInt8[np.ndarray, "frames 224 224 3"]
 ) -> Float[np.ndarray, "frames 2048"]:
-    """Runs the network on prepared frames."""
+    """Run the network on prepared frames."""
     session, takes_one = _session(network)
     standardised = (images.astype(np.float32) / 255 - _MEAN) / _DEVIATION
     inputs = standardised.transpose(0, 3, 1, 2)  # [N, 3, 224, 224]
@@ -162,7 +162,7 @@ def frame_features(
 
 
 def _decoded(container: Any, start: float) -> Iterator[tuple[float, Any]]:
-    """Yields the frames from the key frame before `start` on, each with the time of its middle in seconds."""
+    """Yield the frames from the key frame before `start` on, each with the time of its middle in seconds."""
     if not container.streams.video:
         raise ValueError("no video track")
     stream = container.streams.video[0]

@@ -32,7 +32,7 @@ from jaxser.types import InputError
 
 
 def prepare(root: Path, recipe: str = "can", corpus: str = "iemocap", max_rejected: float = 1.0):
-    """Returns the prepared dataset, and the reasons of rejections by location."""
+    """Return the prepared dataset, and the reasons of rejections by location."""
     folder = preparation.prepare(
         corpus, root, recipe, root.parent / "data", workers=1, max_rejected=max_rejected, quiet=True
     )

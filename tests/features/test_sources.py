@@ -92,7 +92,7 @@ def test_glove_vectors_can_be_combined_with_frames(corpus, tmp_path):
 
 
 def write_pickle(path: Path) -> None:
-    """Writes a pickle that creates a file when it is loaded."""
+    """Write a pickle that creates a file when it is loaded."""
     path.write_bytes(b"cbuiltins\nopen\n(S'unpickled.txt'\nS'w'\ntR.")
 
 
@@ -105,7 +105,7 @@ def cut(path: Path) -> None:
 
 
 def announce_too_much(path: Path) -> None:
-    """Writes a header that announces a terabyte, without data."""
+    """Write a header that announces a terabyte, without data."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f4", "fortran_order": False, "shape": (10**10, 24)}

@@ -28,7 +28,7 @@ LEFT, RIGHT = 60, 200
 
 
 def write_clip(path: Path, seconds: float, *, size: tuple[int, int] = (96, 64), flat: bool = False) -> Path:
-    """Writes a clip whose grey level rises from 20 to 220 or, if flat, is constant in each half."""
+    """Write a clip whose grey level rises from 20 to 220 or, if flat, is constant in each half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
@@ -48,7 +48,7 @@ def levels(images: np.ndarray) -> np.ndarray:
 
 
 def write_network(path: Path, width: int = 2048, batch: int | str = "n") -> Path:
-    """Writes a network whose outputs are the means of the channels: r, g, b, r, g, b, ..."""
+    """Write a network whose outputs are the means of the channels: r, g, b, r, g, b, ..."""
     weights = np.zeros((3, width), np.float32)
     weights[np.arange(width) % 3, np.arange(width)] = 1
     graph = helper.make_graph(

@@ -89,7 +89,7 @@ def trained(binaries, tmp_path_factory) -> Path:
 
 
 def with_foreign_packages(folder: Path) -> Path:
-    """Adds packages that raise when they are imported, with the names of our folders, to a folder."""
+    """Add packages that raise when they are imported, with the names of our folders, to a folder."""
     for name in ("configs", "data_prep"):
         (folder / name).mkdir()
         for module in ("__init__", "common", "prepare"):

@@ -23,7 +23,7 @@ STATISTICS = {
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Counts the calls of every statistic, and of `interval` by its utterances and arguments."""
+    """Count the calls of every statistic, and of `interval` by its utterances and arguments."""
     counts = Counter()
 
     def count(key, function):
