@@ -21,3 +21,13 @@ def masked_max(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Arra
     first = jnp.where(mask[..., None], x, jnp.finfo(x.dtype).min).argmax(1, keepdims=True)
     is_first = (jnp.arange(x.shape[1])[:, None] == first) & mask[..., None]
     return jnp.where(is_first, x, 0).sum(1)
+
+
+def weighted_statistics(x: Float[Array, "B T D"], weights: Float[Array, "B T"]) -> Float[Array, "B 2*D"]:
+    """The mean and the standard deviation over time under weights that sum to 1 (Okabe et al. 2018, eqs. 6 and 7).
+
+    A floor of 1e-6 under the variance keeps the gradient finite for constant frames; rows of zero weights are finite.
+    """
+    mean = jnp.einsum("bt,btd->bd", weights, x)
+    variance = jnp.einsum("bt,btd->bd", weights, jnp.square(x - mean[:, None]))
+    return jnp.concatenate([mean, jnp.sqrt(jnp.maximum(variance, 1e-6))], axis=1)

@@ -5,6 +5,7 @@ from jaxser.models.cat_ilt import CAT, ILT
 from jaxser.models.lstm_attention import LSTMAttention
 from jaxser.models.mcsan import MCSAN
 from jaxser.models.network import Network
+from jaxser.models.probe import Probe
 from jaxser.models.self_cross import SelfCross
 from jaxser.models.unimodal import AudioModel, TextModel
 from jaxser.models.xu import Xu
@@ -20,6 +21,7 @@ MODELS: dict[str, type[Network]] = {
     "mcsan": MCSAN,
     "mdre": MDRE,
     "mha": MHA,
+    "probe": Probe,
     "self_cross": SelfCross,
     "text_model": TextModel,
     "xu": Xu,

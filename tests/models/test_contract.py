@@ -41,6 +41,7 @@ TINY: dict[str, dict[str, Any]] = {
     "mcsan": {"hidden_size": 8, "num_heads": 2, "feed_forward_size": 12, "classifier_size": 10},
     "mdre": {"hidden_size": 6, "video_hidden_size": 5},
     "mha": {"hidden_size": 6, "video_hidden_size": 6},
+    "probe": {"hidden_size": 7},
     "self_cross": {
         "hidden_size": 8,
         "num_heads": 2,
