@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     {"types"},
-    {"corpora", "papers", "cli"},
+    {"corpora", "papers", "cli", "files"},
     {"layers", "features", "encoders"},
     {"models", "data"},
     {"evaluation", "data_prep"},
@@ -27,7 +27,7 @@ LAYERS = (
 
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-PREPARATION_IMPORTS = {"types", "corpora", "cli", "features", "data", "data_prep"}
+PREPARATION_IMPORTS = {"types", "corpora", "cli", "files", "features", "data", "data_prep"}
 """Data preparation knows no networks."""
 
 
