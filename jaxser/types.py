@@ -84,15 +84,27 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Reading:
-    """The contents of a corpus, as its reader returns them."""
+    """The contents of a corpus, as its reader returns them.
+
+    Attributes:
+        utterances: the utterances that can be used.
+        rejected: the utterances that cannot be used.
+        expected: the number of utterances per label in the original release.
+        facts: what the manifest keeps, such as the demo's best possible scores.
+        folds: the corpus's own folds: their names, and the ids of the training, validation and test parts.
+        ignored: files and lines about utterances that are used without them, such as a contradictory alignment.
+        copies: the number of byte-identical copies of utterances, which count once.
+        warnings: sentences for the user.
+    """
 
     utterances: tuple[Utterance, ...]
     rejected: tuple[Rejection, ...] = ()
-    expected: Mapping[str, int] = field(default_factory=dict)  # utterances per label in the original release
-    facts: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # kept in the manifest: the demo's best possible scores
-    folds: tuple[Mapping[str, Any], ...] = ()  # the corpus's own: name, and ids of train, validation and test
+    expected: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    folds: tuple[Mapping[str, Any], ...] = ()
+    ignored: tuple[Rejection, ...] = ()
+    copies: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
