@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"types"},
     {"corpora", "papers", "cli", "files"},
-    {"layers", "features", "encoders"},
+    {"layers", "features"},
+    {"encoders"},
     {"models", "data"},
     {"evaluation", "data_prep"},
     {"configs", "training"},
@@ -136,7 +137,8 @@ def test_tensorflow_and_pickle_are_never_imported():
     for module in MODULES:
         if not module.startswith("benchmarks"):
             tops = {name.split(".")[0] for name in imports(module)}
-            assert not tops & {"tensorflow", "torch", "pickle"}, module
+            converts = module == "jaxser.encoders.convert"  # weights_only: no code of the file runs
+            assert not tops & ({"tensorflow", "torch", "pickle"} - ({"torch"} if converts else set())), module
     code = "import sys, jaxser.experiment, jaxser.data_prep.prepare; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

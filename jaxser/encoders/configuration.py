@@ -1,0 +1,87 @@
+"""The fields of a config.json, with one-line errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxser.types import InputError
+
+_REQUIRED: Any = object()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a JSON file. A field that is missing or null has its default."""
+
+    path: Path
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Fields:
+        """Read a JSON file.
+
+        Raises:
+            InputError: if the file cannot be read, or is not a JSON object.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: not a JSON object")
+        return cls(path, values)
+
+    def _get(self, name: str, default: Any, expected: str, is_valid: Any) -> Any:
+        value = self.values.get(name)
+        if value is None:
+            if default is _REQUIRED:
+                raise InputError(f"{self.path}: field {name!r} is missing")
+            return default
+        if not is_valid(value):
+            raise InputError(f"{self.path}: {name}={value!r} is not {expected}")
+        return value
+
+    def count(self, name: str, default: int = _REQUIRED) -> int:
+        """Return a positive integer."""
+        return self._get(name, default, "a positive integer", _is_count)
+
+    def counts(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a list of positive integers."""
+        expected = "a list of positive integers"
+        return tuple(
+            self._get(name, default, expected, lambda v: isinstance(v, list) and v and all(map(_is_count, v)))
+        )
+
+    def number(self, name: str, default: float) -> float:
+        """Return a number that is not negative."""
+        return float(
+            self._get(
+                name,
+                default,
+                "a number",
+                lambda v: isinstance(v, int | float) and v >= 0 and v != float("inf"),
+            )
+        )
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return a truth value."""
+        return self._get(name, default, "true or false", lambda v: isinstance(v, bool))
+
+    def choice(self, name: str, choices: Container[str], default: str) -> str:
+        """Return one of several names."""
+        expected = f"one of {', '.join(choices)}"  # type: ignore[arg-type]
+        return self._get(name, default, expected, lambda v: isinstance(v, str) and v in choices)
+
+    def require(self, name: str, value: Any) -> None:
+        """Check that a field is missing or has a value."""
+        self._get(name, value, f"supported (only {value!r} is)", lambda v: v == value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
