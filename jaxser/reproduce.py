@@ -14,6 +14,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -129,21 +131,30 @@ def training_frames(config: ConfigDict, dataset: Dataset) -> float:
 
 
 def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> Table:
-    """Return the rows in the paper's order: printed, ours, and on the demo corpus the best possible scores."""
+    """Return the rows in the paper's order: printed, ours, and on the demo corpus the best possible scores.
+
+    Our standard deviations are of the same kind as the printed ones wherever the run has that kind; a column names both
+    kinds.
+    """
     names = {name: title for name, title in SHOWN.items() if any(name in row.scores for row in rows)}
     is_demo = any(run.results.best_possible for run in runs.values())
     known = [name for name in names if name in ("wa", "ua")] if is_demo else []
+    spreads = {row.id: Spread.of(row, runs.get(row.id)) for row in rows}
+    has_spread = any(one.printed or one.ours for one in spreads.values())
     header = ["", *(f"{title}, {whose}" for title in names.values() for whose in ("printed", "ours"))]
+    header += ["± printed, over", "± ours, over"] if has_spread else []
     header += [f"{names[name]}, best possible" for name in known]
     body = []
     for row in rows:
         cells: list[Cell] = [row.model + (" (cited)" if row.cited else "")]
-        run = runs.get(row.id)
+        run, spread = runs.get(row.id), spreads[row.id]
         for name in names:
-            cells += [Score(*row.scores.get(name, (None, None))), _ours(run, name)]
+            mean = run.results.summary.mean[name] if run else None
+            cells += [Score(*row.scores.get(name, (None, None))), Score(mean, spread.std.get(name))]
+        cells += [spread.printed or "–", spread.ours or "–"] if has_spread else []
         cells += [best_possible_score(run, name) if run else Score(None) for name in known]
         body.append(tuple(cells))
-    caption = f"{table}, printed and ours (%, test; ± as printed, ours over folds or seeds)."
+    caption = f"{table}, printed and ours (%, test)."
     if is_demo:
         caption += " Ours are demo numbers: synthetic speech."
     if any(row.exchanged for row in rows):
@@ -151,6 +162,41 @@ def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> 
             " The paper prints WA and UA under each other's names; here both have their standard names."
         )
     return Table(table.replace("/", "_"), caption, tuple(header), tuple(body))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What the standard deviations of a row are over.
+
+    Attributes:
+        printed: what the printed ones are over; "" if none is printed.
+        ours: what ours are over, with the number of values; "" if there is none.
+        std: ours, by metric.
+    """
+
+    printed: str
+    ours: str = ""
+    std: Mapping[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Printed, run: Run | None) -> Spread:
+        """Return the standard deviations of the printed kind, or of the run's own kind if it has none of that kind."""
+        has_std = any(std is not None for _, std in row.scores.values())
+        printed = (row.std_over or "not stated") if has_std else ""
+        if run is None:
+            return cls(printed)
+        found = run.results.summary
+        folds, seeds = _counted(found.folds, "fold"), _counted(found.seeds, "seed")
+        kinds = {
+            "folds": (folds + (f", {seeds} averaged" if found.seeds > 1 else ""), found.std_over_folds),
+            "runs": (f"{_counted(found.runs, 'run')} ({folds} × {seeds})", found.std_over_runs),
+            "seeds": (seeds + (f", {folds} averaged" if found.folds > 1 else ""), found.std_over_seeds),
+        }
+        for kind in filter(None, (row.std_over, found.std_over)):
+            name, std = kinds[kind]
+            if any(value is not None for value in std.values()):
+                return cls(printed, name, std)
+        return cls(printed)
 
 
 def differences(rows: Sequence[Printed], runs: Mapping[str, Run]) -> list[str]:
@@ -276,20 +322,24 @@ def _write(
 
 
 def _row_json(row: Printed, run: Run | None) -> dict[str, Any]:
+    spread = Spread.of(row, run)
     return {
         "id": row.id,
         "model": row.model,
-        "printed": row.scores,
+        "printed": {name: [_decimal(one) for one in pair] for name, pair in row.scores.items()},
+        "std_over": {"printed": spread.printed or None, "ours": spread.ours or None},
         "run": run.folder.name if run else None,
         "ours": run.results.to_json()["summary"] if run else None,
     }
 
 
-def _ours(run: Run | None, metric: str) -> Score:
-    if run is None:
-        return Score(None)
-    summary = run.results.summary
-    return Score(summary.mean[metric], summary.std[metric] if len(run.results.replicas) > 1 else None)
+def _decimal(value: Decimal | None) -> str | None:
+    """A printed score as text, which keeps all of its decimals."""
+    return None if value is None else f"{value:f}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed() -> list[str]:

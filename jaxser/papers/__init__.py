@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -27,8 +28,8 @@ class Printed:
     Attributes:
         model: as the paper calls it, with what distinguishes it from other rows of the table.
         cited: whether the paper cites the row instead of having run it.
-        std_over: what standard deviations are over: "folds" or "runs"; "" if it is not printed.
-        scores: mean and standard deviation by our name of the metric.
+        std_over: what standard deviations are over: "folds" or "runs"; "" if the paper prints none or does not say.
+        scores: mean and standard deviation by our name of the metric, with as many decimals as are printed.
         exchanged: whether the paper prints WA under the name of UA, and UA under that of WA.
         variant: None if the row is not trained, only cited.
     """
@@ -41,7 +42,7 @@ class Printed:
     model: str
     cited: bool
     std_over: str
-    scores: Mapping[str, tuple[float | None, float | None]]
+    scores: Mapping[str, tuple[Decimal | None, Decimal | None]]
     exchanged: bool
     note: str
     protocol: Mapping[str, Any]
@@ -61,9 +62,6 @@ CONFIGS = {
     "rajan2022_self_cross": "self_cross",
 }
 """The config of each paper."""
-
-STD_OVER = {"lee2020_can": "folds", "sun2021_mcsan": "folds", "rajan2022_self_cross": "runs"}
-"""What the printed standard deviations of each paper are over, according to the paper; ours are of the same kind."""
 
 _IMPROVISED = {"subset": "improvised"}
 
@@ -204,7 +202,8 @@ def _read() -> Iterator[Printed]:
     data = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     for entry in data["results"]:
         paper = data["papers"][entry["paper"]]
-        scale = 100 if paper["unit"] == "percent" else 1
+        protocol = data["protocols"][entry["protocol"]]
+        is_percent = paper["unit"] == "percent"
         has_std = any(value["std"] is not None for value in entry["metrics"].values())
         yield Printed(
             id=entry["id"],
@@ -214,16 +213,16 @@ def _read() -> Iterator[Printed]:
             table=entry["table"],
             model=_name(entry),
             cited="cited" in entry["role"],
-            std_over=STD_OVER.get(entry["paper"], "") if has_std else "",
+            std_over=protocol.get("std_over", "") if has_std else "",
             scores={
-                _FIELDS[name]: (_scaled(value["mean"], scale), _scaled(value["std"], scale))
+                _FIELDS[name]: (_fraction(value["mean"], is_percent), _fraction(value["std"], is_percent))
                 for name, value in entry["metrics"].items()
                 if name in _FIELDS
             },
             exchanged=entry["paper"] in CONFIGS
             and any(value.get("printed_as") for value in entry["metrics"].values()),
             note=entry.get("note", ""),
-            protocol=data["protocols"][entry["protocol"]],
+            protocol=protocol,
             variant=VARIANTS.get(entry["paper"], {}).get(entry["id"].split("/", 1)[1]),
         )
 
@@ -241,5 +240,5 @@ def _name(entry: Mapping[str, Any]) -> str:
     return ", ".join([model, *filter(None, columns)])
 
 
-def _scaled(value: float | None, scale: int) -> float | None:
-    return None if value is None else value / scale
+def _fraction(value: str | None, is_percent: bool) -> Decimal | None:
+    return None if value is None else Decimal(value).scaleb(-2 if is_percent else 0)

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 
@@ -24,8 +25,8 @@ class Score:
         mark: a suffix that the caption explains, such as a dagger.
     """
 
-    mean: float | None
-    std: float | None = None
+    mean: float | Decimal | None
+    std: float | Decimal | None = None
     best: bool = False
     mark: str = ""
 
@@ -62,8 +63,10 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def percent(value: float | None) -> str:
-    """A fraction in percent with one decimal, without the sign."""
+def percent(value: float | Decimal | None) -> str:
+    """A fraction in percent, without the sign: a float with one decimal, a `Decimal` with all of its own."""
+    if isinstance(value, Decimal):  # a printed score
+        return f"{value.scaleb(2):f}"
     return "–" if value is None else f"{100 * value:.1f}"
 
 

@@ -1,14 +1,18 @@
 """Reproduction of a table: its rows, which of them are trained, and what is printed."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers import tiny
-from helpers.fake_run import write_fake_run
+from helpers.fake_run import make_utterances, session_folds, write_fake_run
 from jaxser import experiment, papers, reproduce
+from jaxser.evaluation import run_folder
+from jaxser.report.tables import markdown
 from jaxser.types import UsageError
 
 NO_DATA = Path("no_prepared_datasets")
@@ -93,6 +97,8 @@ def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_
     found = json.loads(table4.with_suffix(".json").read_text(encoding="utf-8"))
     assert [row["id"] for row in found["rows"]] == [f"lee2020_can/t4/{n:03}" for n in range(8, 13)]
     assert found["rows"][0]["run"] == "can-can-demo_quick"
+    assert found["rows"][1]["printed"]["wa"] == ["0.570", "0.018"]
+    assert found["rows"][1]["std_over"] == {"printed": "folds", "ours": "5 folds"}
 
 
 def test_rajans_columns_have_their_standard_names(trained, tmp_path):
@@ -109,6 +115,82 @@ def test_rows_that_stay_cited_are_printed_without_ours(trained, tmp_path):
     [cited] = [line for line in path.read_text(encoding="utf-8").splitlines() if "cMKL" in line]
     assert "(cited)" in cited
     assert "| 55.5 | – |" in cited
+
+
+def printed_cells(table):
+    """The cells of a table's Markdown, by row and column."""
+    [header, _, *rows] = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown(table).splitlines()
+        if line.startswith("|")
+    ]
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def test_he_is_printed_with_two_decimals_as_in_the_paper():
+    cells = printed_cells(reproduce.comparison("he2021/table1", papers.tables()["he2021/table1"], {}))
+    plus = cells["ILT, concatenation, with positions"]
+    assert (plus["WA, printed"], plus["UA, printed"]) == ("66.21", "67.40")
+    baseline = cells["CNN-LSTM-transformer (baseline2), without positions"]
+    assert (baseline["WA, printed"], baseline["UA, printed"]) == ("65.60", "67.36")
+    [ramet] = [row for row in papers.tables()["ramet2018/table1"] if row.id.endswith("054")]
+    assert str(ramet.scores["ua"][0]) == "0.596"
+
+
+def test_printed_scores_keep_their_decimals():
+    """As many decimals as the paper prints: He two, Ramet one (both in %), all others three (fractions)."""
+    percent = {"he2021_ilt_cat": 2, "ramet2018_lstm_attention": 1}
+    for rows in papers.tables().values():
+        for row in rows:
+            for value in (one for pair in row.scores.values() for one in pair if one is not None):
+                assert -value.as_tuple().exponent == percent.get(row.paper, 1) + 2, row.id
+
+
+def scores_of(run, metric="wa"):
+    """The test scores by fold and seed."""
+    return {(r.fold, r.seed): r.test[metric] for r in run.results.replicas}
+
+
+@pytest.mark.parametrize(
+    ("identity", "over", "kind"),
+    [
+        ("rajan2022_self_cross/t1/083", "15 runs (5 folds × 3 seeds)", "runs"),
+        ("lee2020_can/t2/005", "5 folds, 3 seeds averaged", "folds"),
+        ("rajan2022_self_cross/t1/081", "5 folds, 3 seeds averaged", "not stated"),  # of AMH's README
+        ("he2021_ilt_cat/t1/032", "5 folds, 3 seeds averaged", "–"),
+    ],
+)
+def test_our_standard_deviation_is_of_the_printed_kind_and_named(identity, over, kind, tmp_path):
+    write_fake_run(tmp_path, seeds=3)
+    run, row = run_folder.read_run(tmp_path), papers.row(identity)
+    scores = scores_of(run)
+    by_fold = [np.mean([scores[f, s] for s in range(3)]) for f in sorted({fold for fold, _ in scores})]
+    expected = np.std(list(scores.values()) if kind == "runs" else by_fold, ddof=1)
+    [cells] = printed_cells(reproduce.comparison("a/table1", [row], {row.id: run})).values()
+    assert cells["WA, ours"] == f"{100 * np.mean(by_fold):.1f} ± {100 * expected:.1f}"
+    assert (cells["± ours, over"], cells["± printed, over"]) == (over, kind)
+
+
+def test_a_single_fold_has_a_standard_deviation_over_seeds_and_says_so(tmp_path):
+    utterances = make_utterances()
+    write_fake_run(tmp_path, seeds=3, utterances=utterances, folds=session_folds(utterances)[:1])
+    run, row = run_folder.read_run(tmp_path), papers.row("lee2020_can/t2/005")
+    [cells] = printed_cells(reproduce.comparison("a/table1", [row], {row.id: run})).values()
+    expected = np.std(list(scores_of(run).values()), ddof=1)
+    assert cells["WA, ours"].endswith(f" ± {100 * expected:.1f}")
+    assert (cells["± ours, over"], cells["± printed, over"]) == ("3 seeds", "folds")
+
+
+def test_a_single_run_has_no_standard_deviation(tmp_path):
+    utterances = make_utterances()
+    write_fake_run(tmp_path, seeds=1, utterances=utterances, folds=session_folds(utterances)[:1])
+    run, row = run_folder.read_run(tmp_path), papers.row("he2021_ilt_cat/t1/032")
+    [cells] = printed_cells(reproduce.comparison("a/table1", [row], {row.id: run})).values()
+    assert "±" not in cells["WA, ours"]
+    assert "± ours, over" not in cells
+    lee = replace(row, id="x", scores=papers.row("lee2020_can/t2/005").scores, std_over="folds")
+    [cells] = printed_cells(reproduce.comparison("a/table1", [lee], {lee.id: run})).values()
+    assert (cells["± ours, over"], cells["± printed, over"]) == ("–", "folds")
 
 
 @pytest.mark.parametrize(
