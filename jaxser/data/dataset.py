@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxser import corpora
 from jaxser.data import shards
 from jaxser.features.recipes import RECIPES, ArraySpec
+from jaxser.files import CheckedFolder, decode_json, is_intact
 from jaxser.types import Dataset, Fold, InputError, Ragged, UsageError, Utterance
 
 VOCABULARY, EMBEDDINGS = "vocabulary.json", "embeddings.npy"
@@ -51,7 +53,9 @@ def load_prepared(
     labels = sorted(manifest["labels"]["found"])
     label_sets = corpora.find(manifest["corpus"]).label_sets
     class_of = label_sets.get(classes, corpora.LABEL_SETS[classes]) or {label: label for label in labels}
+    vocabulary = read_vocabulary(folder)
     utterances, arrays, left_out = _read(folder, manifest, class_of, subset)
+    _check_words(folder, arrays, vocabulary)
     if not utterances:
         raise UsageError(
             f"{folder}: no utterance matches classes={classes}, subset={subset}; "
@@ -66,8 +70,8 @@ def load_prepared(
         utterances=tuple(utterances),
         label=np.array([names.index(class_of[u.label]) for u in utterances], dtype=np.int32),
         arrays=arrays,
-        vocabulary=read_vocabulary(folder),
-        embeddings=_read_embeddings(folder),
+        vocabulary=vocabulary,
+        embeddings=_read_embeddings(folder, len(vocabulary)),
         left_out=dict(sorted(left_out.items())),
         manifest=manifest,
     )
@@ -143,16 +147,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a prepared dataset.
 
     Raises:
-        InputError: if the manifest is missing, damaged or incomplete.
+        InputError: if the manifest is missing, damaged or contradicts itself.
     """
-    path = folder / shards.MANIFEST
+    checked = CheckedFolder(folder, shards.REMEDY)
+    content = checked.read(shards.MANIFEST)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"name", "corpus", "recipe", "version", "arrays", "shards", "labels"} - manifest.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a manifest of a prepared dataset ({error})") from None
-    if missing:
-        raise InputError(f"{path}: not a manifest of a prepared dataset (no {', '.join(sorted(missing))})")
+        known = checked.decode(shards.MANIFEST, content, _Manifest)
+    except InputError as error:
+        raise InputError(f"not the manifest of a prepared dataset: {error}") from None
+    manifest: dict[str, Any] = decode_json(content)
+    if not is_intact(manifest):
+        raise checked.damaged(shards.MANIFEST, "its digest differs")
+    if contradiction := known.contradiction():
+        raise checked.damaged(shards.MANIFEST, contradiction)
     return manifest
 
 
@@ -181,14 +188,106 @@ def array_specs(manifest: Mapping[str, Any]) -> dict[str, ArraySpec]:
 
 
 def read_vocabulary(folder: Path) -> tuple[str, ...]:
-    """Read the words of a prepared dataset, in the order of their ids; empty if the recipe has no words."""
-    path = folder / VOCABULARY
-    if not path.exists():
+    """Read the words of a prepared dataset, in the order of their ids; empty if the recipe has no words.
+
+    Raises:
+        InputError: if the vocabulary is damaged, or is missing although the manifest lists it.
+    """
+    checked = _checked(folder)
+    if not checked.has(VOCABULARY) and VOCABULARY not in checked.digests:
         return ()
-    try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["words"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a vocabulary ({error}); prepare the dataset again") from None
+    return checked.read_json(VOCABULARY, _Vocabulary).words
+
+
+_Size = Annotated[int, msgspec.Meta(ge=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Array:
+    """An array in a manifest; None is a dimension that varies in length."""
+
+    dtype: str
+    shape: tuple[_Size | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A shard in a manifest."""
+
+    file: str
+    records: _Size
+    bytes: _Size
+    crc32c: str
+    rows: Mapping[str, _Size]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """The number of utterances by label."""
+
+    found: Mapping[str, _Size]
+    expected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """The parts of a manifest that are read, with their types."""
+
+    name: str
+    corpus: str
+    recipe: str
+    version: str
+    arrays: Mapping[str, _Array]
+    shards: tuple[_Shard, ...]
+    labels: _Labels
+    number_of_shards: _Size | None = None
+    utterances: _Size | None = None
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    embeddings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    flags: Mapping[str, _Size] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def contradiction(self) -> str:
+        """What in the manifest cannot be, or an empty string."""
+        number = len(self.shards)
+        names = [shards.shard_name(self.name, index, number) for index in range(number)]
+        records, labelled = sum(one.records for one in self.shards), sum(self.labels.found.values())
+        if self.number_of_shards not in (None, number) or [one.file for one in self.shards] != names:
+            return "it does not list every shard once"
+        if records != labelled or self.utterances not in (None, records):
+            return f"its shards have {records} utterances, and its labels {labelled}"
+        if any(one.rows.keys() != self.arrays.keys() for one in self.shards):
+            return "its shards have other arrays than the dataset"
+        if unknown := [one.dtype for one in self.arrays.values() if one.dtype not in ("float32", "int32")]:
+            return f"no array has the type {unknown[0]!r}"
+        if any(one.shape[:1] != (None,) or None in one.shape[1:] for one in self.arrays.values()):
+            return "an array has not one dimension that varies, which is the first"
+        sizes = {name: 4 * math.prod(map(int, array.shape[1:])) for name, array in self.arrays.items()}
+        if any(sum(sizes[name] * rows for name, rows in one.rows.items()) > one.bytes for one in self.shards):
+            return "a shard is smaller than its arrays"
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Vocabulary:
+    """The contents of vocabulary.json."""
+
+    words: tuple[str, ...]
+
+
+def _checked(folder: Path) -> CheckedFolder:
+    """The folder of a dataset, with the digests in its manifest."""
+    return CheckedFolder(folder, shards.REMEDY, read_manifest(folder).get("files", {}))
+
+
+def _check_words(folder: Path, arrays: Mapping[str, Ragged], vocabulary: Sequence[str]) -> None:
+    """Check that every word of the utterances is in the vocabulary."""
+    words = arrays["words"].values if "words" in arrays else np.zeros(0, np.int32)
+    if len(words) and (words.min() < 0 or words.max() >= len(vocabulary)):
+        raise InputError(
+            f"{folder / VOCABULARY} is of another dataset: it lacks words of the utterances; {shards.REMEDY}"
+        )
 
 
 def _check_choice(name: str, value: str, choices: Mapping[str, Any]) -> None:
@@ -251,7 +350,8 @@ def _read(
     lengths: dict[str, list[int]] = {name: [] for name in specs}
     utterances: list[Utterance] = []
     left_out: Counter[str] = Counter()
-    for utterance, arrays in _records(folder, infos, specs):
+    read = (record for info in infos for record in shards.read_shard(folder / info.file, specs, info))
+    for utterance, arrays in read:
         if corpora.SUBSETS[subset] not in utterance.dialogue:
             continue
         if utterance.label not in class_of:
@@ -273,29 +373,12 @@ def _allocate(spec: ArraySpec, rows: int) -> np.ndarray:
     return np.empty((rows, *(size or 0 for size in spec.shape[1:])), spec.dtype)
 
 
-def _records(
-    folder: Path, infos: Sequence[shards.ShardInfo], specs: Mapping[str, ArraySpec]
-) -> Iterator[tuple[Utterance, shards.Arrays]]:
-    for info in infos:
-        path, count = folder / info.file, 0
-        try:
-            for record in shards.read_shard(path, specs):
-                count += 1
-                yield record
-        except InputError as error:
-            raise InputError(f"{error}; run the preparation command again to rebuild this shard") from None
-        if count != info.records:
-            raise InputError(
-                f"{path}: record {count} is missing ({info.records} were written); "
-                "run the preparation command again to rebuild this shard"
-            )
-
-
-def _read_embeddings(folder: Path) -> np.ndarray | None:
-    path = folder / EMBEDDINGS
-    if not path.exists():
+def _read_embeddings(folder: Path, words: int) -> Float[np.ndarray, "V E"] | None:
+    """The word vectors, one for each word of the vocabulary; None if the dataset has none."""
+    checked = _checked(folder)
+    if not checked.has(EMBEDDINGS) and EMBEDDINGS not in checked.digests:
         return None
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not word vectors ({error}); prepare the dataset again") from None
+    table = checked.read_array(EMBEDDINGS)
+    if table.dtype != np.float32 or table.ndim != 2 or len(table) != words or not np.isfinite(table).all():
+        raise checked.damaged(EMBEDDINGS, f"not a finite vector for each of the {words} words")
+    return table

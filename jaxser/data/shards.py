@@ -8,8 +8,8 @@ records are framed as in TensorFlow: the length, its CRC, the record, its CRC. R
 from __future__ import annotations
 
 import json
-import os
 import struct
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,11 +23,16 @@ import tensorflow_datasets as tfds
 from jaxtyping import Shaped
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from jaxser import files
 from jaxser.features.recipes import ArraySpec
 from jaxser.types import InputError, Utterance, Word
 
 SPLIT = "utterances"  # the only split: folds are made in training, and TFDS reserves the name "all"
 MANIFEST = "manifest.json"
+TFDS_FILES = ("dataset_info.json", "features.json")
+
+REMEDY = "prepare the dataset again, which rebuilds what is damaged"
+"""What to do if a file of a dataset is damaged, for messages."""
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
@@ -59,11 +64,11 @@ def shard_name(dataset: str, index: int, count: int) -> str:
 def write_shard(
     path: Path, records: Iterable[tuple[Utterance, Arrays]], specs: Mapping[str, ArraySpec]
 ) -> ShardInfo:
-    """Write a shard under a temporary name and rename it, so that the file is either complete or absent."""
+    """Write a shard, so that the file is either complete or absent."""
     count = size = 0
     checksum = google_crc32c.Checksum()
     rows = dict.fromkeys(specs, 0)
-    with atomic_write(path) as file:
+    with files.open_binary(path.parent, path.name) as file:
         for utterance, arrays in records:
             framed = frame(encode(utterance, arrays, specs))
             file.write(framed)
@@ -74,44 +79,61 @@ def write_shard(
     return ShardInfo(path.name, count, size, checksum.hexdigest().decode(), rows)
 
 
-def read_shard(path: Path, specs: Mapping[str, ArraySpec]) -> Iterator[tuple[Utterance, Arrays]]:
+def read_shard(
+    path: Path, specs: Mapping[str, ArraySpec], info: ShardInfo | None = None
+) -> Iterator[tuple[Utterance, Arrays]]:
     """Yield the utterances of a shard and their arrays.
 
+    Args:
+        path: the file.
+        specs: the arrays of a record.
+        info: the size and checksum that the file must have.
+
     Raises:
-        InputError: if a record is damaged or belongs to another recipe. The message contains the file and the record.
+        InputError: if a record is damaged or belongs to another recipe, with the file and the record, or if the file is
+            not the one that was written.
     """
-    for number, record in enumerate(read_records(path)):
+    for number, record in enumerate(read_records(path, info)):
         try:
-            yield decode(record, specs)
-        except (KeyError, ValueError, AttributeError) as error:
+            utterance, arrays = decode(record, specs)
+        except Exception as error:  # foreign bytes can make the parsers raise anything
             raise InputError(
-                f"{path}: record {number} does not match this recipe and version ({error!r}); prepare the dataset again"
+                f"{path}: record {number} does not match this recipe and version ({error!r}); {REMEDY}"
             ) from None
+        yield utterance, arrays
 
 
-def read_records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file after checking their CRCs.
+def read_records(path: Path, info: ShardInfo | None = None) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file after checking their CRCs; arguments and errors as in `read_shard`."""
+    content = files.CheckedFolder(path.parent, REMEDY).read(path.name)
+    if info and not _is_same(content, info):
+        number = sum(1 for _ in _records(path, content))  # reports a damaged record
+        if number < info.records:
+            raise InputError(f"{path}: record {number} is missing ({info.records} were written); {REMEDY}")
+        raise InputError(f"{path} is not the shard that was written (its checksum differs); {REMEDY}")
+    yield from _records(path, content)
 
-    Raises:
-        InputError: if the file cannot be read, or a record is damaged.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+def _records(path: Path, content: bytes) -> Iterator[bytes]:
     position, number = 0, 0
     while position < len(content):
         head = content[position : position + 12]
         end = position + 16 + struct.unpack("<Q", head[:8])[0] if len(head) == 12 else len(content) + 1
+        damage = ""
         if len(head) == 12 and _masked_crc(head[:8]) != head[8:]:
-            raise InputError(f"{path}: record {number} is damaged (the checksum of its length differs)")
-        if end > len(content):
-            raise InputError(f"{path}: record {number} is cut short (the file ends within it)")
-        record = content[position + 12 : end - 4]
-        if _masked_crc(record) != content[end - 4 : end]:
-            raise InputError(f"{path}: record {number} is damaged (its checksum differs)")
-        yield record
+            damage = "damaged (the checksum of its length differs)"
+        elif end > len(content):
+            damage = "cut short (the file ends within it)"
+        elif _masked_crc(content[position + 12 : end - 4]) != content[end - 4 : end]:
+            damage = "damaged (its checksum differs)"
+        if damage:
+            raise InputError(f"{path}: record {number} is {damage}; {REMEDY}")
+        yield content[position + 12 : end - 4]
         position, number = end, number + 1
+
+
+def _is_same(content: bytes, info: ShardInfo) -> bool:
+    return len(content) == info.bytes and _hexadecimal(google_crc32c.value(content)) == info.crc32c
 
 
 def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
@@ -120,7 +142,7 @@ def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
         content = (directory / shard.file).read_bytes()
     except OSError:
         return False
-    return len(content) == shard.bytes and _hexadecimal(google_crc32c.value(content)) == shard.crc32c
+    return _is_same(content, shard)
 
 
 def encode(utterance: Utterance, arrays: Arrays, specs: Mapping[str, ArraySpec]) -> bytes:
@@ -178,20 +200,24 @@ def write_metadata(
         shard_lengths=[shard.records for shard in shards],
         num_bytes=sum(shard.bytes for shard in shards),
     )
-    tfds.folder_dataset.write_metadata(
-        data_dir=directory,
-        features=record_features(specs),
-        split_infos=[split],
-        version=version,
-        check_data=False,  # checking would import TensorFlow
-        description="Utterances of a speech emotion corpus and their features, made by jaxser.",
-    )
+    with tempfile.TemporaryDirectory() as made:
+        for shard in shards:
+            (Path(made) / shard.file).touch()  # TFDS wants to see files of these names
+        tfds.folder_dataset.write_metadata(
+            data_dir=made,
+            features=record_features(specs),
+            split_infos=[split],
+            version=version,
+            check_data=False,  # checking would import TensorFlow
+            description="Utterances of a speech emotion corpus and their features, made by jaxser.",
+        )
+        for name in TFDS_FILES:
+            files.write(directory, name, (Path(made) / name).read_bytes())
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+    files.write(path.parent, path.name, json.dumps(content, indent=1) + "\n")
 
 
 def shard_info(content: Mapping[str, Any]) -> ShardInfo:
@@ -207,14 +233,8 @@ def shard_json(shard: ShardInfo) -> dict[str, Any]:
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that gets its name when it is complete. An interrupted process leaves a file ending in `.tmp`."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with files.open_binary(path.parent, path.name) as file:
+        yield file
 
 
 _TEXTS = ("id", "wav", "label", "transcript", "speaker", "gender", "session", "dialogue", "split", "sha256")

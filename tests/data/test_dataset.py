@@ -13,6 +13,7 @@ import soundfile
 from helpers.numbers import assert_close
 from helpers.small_corpus import RATE, talk, write_talks
 from jaxser.data import dataset, shards
+from jaxser.data_prep import jobs
 from jaxser.data_prep import prepare as preparation
 from jaxser.features import spectra
 from jaxser.types import InputError, UsageError
@@ -162,7 +163,7 @@ def test_flipped_bit_is_reported_with_file_and_record(copied):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"{path}: record 10 is damaged .* rebuild this shard"):
+    with pytest.raises(InputError, match=rf"{path}: record 10 is damaged .* prepare the dataset again"):
         dataset.load_prepared(copied)
 
 
@@ -177,30 +178,31 @@ def test_missing_records_at_the_end_are_detected(copied):
 
 def test_missing_shard_is_reported(copied):
     shard_of(copied).unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is missing; prepare"):
         dataset.load_prepared(copied)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("manifest.json", b"{", "not a manifest"),
-        ("manifest.json", b"{}", "not a manifest"),
-        ("manifest.json", b"[1]", "not a manifest"),
-        ("vocabulary.json", b"[]", "not a vocabulary"),
-        ("embeddings.npy", b"\x93NUMPY", "not word vectors"),
-        ("embeddings.npy", b"", "not word vectors"),
+        ("manifest.json", b"{", "not the manifest of a prepared dataset"),
+        ("manifest.json", b"{}", "missing required field `name`"),
+        ("manifest.json", b"[1]", "Expected `object`, got `array`"),
+        ("vocabulary.json", b"[]", "its SHA-256 digest differs"),
+        ("embeddings.npy", b"\x93NUMPY", "its SHA-256 digest differs"),
+        ("embeddings.npy", b"", "its SHA-256 digest differs"),
     ],
 )
 def test_damaged_auxiliary_files_are_reported(copied, name, content, reason):
     (copied / "mcsan" / "1.0.0" / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name}: {reason}"):
+    with pytest.raises(InputError, match=reason) as caught:
         dataset.load_prepared(copied)
+    assert f"{name} is damaged" in str(caught.value)
 
 
 def test_pickled_embeddings_are_never_loaded(copied):
     np.save(copied / "mcsan" / "1.0.0" / "embeddings.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="not word vectors"):
+    with pytest.raises(InputError, match=r"embeddings.npy is damaged"):
         dataset.load_prepared(copied)
 
 
@@ -212,3 +214,98 @@ def test_manifest_counts_labels_and_flags(prepared):
     assert manifest["labels"]["expected"] == {"ang": 1103}
     assert manifest["flags"] == {"no_alignment": 3}
     assert manifest["parameters"]["max_frames"] == 1000
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """A dataset of three shards with four utterances each, in the folder of its manifest, without digests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "UTTERANCES_PER_SHARD", 4)
+        reading = write_talks(tmp_path / "release", ["ang", "sad", "neu"] * 4)
+        patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
+        patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
+        folder = preparation.prepare(
+            "chatter", tmp_path / "release", "mcsan", tmp_path / "data", workers=1, quiet=True
+        )
+    change(folder, lambda manifest: [manifest.pop("digest", None), manifest.pop("files")])
+    return folder
+
+
+def change(folder, edit):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_dataset_of_an_earlier_version_without_digests_is_loaded(sharded):
+    data = dataset.load_prepared(sharded)
+    assert [utterance.id for utterance in data.utterances] == [f"talk_{n:04d}" for n in range(12)]
+
+
+def halve(manifest):
+    del manifest["shards"][1:]
+
+
+def halve_consistently(manifest):
+    del manifest["shards"][1:]
+    manifest.update(number_of_shards=1, utterances=4, labels={"found": {"ang": 4}})
+
+
+def repeat(manifest):
+    manifest["shards"][1] = manifest["shards"][0]
+
+
+def exchange(manifest):
+    manifest["shards"][:2] = manifest["shards"][1::-1]
+
+
+def rename(manifest):
+    manifest["shards"][0]["file"] = "../../../release/0001.wav"
+
+
+def miscount(manifest):
+    manifest["labels"]["found"]["ang"] += 1
+
+
+def inflate(manifest):
+    manifest["shards"][0]["rows"]["audio"] = 10**15
+
+
+def widen(manifest):
+    manifest["arrays"]["audio"]["dtype"] = "float64"
+
+
+def as_text(manifest):
+    manifest["shards"][0]["records"] = "4"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [halve, halve_consistently, repeat, exchange, rename, miscount, inflate, widen, as_text],
+    ids=lambda edit: edit.__name__,
+)
+def test_a_manifest_that_cannot_be_is_refused(sharded, edit):
+    change(sharded, edit)
+    with pytest.raises(InputError, match=r"manifest.json is damaged .*; prepare the dataset again"):
+        dataset.load_prepared(sharded)
+
+
+def test_a_shard_that_replaces_another_is_refused(sharded):
+    first, second, _ = sorted(sharded.glob("*.tfrecord-*"))
+    shutil.copy(second, first)
+    with pytest.raises(InputError, match=rf"{first} is not the shard that was written"):
+        dataset.load_prepared(sharded)
+
+
+def test_a_vocabulary_or_vectors_of_another_dataset_are_refused(sharded):
+    words = json.loads((sharded / "vocabulary.json").read_text())["words"]
+    (sharded / "vocabulary.json").write_text(json.dumps({"words": words[:-2]}))
+    with pytest.raises(InputError, match=r"vocabulary.json is of another dataset"):
+        dataset.load_prepared(sharded)
+    (sharded / "vocabulary.json").write_text(json.dumps({"words": words}))
+    vectors = np.load(sharded / "embeddings.npy")
+    for other in (vectors[:-1], vectors.astype(np.float64), np.where(vectors > 2, np.nan, vectors)):
+        np.save(sharded / "embeddings.npy", other)
+        with pytest.raises(InputError, match=r"embeddings.npy is damaged \(not a finite vector for each"):
+            dataset.load_prepared(sharded)
