@@ -15,11 +15,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
-
+from jaxser import cli
 from jaxser.cli import CACHE_DIR, RESUMABLE, enable_compilation_cache, fail, run_command
-from jaxser.types import InputError, UsageError
+
+with cli.importing("jaxser"):
+    from absl import app, flags, logging
+    from ml_collections import ConfigDict, config_flags
+
+    from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
     from jaxser.evaluation.results import RunResults
@@ -48,8 +51,14 @@ _DISTRIBUTED = flags.DEFINE_bool(
     True,
     "join the other processes of a cluster (TPU pod, SLURM, Open MPI, Kubernetes) if there is one",
 )
+_JOIN_TIMEOUT = flags.DEFINE_float(
+    "join_timeout",
+    120.0,
+    "seconds to wait for the other processes of a cluster",
+    lower_bound=1,
+)
 _CACHE_DIR = flags.DEFINE_string("cache_dir", CACHE_DIR, "folder for compiled programs; empty: keep none")
-_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _CACHE_DIR)
+_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _JOIN_TIMEOUT, _CACHE_DIR)
 
 _NOT_CONFIGS = ("common", "baselines")
 """Modules of `jaxser.configs` that are not configs."""
@@ -61,7 +70,7 @@ def run() -> None:
 
 
 def _main(_: list[str]) -> int:
-    warnings.formatwarning = lambda message, *_: f"jaxser: warning: {message}\n"
+    cli.print_warnings("jaxser")
     return run_command("jaxser", _train, output=_WORKDIR.value or "runs", stopped=RESUMABLE)
 
 
@@ -73,14 +82,14 @@ def _train() -> int:
 
     logging.set_verbosity(logging.WARNING)  # of the libraries
     if _DISTRIBUTED.value:
-        multihost.join()
+        multihost.join(_JOIN_TIMEOUT.value, lambda line: cli.note(f"jaxser: {line}"))
     is_primary = multihost.is_primary()
     if not is_primary:
         warnings.simplefilter("ignore")
     config = resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
     check_strategy(_STRATEGY.value)
     enable_compilation_cache(_CACHE_DIR.value)
-    log = print if is_primary else lambda text: None
+    log = cli.log if is_primary else lambda text: None
     dataset = experiment.load_dataset(config, Path(_DATA_DIR.value), log)
     folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{config.dataset}")
     results = experiment.run_experiment(
@@ -94,8 +103,8 @@ def _train() -> int:
     )
     if is_primary:
         page = report.write(folder)
-        print(_test_scores(results))
-        print(f"report: {page}")
+        log(_test_scores(results))
+        log(f"report: {page}")
     return 0
 
 
@@ -132,6 +141,8 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(fail("jaxser", f"{error.filename}:{error.lineno}: {error.msg}; correct the config file", 2))
     except InputError as error:
         sys.exit(fail("jaxser", error, 1))
+    except KeyboardInterrupt:
+        sys.exit(fail("jaxser", "stopped", 1))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         sys.exit(fail("jaxser", " ".join(str(error).split()), 2))
     return rest

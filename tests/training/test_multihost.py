@@ -1,10 +1,12 @@
 """Several processes: the same results as with one, and a one-line message if one of them dies."""
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import psutil
@@ -14,7 +16,9 @@ from helpers.command_line import command, prepare_demo, run, wait_for_epochs
 from helpers.sweeps import log
 from jaxser import launch
 from jaxser.evaluation import run_folder
+from jaxser.training import multihost
 from jaxser.training.multihost import PROCESS
+from jaxser.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +166,86 @@ def test_the_number_of_processes_is_checked(capsys):
         launch.main(["--processes=0", "--", "--config=configs/mcsan.py"])
     assert stop.value.code == 2
     assert "--processes=0 must be at least 1" in capsys.readouterr().err
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.fixture
+def joining(monkeypatch):
+    """Joins a cluster that never answers, in an environment without one; returns the calls of JAX and of `log`."""
+    for name in (*SLURM, "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", PROCESS, "JAX_COORDINATOR_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    calls, released = [], threading.Event()
+
+    def initialize(**given):
+        calls.append(given)
+        released.wait(60)
+
+    monkeypatch.setattr(multihost.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(multihost, "SILENT_SECONDS", 0.02)
+    monkeypatch.setattr(atexit, "register", calls.append)
+    yield calls
+    released.set()
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_after_the_time_limit(joining, monkeypatch):
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    lines = []
+    with pytest.raises(InputError) as error:
+        multihost.join(0.1, lines.append)
+    assert lines == ["SLURM, process 0 of 4: waiting up to 0.1 s for the other processes"]
+    assert str(error.value) == (
+        "cannot join the other processes (SLURM, process 0 of 4: the others did not answer within 0.1 s); "
+        "to run this process alone, pass --nodistributed"
+    )
+    given, leave = joining
+    assert (given["process_id"], given["num_processes"]) == (0, 4)
+    assert given["initialization_timeout"] > 60  # JAX would end the program after its own limit
+    assert leave is multihost._exit_at_once
+
+
+@pytest.mark.parametrize("alone", [{"SLURM_NTASKS": "1"}, {"SLURM_STEP_NUM_TASKS": "1"}], ids=["job", "step"])
+def test_a_single_task_joins_nothing(joining, monkeypatch, alone):
+    for name, value in (SLURM | alone).items():
+        monkeypatch.setenv(name, value)
+    multihost.join(60.0)
+    assert joining == []
+
+
+def test_a_batch_script_outside_of_a_step_runs_alone(joining, monkeypatch):
+    def initialize(**given):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(multihost.jax.distributed, "initialize", initialize)
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"):
+        monkeypatch.setenv(name, SLURM[name])
+    multihost.join(60.0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({PROCESS: "x"}, "JAX_COORDINATOR_ADDRESS is not, such as host:1234"),
+        ({PROCESS: "x", "JAX_COORDINATOR_ADDRESS": "host:1"}, "there is no process 'x' of ''"),
+        ({PROCESS: "4/4", "JAX_COORDINATOR_ADDRESS": "host:1"}, "there is no process '4' of '4'"),
+        ({PROCESS: "0/4", "JAX_COORDINATOR_ADDRESS": "host"}, "such as host:1234"),
+        ({"JAX_COORDINATOR_ADDRESS": "host:1"}, f"{PROCESS} is not, such as 0/4"),
+        (SLURM | {"SLURM_NTASKS": "four"}, "there is no process '0' of 'four'"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "there is no process '' of '2'"),
+    ],
+)
+def test_variables_of_a_cluster_that_contradict_each_other(joining, monkeypatch, environment, reason):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="--nodistributed") as error:
+        multihost.join(60.0)
+    assert reason in str(error.value)
+    assert joining == []
