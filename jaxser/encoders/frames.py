@@ -101,16 +101,14 @@ class FrameEncoder:
 
         The result for a signal does not depend on the other ones beyond rounding.
         """
-        windows = [window for signal in signals for window in cut(signal, self.encoder.hop)]
-        encoded: dict[int, np.ndarray] = {}
-        for batch in batches([len(window) for window in windows]):
+        parts = [_windows(signal, self.encoder.hop) for signal in signals]
+        windows = [window for part in parts for window in part]
+        encoded: list[np.ndarray] = [np.empty(0)] * len(windows)
+        for batch in _batches([len(window) for window in windows]):
             for index, frames in zip(batch, self._encode_batch([windows[i] for i in batch]), strict=True):
                 encoded[index] = frames
-        remaining = iter(range(len(windows)))
-        return [
-            np.concatenate([encoded[next(remaining)] for _ in cut(signal, self.encoder.hop)])
-            for signal in signals
-        ]
+        remaining = iter(encoded)
+        return [np.concatenate([next(remaining) for _ in part]) for part in parts]
 
     def _encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         length = _padded_length(max(map(len, windows)))

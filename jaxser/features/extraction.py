@@ -44,6 +44,8 @@ def extract(
     """
     arrays = _EXTRACTORS[recipe.name](recipe, utterance, samples, vocabulary)
     arrays |= {name: rows[: recipe.precomputed[name]] for name, rows in (precomputed or {}).items()}
+    if recipe.name == "encoder" and "audio" in arrays:
+        arrays |= _frame_segments(recipe, utterance, len(samples), arrays["audio"])
     if missing := recipe.arrays.keys() - arrays.keys():
         raise InputError(f"missing precomputed features: {', '.join(sorted(missing))}")
     return arrays
@@ -144,6 +146,20 @@ def _frames(
     return {"words": _words(recipe, utterance, vocabulary)}
 
 
+def _frame_segments(
+    recipe: Recipe, utterance: Utterance, num_samples: int, frames: Float[np.ndarray, "frames width"]
+) -> dict[str, np.ndarray]:
+    """Cut the frames that overlap each word out of the frames of the utterance; a word has at least one frame."""
+    bounds, _ = segment_bounds(recipe, utterance, num_samples)
+    first = np.minimum(bounds[:, 0] // recipe.hop, len(frames) - 1)
+    end = np.minimum(-(-bounds[:, 1] // recipe.hop), first + recipe.parameters["max_segment_frames"])
+    words = [frames[start:stop] for start, stop in zip(first, np.maximum(end, first + 1), strict=True)]
+    return {
+        "segments": np.concatenate(words),
+        "segment_lengths": np.array([len(word) for word in words], dtype=np.int32),
+    }
+
+
 def _words(recipe: Recipe, utterance: Utterance, vocabulary: text.Vocabulary) -> np.ndarray:
     return vocabulary.ids(tokens(recipe, utterance)[: recipe.parameters["max_words"]])
 
@@ -157,4 +173,5 @@ _EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "lld": _lld,
     "self_cross": _self_cross,
     "frames": _frames,
+    "encoder": _frames,
 }

@@ -41,6 +41,37 @@ class Recipe:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     precomputed: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def hop(self) -> int:
+        """Samples from one frame of `audio` to the next."""
+        return int(self.parameters.get("hop_samples", audio.HOP))
+
+    @property
+    def max_samples(self) -> int:
+        """Samples of the longest recording whose frames are all kept."""
+        return int(self.parameters["max_frames"]) * self.hop
+
+
+def with_encoder(recipe: Recipe, described: Mapping[str, Any], width: int) -> Recipe:
+    """Add the frames of a pretrained encoder to a recipe, and their word segments.
+
+    Args:
+        recipe: the recipe `encoder`.
+        described: what determines the frames, with `hop_samples`, the samples per frame; see `FrameEncoder.described`.
+        width: the features of a frame.
+    """
+    frames = ArraySpec("float16", (None, width))
+    lengths = ArraySpec("int32", (None,))
+    return replace(
+        recipe,
+        arrays={"audio": frames, "segments": frames, "segment_lengths": lengths, **recipe.arrays},
+        parameters={
+            **recipe.parameters,
+            "encoder": dict(described),
+            "hop_samples": described["hop_samples"],
+        },
+    )
+
 
 def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
     """Add the precomputed arrays to a recipe, with the widths of their sources.
@@ -55,6 +86,8 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
                 f"recipe {recipe.name} does not accept precomputed {name} (precomputed arrays it accepts: {accepted})"
             )
     if "audio" not in {**recipe.arrays, **sources}:
+        if recipe.name == "encoder":
+            raise UsageError("recipe encoder needs --encoder, the folder of a pretrained encoder")
         raise UsageError(f"recipe {recipe.name} needs --frames, a folder of <id>.npy files or one HDF5 file")
     if not sources:
         return recipe
@@ -183,5 +216,20 @@ RECIPES: dict[str, Recipe] = {
         normalise="train",
         parameters={"max_frames": 3000, **_TRANSCRIPT},
         precomputed={"audio": 3000},
+    ),
+    "encoder": Recipe(  # hidden states of a pretrained encoder; `with_encoder` adds them
+        name="encoder",
+        version="1.0.0",
+        arrays=_WORDS,
+        normalise="train",
+        parameters={
+            "max_frames": 3000,  # 60 s at 20 ms per frame
+            "max_segment_frames": 150,
+            "max_words": text.MAX_WORDS,
+            "tokens": "alignment",
+            "segmentation": "aligned",
+            "overlap": segments.OVERLAP,
+        },
+        precomputed={"audio": 3000, "video": video.MAX_FRAMES, "prosody": 1},
     ),
 }
