@@ -87,7 +87,7 @@ def _recordings(folder: Path, count: int) -> list[np.ndarray]:
     if not paths:
         raise SystemExit(f"{folder}: no recordings (.wav, .flac) found")
     chosen = paths[:: max(1, len(paths) // count)][:count]
-    return [audio.read_audio(path)[0] for path in chosen]
+    return [audio.read_audio(path).samples for path in chosen]
 
 
 def _arguments() -> argparse.Namespace:

@@ -160,12 +160,13 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
 
 def _features(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
     """Return the utterance with its flags and digest, and its arrays."""
-    samples, sha256 = read_audio(job.root / utterance.wav)
+    recording = read_audio(job.root / utterance.wav)
+    samples = recording.samples
     precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
     arrays = extract(job.recipe, utterance, samples, vocabulary, precomputed)
     quality = quality_flags(job.recipe, utterance, samples, precomputed)
-    flags = tuple(dict.fromkeys((*utterance.flags, *quality)))
-    return replace(utterance, sha256=sha256, duration=len(samples) / SAMPLE_RATE, flags=flags), arrays
+    flags = tuple(dict.fromkeys((*utterance.flags, *recording.flags, *quality)))
+    return replace(utterance, sha256=recording.sha256, duration=len(samples) / SAMPLE_RATE, flags=flags), arrays
 
 
 def finished_part(job: Job) -> Part | None:

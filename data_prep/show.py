@@ -110,12 +110,12 @@ def _read(folder: Path, root: Path, identity: str | None) -> Shown:
     for entry in manifest["shards"]:
         for utterance, arrays in shards.read_shard(folder / entry["file"], specs):
             if identity in (None, utterance.id):
-                samples, sha256 = read_audio(root / utterance.wav)
-                if sha256 != utterance.sha256:
+                recording = read_audio(root / utterance.wav)
+                if recording.sha256 != utterance.sha256:
                     raise InputError(
                         f"{root / utterance.wav}: not the audio that the dataset was prepared from"
                     )
-                return Shown(utterance, arrays, manifest, read_vocabulary(folder), samples)
+                return Shown(utterance, arrays, manifest, read_vocabulary(folder), recording.samples)
     raise UsageError(f"--id={identity}: {folder} has no such utterance")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxser.features import text
-from jaxser.features.audio import HOP, SAMPLE_RATE, read_audio, split_span
+from jaxser.features.audio import SAMPLE_RATE, Recording, read_audio, split_span
 from jaxser.features.extraction import extract
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import Recipe, tokens
@@ -99,14 +99,14 @@ class Reader:
         Raises:
             InputError: if the recording cannot be used, or lacks something that the network reads.
         """
-        samples, _ = read_audio(path)
-        said = _transcribed(path, samples, transcript) if self.reads_words else ""
-        spans = self._spans(path, len(samples), said)
-        return [self._window(path, samples, span, said, is_whole=len(spans) == 1) for span in spans]
+        recording = read_audio(path)
+        said = _transcribed(path, recording.samples, transcript) if self.reads_words else ""
+        spans = self._spans(path, len(recording.samples), said)
+        return [self._window(path, recording, span, said, is_whole=len(spans) == 1) for span in spans]
 
     def _spans(self, path: str | Path, count: int, said: str | Sequence[Word]) -> list[tuple[int, int]]:
         """Start and end of each window, in samples. All have one length, and the last ends with the recording."""
-        longest = self.recipe.parameters["max_frames"] * HOP
+        longest = self.recipe.max_samples
         size = longest if self.window is None else round(self.window * SAMPLE_RATE)
         hop = size if self.hop is None else round(self.hop * SAMPLE_RATE)
         obstacle = self._obstacle(said)
@@ -129,7 +129,7 @@ class Reader:
     def _window(
         self,
         path: str | Path,
-        samples: np.ndarray,
+        recording: Recording,
         span: tuple[int, int],
         said: str | Sequence[Word],
         is_whole: bool,
@@ -138,12 +138,12 @@ class Reader:
         start, end = (sample / SAMPLE_RATE for sample in span)
         transcript, words = _words_between(said, *((0.0, float("inf")) if is_whole else (start, end)))
         utterance = Utterance(id=file.stem, wav=str(path), label="", transcript=transcript, words=words)
-        own, offset = samples[slice(*span)], part[0] if part else 0.0
+        own, offset = recording.samples[slice(*span)], part[0] if part else 0.0
         given = self._precomputed(file, offset + start, offset + end)
         read = tokens(self.recipe, utterance) if self.reads_words else ()
-        flags = quality_flags(self.recipe, utterance, own, given)
+        flags = (*recording.flags, *quality_flags(self.recipe, utterance, own, given))
         irrelevant = set() if self.reads_words else set(_WORD_FLAGS)
-        if not is_whole and len(own) <= self.recipe.parameters["max_frames"] * HOP:
+        if not is_whole and len(own) <= self.recipe.max_samples:
             irrelevant.add(
                 "cut_audio"
             )  # only the frame centred on the window's end, which the next window has

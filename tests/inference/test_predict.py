@@ -116,6 +116,7 @@ def edited(tmp_path: Path, model=lambda description: None, result=lambda results
         value = json.loads(path.read_text())
         change(value)
         path.write_text(json.dumps(value))
+    run_folder.write_digests(folder)
     return folder
 
 
@@ -253,7 +254,7 @@ def test_a_part_of_a_file_is_read(tmp_path):
     path = tmp_path / "clip.wav"
     soundfile.write(path, noise(3.0), RATE)
     [part] = reader().read(f"{path}#t=1,2.5")
-    np.testing.assert_array_equal(part.samples, read_audio(path)[0][RATE : round(2.5 * RATE)])
+    np.testing.assert_array_equal(part.samples, read_audio(path).samples[RATE : round(2.5 * RATE)])
 
 
 def test_can_reads_the_words_of_a_speech_recogniser(monkeypatch, tmp_path, clip):
@@ -265,7 +266,7 @@ def test_can_reads_the_words_of_a_speech_recogniser(monkeypatch, tmp_path, clip)
 
         def transcribe(self, samples, word_timestamps):
             assert word_timestamps
-            np.testing.assert_array_equal(samples, read_audio(clip)[0])
+            np.testing.assert_array_equal(samples, read_audio(clip).samples)
             words = [SimpleNamespace(word=f" {w.text}", start=w.start, end=w.end) for w in WORDS]
             yield_ = iter(
                 [
@@ -357,7 +358,7 @@ def test_raw_aac_is_read(tmp_path):
         frame.rate = RATE
         for part in [*av.AudioResampler(format="fltp", layout="mono", rate=RATE).resample(frame), None]:
             file.mux(stream.encode(part))
-    found, _ = read_audio(path)
+    found = read_audio(path).samples
     assert len(found) == pytest.approx(
         len(samples), abs=3000
     )  # although the decoder first estimates ten minutes
