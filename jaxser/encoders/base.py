@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class SpeechEncoder(nn.Module):
         padding: str | None,
         dtype: jnp.dtype,
         remat: bool,
-    ) -> Self:
+    ) -> SpeechEncoder:
         """Build the module that a config.json and a preprocessor_config.json describe; None is the default padding."""
         raise NotImplementedError
 

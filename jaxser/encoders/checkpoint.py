@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -118,6 +119,8 @@ class _Tensors:
             except (SafetensorError, OSError) as error:
                 raise _damaged(path, error) from None
             for key in keys:
+                if key.endswith(".num_batches_tracked"):  # a count of training steps
+                    continue
                 name = key
                 for new, old in _WEIGHT_NORM.items():
                     name = name.replace(new, old)
@@ -152,7 +155,7 @@ class _Tensors:
             )
         )
 
-    def read(self, name: str, digest: hashlib._Hash, label: str) -> np.ndarray:
+    def read(self, name: str, digest: Any, label: str) -> np.ndarray:
         """Read a tensor in float32, and add it to a digest."""
         if name in self._where:
             return self._read(name, digest, label)
@@ -164,7 +167,7 @@ class _Tensors:
             raise InputError(f"{self._where[name + '_g'][0]}: {name}_g and {name}_v do not fit together")
         return (direction * (length / norm)).astype(np.float32)
 
-    def _read(self, name: str, digest: hashlib._Hash, label: str) -> np.ndarray:
+    def _read(self, name: str, digest: Any, label: str) -> np.ndarray:
         path, key = self._where[name]
         try:
             with safe_open(path, "np") as content:

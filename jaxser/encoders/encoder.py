@@ -17,12 +17,20 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from jaxser.encoders.base import SpeechEncoder
 from jaxser.encoders.checkpoint import read_parameters
 from jaxser.encoders.configuration import Fields
+from jaxser.encoders.data2vec import Data2Vec
+from jaxser.encoders.hubert import HuBERT
+from jaxser.encoders.wav2vec2 import Wav2Vec2
 from jaxser.encoders.waveforms import valid_steps
+from jaxser.encoders.wavlm import WavLM
 from jaxser.encoders.whisper import Whisper
 from jaxser.features.audio import SAMPLE_RATE
-from jaxser.types import InputError, UsageError
+from jaxser.types import AnyArray, InputError, UsageError
 
 FAMILIES: dict[str, type[SpeechEncoder]] = {
+    "data2vec-audio": Data2Vec,
+    "hubert": HuBERT,
+    "wav2vec2": Wav2Vec2,
+    "wavlm": WavLM,
     "whisper": Whisper,
 }
 """The encoder of each `model_type` of a config.json."""
@@ -94,8 +102,8 @@ class Encoder:
 
     def __call__(
         self,
-        waveforms: Float[Array, "B T"],
-        lengths: Int[Array, " B"],
+        waveforms: Float[AnyArray, "B T"],
+        lengths: Int[AnyArray, " B"],
         *,
         layers: Sequence[int] | None = None,
     ) -> HiddenStates:
@@ -107,8 +115,8 @@ class Encoder:
     def apply(
         self,
         params: PyTree,
-        waveforms: Float[Array, "B T"],
-        lengths: Int[Array, " B"],
+        waveforms: Float[AnyArray, "B T"],
+        lengths: Int[AnyArray, " B"],
         *,
         layers: Sequence[int] | None = None,
         dropout_key: PRNGKeyArray | None = None,
@@ -131,8 +139,8 @@ class Encoder:
     def features(
         self,
         params: PyTree,
-        waveforms: Float[Array, "B T"],
-        lengths: Int[Array, " B"],
+        waveforms: Float[AnyArray, "B T"],
+        lengths: Int[AnyArray, " B"],
         *,
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "B M E"], Bool[Array, "B M"]]:

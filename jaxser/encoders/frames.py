@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxser.encoders.encoder import Encoder
+from jaxser.encoders.encoder import Encoder, load
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.types import UsageError
 
@@ -123,6 +124,22 @@ class FrameEncoder:
         largest = np.finfo(np.float16).max
         frames = np.clip(frames, -largest, largest).astype(np.float16)
         return [frames[row, : self.encoder.num_frames(len(window))] for row, window in enumerate(windows)]
+
+
+def open_encoder(folder: str | Path, layers: str = "last", padding: str | None = None) -> FrameEncoder:
+    """Load an encoder that computes frames.
+
+    Args:
+        folder: a folder in Hugging Face's layout.
+        layers: see `Layers.parse`.
+        padding: see `load`.
+
+    Raises:
+        InputError: if the folder cannot be used.
+        UsageError: if an option has an unknown value.
+    """
+    encoder = load(folder, padding=padding)
+    return FrameEncoder(encoder, Layers.parse(layers, encoder.layers))
 
 
 def _windows(signal: Float[np.ndarray, " samples"], hop: int) -> list[Float[np.ndarray, " samples"]]:

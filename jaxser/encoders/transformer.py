@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxser.layers.dropout import Dropout, dropped
+from jaxser.encoders.attention import ScoreBias, attend
+from jaxser.layers.dropout import Dropout
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -77,7 +78,7 @@ class TransformerConfig:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with an optional bias of the scores."""
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with optional relative positions."""
 
     config: TransformerConfig
     dtype: jnp.dtype
@@ -96,7 +97,7 @@ class SelfAttention(nn.Module):
         Args:
             x: the frames.
             mask: the valid frames.
-            positions: a score for each head and each pair of positions, which `score_bias` uses.
+            positions: what is added to the scores of each head and each pair of positions, times `gate`.
             train: whether to drop attention weights.
         """
         config = self.config
@@ -106,29 +107,20 @@ class SelfAttention(nn.Module):
             return heads.reshape(*x.shape[:2], config.heads, -1)
 
         query, key, value = project("query"), project("key", config.key_bias), project("value")
-        bias = self.score_bias(x, positions)
-        if train and config.dropout.attention:
-            attended = _attend_with_dropout(
-                query, key, value, mask, bias, self.make_rng("dropout"), config.dropout.attention
-            )
-        else:
-            attended = jax.nn.dot_product_attention(query, key, value, bias, mask[:, None, None, :])
+        rate = config.dropout.attention
+        attended = attend(
+            query,
+            key,
+            value,
+            mask,
+            None if positions is None else ScoreBias(positions, self.gate(x)),
+            dropout=(self.make_rng("dropout"), rate) if train and rate else None,
+        )
         return nn.Dense(config.width, dtype=self.dtype, name="out")(attended.reshape(x.shape))
 
-    def score_bias(
-        self, x: Float[Array, "B F D"], positions: Float[Array, "K F F"] | None
-    ) -> Float[Array, "#B K F F"] | None:
-        """Return what is added to the scores of each head: nothing, unless a subclass says otherwise."""
-        return None
-
-
-def _attend_with_dropout(query, key, value, mask, bias, rng, rate):
-    """Attention whose weights are dropped, which `jax.nn.dot_product_attention` does not offer."""
-    scores = jnp.einsum("bqkd,btkd->bkqt", query, key).astype(jnp.float32) * query.shape[-1] ** -0.5
-    scores = scores if bias is None else scores + bias
-    scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-    weights = dropped(rng, jax.nn.softmax(scores), rate).astype(value.dtype)
-    return jnp.einsum("bkqt,btkd->bqkd", weights, value)
+    def gate(self, x: Float[Array, "B F D"]) -> Float[Array, "B F K"]:
+        """Return the factor of the position scores for each query and head."""
+        return jnp.ones((*x.shape[:2], self.config.heads), jnp.float32)
 
 
 class FeedForward(nn.Module):
