@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxser import corpora
 from jaxser.corpora import Corpus
+
+TRAININGS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "modern": {
+        "batch_size": 32,
+        "epochs": 40,
+        "patience": 0,
+        "copies": "available",
+        "dropout_rate": 0.2,  # of every layer that has dropout
+        "hyper": {
+            "learning_rate": 1e-3,
+            "weight_decay": 0.05,
+            "warmup": 0.1,
+            "label_smoothing": 0.1,
+            "ema_decay": 0.99,
+            "time_shift": 0.1,
+            "time_mask": 0.1,
+            "frequency_mask": 0.1,
+            "feature_noise": 0.2,
+            "word_dropout": 0.1,
+        },
+        "optimizer": {"schedule": "cosine", "clip": "global_norm", "clip_limit": 1.0, "plateau_patience": 0},
+        "note": "",
+    },
+}
+"""The fields that each value of `config.training` sets; docs/reference/training.md explains the choice."""
 
 
 def base_config(dataset: str, paper: str) -> ConfigDict:
@@ -23,26 +51,49 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.corpus = corpus  # that the dataset was prepared from; "" if unknown
     config.paper = paper
     config.variant = ""
+    config.training = "paper"  # paper | modern
     config.classes = "seven"  # seven | four_merged | four | all
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
-    config.copies = "none"  # parts that get noisy copies: none | train | train_and_validation
+    config.copies = "none"  # parts that get copies: none | available | train | train_and_validation
     config.class_weights = "none"  # none | balanced
-    config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua
+    config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua | loss
+    config.best_epochs = 1  # number of best epochs whose mean probabilities predict
     config.patience = 0  # epochs without improvement before a replica stops; 0: train all epochs
     config.precision = "float32"  # of training steps: float32 | bfloat16
     config.seeds = 5  # number of seeds
     config.buckets = 8  # groups of similar length, each compiled separately
     config.note = ""  # printed in the report
     config.model = ConfigDict()
-    config.hyper = ConfigDict({"learning_rate": 1e-3, "weight_decay": 0.0})
+    config.hyper = ConfigDict(
+        {
+            "learning_rate": 1e-3,
+            "weight_decay": 0.0,  # decoupled, without biases and scales
+            "warmup": 0.0,  # share of the training during which the learning rate rises
+            "accumulation": 1.0,  # batches per update
+            "ema_decay": 0.0,  # of the moving average of parameters that is evaluated
+            "swa_share": 0.0,  # share of the training over whose epochs parameters are averaged
+            "label_smoothing": 0.0,
+            "focal_gamma": 0.0,
+            "class_balance": 0.0,  # beta of weights by the effective number of utterances
+            "stochastic_depth_rate": 0.0,  # of the transformers' sub-layers
+            "crop": 0.0,  # largest share of frames that is cut off
+            "time_shift": 0.0,  # largest shift, as a share of the frames
+            "mixup": 0.0,  # alpha
+            "feature_noise": 0.0,  # standard deviation
+            "time_mask": 0.0,  # largest width of each of two masks, as a share of the frames
+            "frequency_mask": 0.0,  # the same, as a share of the features
+            "word_dropout": 0.0,  # share of words that become the unknown word
+            "modality_dropout": 0.0,  # share of utterances that lose one modality
+        }
+    )
     config.optimizer = ConfigDict(
         {
             "b1": 0.9,
             "b2": 0.999,
             "clip": "none",  # none | global_norm | tensor_norm | value
             "clip_limit": 1.0,
-            "schedule": "constant",  # constant | cosine
+            "schedule": "constant",  # constant | cosine | one_cycle
             "plateau_patience": 0,  # epochs without a lower validation loss before the rate drops; 0: never
             "plateau_factor": 0.1,
         }
@@ -98,6 +149,7 @@ def fit_corpus(config: ConfigDict) -> None:
     corpus = corpus_of(config)
     config.classes = corpus.classes or config.classes
     config.selection = corpus.selection or config.selection
+    config.training = corpus.training
     if corpus.synthetic:
         _scale_to_demo(config)
     elif corpus.is_small:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,22 +11,27 @@ import flax.traverse_util
 from ml_collections import ConfigDict
 
 from jaxser import corpora
+from jaxser.configs import common
 from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.models import MODELS
 from jaxser.models.network import Network
+from jaxser.training import augment, scalars
 from jaxser.training.mesh import STRATEGIES
 from jaxser.training.optim import CLIPS, SCHEDULES, Adam
-from jaxser.training.replica import PRECISIONS, SELECTIONS
+from jaxser.training.replica import PRECISIONS
+from jaxser.training.scalars import OPTIONAL
+from jaxser.training.selection import SELECTIONS
 from jaxser.types import UsageError
 
 _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
+    "training": common.TRAININGS,
     "selection": SELECTIONS,
     "classes": corpora.LABEL_SETS,
     "subset": corpora.SUBSETS,
     "normalise": NORMALISATIONS,
     "class_weights": ("none", "balanced"),
     "precision": PRECISIONS,
-    "copies": ("none", "train", "train_and_validation"),
+    "copies": ("none", "available", "train", "train_and_validation"),
     "optimizer.clip": CLIPS,
     "optimizer.schedule": SCHEDULES,
 }
@@ -33,17 +39,19 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
 
 
 def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Return the config with the fields of its variant set and every value checked.
+    """Return the config with the fields of its variant and of `config.training` set, and every value checked.
 
     Args:
         config: the config of a file in `jaxser.configs`.
-        given: the user's own values by their paths, such as "hyper.learning_rate"; they override the variant's.
+        given: the user's own values by their paths, such as "hyper.learning_rate"; they override those of the variant
+            and of `config.training`.
 
     Raises:
         UsageError: if a variant, field or value is not allowed.
     """
     config = config.copy_and_resolve_references()
     _apply_variant(config)
+    _apply_training(config)
     config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
     for path, value in (given or {}).items():
         if path.partition("[")[0] not in flatten(config.to_dict()):
@@ -82,15 +90,59 @@ def check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
         UsageError: if one is unknown, not a number or out of range.
     """
     for name in config.hyper:
-        if name not in known:
+        if name not in known and name not in OPTIONAL:
             raise UsageError(f"config.hyper.{name} is not read by this run; it reads {', '.join(known)}")
-        is_rate = name.endswith("dropout_rate")
+        least, below = OPTIONAL.get(name, (0, 1 if name.endswith("dropout_rate") else math.inf))
         for value in (config.hyper[name], *config.sweep.get(name, ())):
             if not isinstance(value, int | float):
                 raise UsageError(f"config.sweep.{name}: {value!r} is not a number; write 1 or 1,2,3")
-            if not (0 <= value < 1 if is_rate else value >= 0):
-                allowed = "at least 0 and less than 1" if is_rate else "at least 0"
+            if not least <= value < below:
+                allowed = f"at least {least:g}" + ("" if below == math.inf else f" and less than {below:g}")
                 raise UsageError(f"config.hyper.{name}={value} must be {allowed}")
+
+
+def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
+    """Return the hyper-parameters that a run uses: without the optional ones that are off and not swept.
+
+    Of those that `config.training` sets, the ones that do not suit the network are left out.
+
+    Raises:
+        UsageError: if one that the user has set does not suit the network, or contradicts another.
+    """
+    used = scalars.used(config.hyper, config.sweep)
+    by_regime = common.TRAININGS[config.training].get("hyper", {})
+    for name in [name for name in used if name in OPTIONAL]:
+        if reason := _unsuitable(name, model):
+            if config.sweep.get(name) or config.hyper[name] != by_regime.get(name):
+                raise UsageError(f"config.hyper.{name} {reason}; set it to {OPTIONAL[name].off:g}")
+            del used[name]
+    if {"ema_decay", "swa_share"} <= used.keys():
+        raise UsageError("config.hyper.swa_share and config.hyper.ema_decay exclude each other; set one to 0")
+    if "class_balance" in used and config.class_weights != "none":
+        raise UsageError(
+            f"config.hyper.class_balance and config.class_weights={config.class_weights} exclude each other"
+        )
+    return used
+
+
+def describe_training(config: ConfigDict, hyper: Mapping[str, float]) -> str:
+    """Describe how a resolved config trains, in one line.
+
+    Args:
+        config: a resolved config.
+        hyper: the hyper-parameters that the run uses.
+    """
+    parts = [f"batches of {config.batch_size}", f"at most {config.epochs} epochs"]
+    parts += [f"patience {config.patience}"] * bool(config.patience)
+    parts += [
+        f"schedule {config.optimizer.schedule}",
+        f"copies {config.copies}",
+        f"selection {config.selection}",
+    ]
+    parts += [f"mean of {config.best_epochs} epochs"] * (config.best_epochs > 1)
+    swept = {name for name, values in config.sweep.items() if values}
+    parts += [f"{name} {'swept' if name in swept else format(value, 'g')}" for name, value in hyper.items()]
+    return f"{config.training}: {', '.join(parts)}"
 
 
 def check_strategy(strategy: str) -> None:
@@ -119,13 +171,22 @@ def _apply_variant(config: ConfigDict) -> None:
         if "name" in variant.get("model", {}):
             config.model = ConfigDict()
             config.update(variant)
-            read = MODELS[config.model.name].hyper + Adam.hyper
+            read = (*MODELS[config.model.name].hyper, *Adam.hyper, *OPTIONAL)
             config.hyper = ConfigDict({name: value for name, value in config.hyper.items() if name in read})
     config.update(variant)
 
 
+def _apply_training(config: ConfigDict) -> None:
+    """Set the fields of `config.training`; its `dropout_rate` is that of all layers with dropout."""
+    _check_choice("training", config.training, common.TRAININGS)
+    fields = dict(common.TRAININGS[config.training])
+    if (rate := fields.pop("dropout_rate", None)) is not None:
+        config.hyper.update({name: rate for name in config.hyper if name.endswith("dropout_rate")})
+    config.update(fields)
+
+
 def _check_values(config: ConfigDict) -> None:
-    for name in ("epochs", "batch_size", "seeds", "buckets"):
+    for name in ("epochs", "batch_size", "seeds", "buckets", "best_epochs"):
         if config[name] < 1:
             raise UsageError(f"config.{name}={config[name]} must be at least 1")
     if config.patience < 0:
@@ -133,6 +194,13 @@ def _check_values(config: ConfigDict) -> None:
     values = flatten(config.to_dict())
     for field, allowed in _CHOICES.items():
         _check_choice(field, values[field], allowed)
+
+
+def _unsuitable(name: str, model: Network) -> str:
+    """Why a network cannot use an optional hyper-parameter; "" if it can."""
+    if name == "stochastic_depth_rate" and name not in model.optional_hyper:
+        return "needs a network with transformers"
+    return augment.unusable(name, model.needs) if name in augment.NAMES else ""
 
 
 def _check_choice(field: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:

@@ -5,14 +5,57 @@ A dataset's corpus is the `corpus` of its manifest, never the dataset's name, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jaxser.types import UsageError
+
+
+def parse_classes(classes: str) -> dict[str, str]:
+    """Parse a list of classes into the class of each label, in class order.
+
+    Args:
+        classes: labels separated by commas, such as "ang,hap+exc,sad". Labels joined by + are one class, which is named
+            after the first of them, or by a name of its own: "joy=hap+exc".
+
+    Raises:
+        UsageError: if a label is in two classes, or if there are fewer than two classes.
+    """
+    class_of: dict[str, str] = {}
+    names: set[str] = set()
+    for entry in classes.split(","):
+        name, _, members = entry.rpartition("=")
+        labels = [unicodedata.normalize("NFC", label).strip() for label in members.split("+")]
+        name = unicodedata.normalize("NFC", name).strip() or labels[0]
+        if (
+            not all(labels)
+            or name in names
+            or class_of.keys() & set(labels)
+            or len(set(labels)) < len(labels)
+        ):
+            raise UsageError(
+                f"classes={classes!r}: {entry.strip()!r} is empty or repeats a class or a label; "
+                "write a list such as ang,hap+exc,sad,neu"
+            )
+        names.add(name)
+        class_of |= dict.fromkeys(labels, name)
+    if len(names) < 2:
+        raise UsageError(
+            f"classes={classes!r}: must be one of {', '.join(LABEL_SETS)}, or a list of at least two classes such as "
+            "ang,hap+exc,sad,neu"
+        )
+    return class_of
+
+
 LABEL_SETS: Mapping[str, Mapping[str, str]] = {
-    "seven": {label: label for label in ("ang", "hap", "exc", "sad", "neu", "fru", "sur")},
-    "four_merged": {"ang": "ang", "hap": "hap", "exc": "hap", "sad": "sad", "neu": "neu"},
-    "four": {label: label for label in ("ang", "hap", "neu", "sad")},
+    "seven": parse_classes("ang,hap,exc,sad,neu,fru,sur"),
+    "six": parse_classes("ang,hap,exc,sad,neu,fru"),
+    "five": parse_classes("ang,hap+exc,sad,neu,fru"),
+    "four_merged": parse_classes("ang,hap+exc,sad,neu"),
+    "four_excited": parse_classes("ang,exc,sad,neu"),
+    "four": parse_classes("ang,hap,neu,sad"),
     "all": {},
 }
 """The class of each label, in class order, by the label set's name; utterances of other labels are left out.
@@ -54,6 +97,7 @@ class Corpus:
         speech: whether the emotions are acted or spontaneous; "" if unknown.
         synthetic: whether a speech synthesiser speaks, so that scores are demo numbers.
         is_small: whether a paper's batch size and number of epochs are scaled down.
+        training: how networks are trained by default: as in their "paper", or "modern" (`configs/common.py`).
         label_names: display names of labels that are abbreviations.
         label_sets: the label sets that fit its labels, as in `LABEL_SETS`.
         classes: the name of its usual label set; "" is the one of the paper.
@@ -72,6 +116,7 @@ class Corpus:
     speech: Literal["acted", "spontaneous", ""] = ""
     synthetic: bool = False
     is_small: bool = False
+    training: Literal["paper", "modern"] = "modern"
     label_names: Mapping[str, str] = field(default_factory=dict)
     label_sets: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: LABEL_SETS)
     classes: str = "all"
@@ -126,6 +171,7 @@ CORPORA: Mapping[str, Corpus] = {
             classes="seven",
             protocol=HeadlineProtocol("session"),
             selection="ua",
+            training="paper",
         ),
         Corpus(
             name="emodb",
@@ -148,6 +194,7 @@ CORPORA: Mapping[str, Corpus] = {
             speech="acted",
             label_names=_IEMOCAP_LABELS,
             classes="",
+            training="paper",
         ),
         Corpus(
             name="meld",
@@ -160,6 +207,7 @@ CORPORA: Mapping[str, Corpus] = {
             selection="f1_weighted",
             has_word_times=False,
             has_video=False,
+            training="paper",
         ),
         Corpus(
             name="ravdess",
@@ -186,6 +234,7 @@ CORPORA: Mapping[str, Corpus] = {
             speech="acted",
             label_names=_IEMOCAP_LABELS,
             has_word_times=False,
+            training="paper",
         ),
     )
 }
@@ -200,3 +249,45 @@ def find(name: str, title: str = "") -> Corpus:
         title: the title of the generic record that an unknown corpus gets; its name by default.
     """
     return CORPORA.get(name) or Corpus(name=name, title=title or name)
+
+
+def check_classes(classes: str) -> None:
+    """Check that a label set exists, or that a list of classes is well-formed.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if classes not in LABEL_SETS:
+        parse_classes(classes)
+
+
+def class_of_labels(corpus: Corpus, classes: str, found: Iterable[str]) -> dict[str, str]:
+    """Return the class of each label, in class order.
+
+    Args:
+        corpus: the corpus.
+        classes: the name of one of its label sets, or a list such as "ang,hap+exc,sad" (`parse_classes`).
+        found: the labels of the dataset.
+
+    Raises:
+        UsageError: if the corpus has no such label set, or the dataset none of the listed labels.
+    """
+    labels = sorted(found)
+    if classes in corpus.label_sets:
+        return dict(corpus.label_sets[classes]) or {label: label for label in labels}
+    if classes in LABEL_SETS:
+        raise UsageError(
+            f"classes={classes}: a label set of IEMOCAP, not of {corpus.title}; write a list of its labels: "
+            f"{_shown(labels)}"
+        )
+    class_of = parse_classes(classes)
+    if unknown := [label for label in class_of if label not in labels]:
+        raise UsageError(
+            f"classes={classes}: no utterance has the label {', '.join(unknown)}; the labels are {_shown(labels)}"
+        )
+    return class_of
+
+
+def _shown(labels: list[str], number: int = 12) -> str:
+    more = f" and {len(labels) - number} more" if len(labels) > number else ""
+    return ", ".join(labels[:number]) + more

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxser import corpora
-from jaxser.config import build_model, check_hyper, flatten
+from jaxser import corpora, files
+from jaxser.config import build_model, check_hyper, describe_training, flatten, training_hyper
+from jaxser.configs import common
 from jaxser.data.batch_schedule import make_buckets
-from jaxser.data.dataset import load_prepared, with_copies
+from jaxser.data.dataset import copies_of, load_prepared, with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.leaks import FoldIds
 from jaxser.data.shards import MANIFEST
@@ -33,6 +34,7 @@ from jaxser.training.multihost import is_primary, run_on_primary
 from jaxser.training.optim import Adam
 from jaxser.training.programs import ProgramCache
 from jaxser.training.replica import ReplicaTrainer
+from jaxser.training.selection import members
 from jaxser.training.streaming import choose_data_source
 from jaxser.training.sweep import Sweep, grid
 from jaxser.types import Dataset, FieldError, Status, Trained, UsageError, Utterance
@@ -157,7 +159,9 @@ def _sweep(
     optimizer = Adam(**config.optimizer)
     _check_fit(config, dataset, model, optimizer, devices, strategy)
     folds = make_folds(dataset, Protocol(**config.protocol))
-    if config.copies != "none":
+    if config.copies in ("train", "train_and_validation") or (
+        config.copies == "available" and copies_of(dataset)
+    ):
         dataset, folds = with_copies(dataset, folds, in_validation=config.copies == "train_and_validation")
     lengths = {name: dataset.arrays[name].length for name in model.needs}
     buckets = make_buckets(lengths, config.buckets, config.batch_size, fixed=model.lengths)
@@ -170,6 +174,7 @@ def _sweep(
         selection=config.selection,
         patience=config.patience or None,
         precision=config.precision,
+        best_epochs=config.best_epochs,
     )
     by_device = "map" if devices[0].platform == "cpu" else "vmap"
     programs = ProgramCache(replica_mesh(devices, strategy), strategy or by_device)
@@ -179,7 +184,7 @@ def _sweep(
         folds=folds,
         buckets=buckets,
         replicas=grid(len(folds), range(config.seeds), _swept(config)),
-        hyper=dict(config.hyper),
+        hyper=training_hyper(config, model),
         source=choose_data_source(trainer, dataset, buckets, programs, config.normalise, budget),
         programs=programs,
         split_seed=config.protocol.split_seed,
@@ -207,6 +212,7 @@ def _check_fit(
             "does not provide"
         )
     check_hyper(config, (*model.hyper, *optimizer.hyper))
+    training_hyper(config, model)
     if strategy == "data" and config.batch_size % len(devices):
         raise UsageError(
             f"config.batch_size={config.batch_size} is not divisible by the {len(devices)} devices over which "
@@ -261,6 +267,7 @@ def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]
         reads=sweep.trainer.model.needs,
         best_possible=facts.get("bayes"),
         environment=environment(jax.devices()),
+        training=describe_training(config, sweep.hyper),
     )
 
 
@@ -278,9 +285,17 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
                 best_epoch=best_epoch - 1 if best_epoch else None,
                 validation=validation,
                 test=test,
+                validation_loss=_validation_loss(sweep.dataset, own) if best_epoch else None,
             )
         )
     return results
+
+
+def _validation_loss(dataset: Dataset, own: Predicted) -> float | None:
+    """The mean of -log p(label) on the validation part."""
+    label = dataset.label[own.rows[: own.validation]]
+    loss = -float(own.log_probs[np.arange(own.validation), label].astype(np.float64).mean())
+    return loss if np.isfinite(loss) else None
 
 
 def _scores(dataset: Dataset, own: Predicted) -> tuple[Scores, Scores]:
@@ -306,17 +321,19 @@ def _write(
     """Write predictions, models and results; the checkpoints are no longer needed."""
     parts = (_predictions(sweep, index, own) for index, own in enumerate(predicted))
     run_folder.write_predictions(folder, parts)
+    rows, replica_of_row = members(trained)
+    points = [sweep.replicas[index] for index in replica_of_row]
     save_models(
-        folder / run_folder.MODEL,
+        folder,
         sweep.dataset,
-        trained,
-        [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in sweep.replicas],
+        rows,
+        [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in points],
         model=config.model.to_dict(),
         normalise=config.normalise,
         setting=results.setting,
     )
     run_folder.write_results(folder, results)
-    shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
+    files.remove_folder(folder, run_folder.CHECKPOINTS)
 
 
 def _predictions(sweep: Sweep, index: int, own: Predicted) -> run_folder.Predictions:
@@ -357,8 +374,15 @@ def _digest(dataset: Dataset) -> str:
 def _first_difference(before: RunConfig, asked: RunConfig) -> str:
     if before.dataset != asked.dataset:
         return "version of the dataset"
-    old, new = flatten(before.fields), flatten(asked.fields)
-    for name in sorted((old.keys() | new.keys()) - {"corpus", "note"}):  # these change no result
+    fields, new = flatten(before.fields), flatten(asked.fields)
+    old = _defaults() | fields
+    for name in sorted((fields.keys() | new.keys()) - {"corpus", "note"}):  # these change no result
         if old.get(name) != new.get(name):
             return f"config: {name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
     return ""
+
+
+def _defaults() -> dict[str, Any]:
+    """The value of each field that a run of an earlier version may lack."""
+    fields = common.base_config("", paper="").to_dict()
+    return flatten(run_folder.plain({**fields, "sweep": dict.fromkeys(fields["hyper"], ())}))

@@ -90,6 +90,7 @@ def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> Conf
     config = module.get_config(with_corpus(row.corpus if dataset == "paper" else dataset, data_dir))
     config.variant = row.variant.name
     config.update(row.variant.changes)
+    config.training = "paper"
     config = resolve(config)
     if protocol == "quick":
         common.quick(config)

@@ -280,6 +280,8 @@ class ReplicaState(NamedTuple):
     status: Int[Array, ""]  # a `Status`
     normalisation: Mapping[str, Normalisation]
     class_weights: Float[Array, " C"]
+    average: PyTree = ()  # of the parameters; () if there is none (`jaxser.training.averaging`)
+    runners_up: PyTree = ()  # the next best epochs (`jaxser.training.selection`)
 
 
 class Trained(NamedTuple):
@@ -289,7 +291,8 @@ class Trained(NamedTuple):
     hyper: Hyper
     normalisation: Mapping[str, Normalisation]
     status: Int[AnyArray, ""]
+    runners_up: PyTree = ()
 
     @classmethod
     def of(cls, state: ReplicaState) -> Trained:
-        return cls(state.best, state.hyper, state.normalisation, state.status)
+        return cls(state.best, state.hyper, state.normalisation, state.status, state.runners_up)

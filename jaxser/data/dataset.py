@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from jaxser.files import CheckedFolder, decode_json, is_intact
 from jaxser.types import Dataset, Fold, InputError, Ragged, UsageError, Utterance
 
 VOCABULARY, EMBEDDINGS = "vocabulary.json", "embeddings.npy"
+
+_COPY = re.compile(r"(\w+)_copy(\d+)")
+"""The name of an array of an augmented copy, such as `audio_copy1`."""
 
 
 def load_prepared(
@@ -77,34 +81,55 @@ def load_prepared(
     )
 
 
+def copies_of(dataset: Dataset) -> list[dict[str, str]]:
+    """Return the copies of recordings that a dataset has: for each, the names of its arrays by those of the originals.
+
+    They are the noisy copies of recipe `cat` (He et al. 2021), and augmented copies (`data_prep.augment`).
+    """
+    noisy = [{"audio": "audio_noisy"}] if "audio_noisy" in dataset.arrays else []
+    augmented: dict[int, dict[str, str]] = {}
+    for name in dataset.arrays:
+        if parts := _COPY.fullmatch(name):
+            augmented.setdefault(int(parts[2]), {})[parts[1]] = name
+    return noisy + [augmented[number] for number in sorted(augmented)]
+
+
 def with_copies(
     dataset: Dataset, folds: Sequence[Fold], in_validation: bool
 ) -> tuple[Dataset, tuple[Fold, ...]]:
-    """Append the noisy copies of a dataset's N utterances as rows N to 2N - 1 (He et al. 2021).
+    """Append the copies of a dataset's N utterances: copy k is rows k N to (k + 1) N - 1.
 
     Returns:
-        The dataset of 2N rows, and the folds with the copies in their training parts and, if `in_validation`, in their
+        The larger dataset, and the folds with the copies in their training parts and, if `in_validation`, in their
         validation parts.
 
     Raises:
-        UsageError: if the recipe has no noisy copies.
+        UsageError: if the dataset has no copies.
     """
-    if "audio_noisy" not in dataset.arrays:
-        raise UsageError(f"config.copies: recipe {dataset.recipe} has no noisy copies; recipe cat does")
-    arrays = {name: array for name, array in dataset.arrays.items() if name != "audio_noisy"}
-    copied = {**arrays, "audio": dataset.arrays["audio_noisy"]}
-    number = len(dataset.label)
+    copies = copies_of(dataset)
+    if not copies:
+        raise UsageError(
+            f"config.copies: {dataset.name} has no copies of its recordings; prepare it with --augment, or with recipe "
+            "cat, which has noisy copies"
+        )
+    copied = {name for copy in copies for name in copy.values()}
+    arrays = {
+        name: _concatenate([array, *(dataset.arrays[copy.get(name, name)] for copy in copies)])
+        for name, array in dataset.arrays.items()
+        if name not in copied
+    }
+    number, times = len(dataset.label), 1 + len(copies)
 
-    def with_their_copies(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " 2*n"]:
-        return np.concatenate([rows, rows + number])
+    def with_their_copies(rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+        return np.concatenate([rows + copy * number for copy in range(times)])
 
-    doubled = dataclasses.replace(
+    larger = dataclasses.replace(
         dataset,
-        utterances=dataset.utterances * 2,
-        label=np.tile(dataset.label, 2),
-        arrays={name: _concatenate(arrays[name], copied[name]) for name in arrays},
+        utterances=dataset.utterances * times,
+        label=np.tile(dataset.label, times),
+        arrays=arrays,
     )
-    return doubled, tuple(
+    return larger, tuple(
         dataclasses.replace(
             fold,
             train=with_their_copies(fold.train),
@@ -200,6 +225,7 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
 
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
+_DTYPES = ("float16", "float32", "float64", "int32", "int64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,11 +285,14 @@ class _Manifest:
             return f"its shards have {records} utterances, and its labels {labelled}"
         if any(one.rows.keys() != self.arrays.keys() for one in self.shards):
             return "its shards have other arrays than the dataset"
-        if unknown := [one.dtype for one in self.arrays.values() if one.dtype not in ("float32", "int32")]:
+        if unknown := [one.dtype for one in self.arrays.values() if one.dtype not in _DTYPES]:
             return f"no array has the type {unknown[0]!r}"
         if any(one.shape[:1] != (None,) or None in one.shape[1:] for one in self.arrays.values()):
             return "an array has not one dimension that varies, which is the first"
-        sizes = {name: 4 * math.prod(map(int, array.shape[1:])) for name, array in self.arrays.items()}
+        sizes = {
+            name: np.dtype(array.dtype).itemsize * math.prod(size or 0 for size in array.shape[1:])
+            for name, array in self.arrays.items()
+        }
         if any(sum(sizes[name] * rows for name, rows in one.rows.items()) > one.bytes for one in self.shards):
             return "a shard is smaller than its arrays"
         return ""
@@ -295,9 +324,9 @@ def _check_choice(name: str, value: str, choices: Mapping[str, Any]) -> None:
         raise UsageError(f"{name}={value!r}: must be one of {', '.join(choices)}")
 
 
-def _concatenate(first: Ragged, second: Ragged) -> Ragged:
+def _concatenate(parts: Sequence[Ragged]) -> Ragged:
     return Ragged(
-        np.concatenate([first.values, second.values]), np.concatenate([first.length, second.length])
+        np.concatenate([part.values for part in parts]), np.concatenate([part.length for part in parts])
     )
 
 

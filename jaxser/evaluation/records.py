@@ -1,15 +1,45 @@
 """Records of a run's folder: the contents of config.json, and the lines of utterances.jsonl and metrics.jsonl.
 
-Each record knows the keys of its file. An undefined number is None in Python and null in JSON.
+Each record knows the keys of its file. An undefined number is None in Python and null in JSON. Reading raises a
+`KeyError` for a missing key, and a `TypeError` or `ValueError` for a value of another type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from jaxser.types import Utterance
+
+Number = float | None
+
+_CONFIG_TEXTS = ("paper", "dataset", "corpus", "variant", "subset")
+
+
+def typed(value: Any, name: str, kind: Any, *default: Any) -> Any:
+    """Return a value of a JSON object after checking its type.
+
+    Args:
+        value: the object.
+        name: the key.
+        kind: the type, such as `int` or `Mapping[str, float]`; numbers are finite, and are not converted.
+        *default: the value if the key is missing; without it, the key is needed.
+
+    Raises:
+        KeyError: if the key is missing.
+        TypeError: if the object is not one, or the value has another type.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name!r} was expected in an object, not in {type(value).__name__}")
+    if default and name not in value:
+        return default[0]
+    try:
+        return msgspec.convert(value[name], kind)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"{name!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -37,11 +67,14 @@ class RunConfig:
     @classmethod
     def from_json(cls, value: Any) -> RunConfig:
         """Read the contents of config.json."""
+        fields = typed(value, "config", dict[str, Any], value)
+        for name in _CONFIG_TEXTS:
+            typed(fields, name, str, "")
         return cls(
-            fields=dict(value.get("config", value)),
-            dataset=str(value.get("dataset", "")),
-            command=str(value.get("command", "")),
-            imported=str(value.get("imported", "")),
+            fields=dict(fields),
+            dataset=typed(value, "dataset", str, ""),
+            command=typed(value, "command", str, ""),
+            imported=typed(value, "imported", str, ""),
         )
 
 
@@ -53,6 +86,7 @@ class EpochRecord:
         epoch: counted from 0.
         validation_loss: None if the protocol has no validation part, like the scores in `validation`.
         validation: `wa`, `ua` and `f1_weighted` on the validation part.
+        train_ua: UA of the training steps, each before its update, with dropout and augmentation.
         status: a `Status.label`.
         wave: the number that the replicas trained together share.
         seconds: the wall time of the wave's epoch.
@@ -71,11 +105,18 @@ class EpochRecord:
     wave: int = 0
     seconds: float | None = None
     valid_frame_fraction: float | None = None
+    train_ua: float | None = None
 
     @property
     def replica(self) -> tuple[str, int, str]:
         """The fold, seed and setting of the replica."""
         return self.fold, self.seed, self.setting
+
+    @property
+    def gap(self) -> float | None:
+        """Training UA minus validation UA; None if one of them is undefined."""
+        ua = self.validation["ua"]
+        return None if ua is None or self.train_ua is None else self.train_ua - ua
 
     def to_json(self) -> dict[str, Any]:
         """Return a line of metrics.jsonl."""
@@ -85,6 +126,7 @@ class EpochRecord:
             "seed": self.seed,
             "setting": self.setting,
             "train_loss": self.train_loss,
+            "train_ua": self.train_ua,
             "validation": {"loss": self.validation_loss, **self.validation},
             "learning_rate": self.learning_rate,
             "status": self.status,
@@ -96,20 +138,23 @@ class EpochRecord:
     @classmethod
     def from_json(cls, value: Any) -> EpochRecord:
         """Read a line of this version, or of an earlier one, which called the fraction of valid frames `real_share`."""
-        validation = dict(value["validation"] or {})
+        validation = dict(typed(value, "validation", Mapping[str, Number] | None) or {})
         return cls(
-            epoch=int(value["epoch"]),
-            fold=str(value["fold"]),
-            seed=int(value["seed"]),
-            setting=str(value["setting"]),
-            train_loss=value["train_loss"],
+            epoch=typed(value, "epoch", int),
+            fold=typed(value, "fold", str),
+            seed=typed(value, "seed", int),
+            setting=typed(value, "setting", str),
+            train_loss=typed(value, "train_loss", Number),
             validation_loss=validation.pop("loss", None),
-            validation=validation,
-            learning_rate=value["learning_rate"],
-            status=str(value["status"]),
-            wave=int(value.get("wave", 0)),
-            seconds=value.get("seconds"),
-            valid_frame_fraction=value.get("valid_frame_fraction", value.get("real_share")),
+            validation={"ua": None, **validation},
+            learning_rate=typed(value, "learning_rate", Number),
+            status=typed(value, "status", str),
+            wave=typed(value, "wave", int, 0),
+            seconds=typed(value, "seconds", Number, None),
+            valid_frame_fraction=typed(
+                value, "valid_frame_fraction", Number, typed(value, "real_share", Number, None)
+            ),
+            train_ua=typed(value, "train_ua", Number, None),
         )
 
 
@@ -125,6 +170,12 @@ def utterance_to_json(utterance: Utterance) -> dict[str, Any]:
 
 def utterance_from_json(value: Any) -> Utterance:
     """Read a line of utterances.jsonl; `wav` is empty."""
-    fields = {name: value[name] for name in _UTTERANCE_FIELDS}
-    fields["flags"] = tuple(fields["flags"])
-    return Utterance(id=value["id"], wav="", label=value["label"], duration=value["duration"], **fields)
+    kinds = {"gender": Literal["F", "M", ""], "flags": tuple[str, ...]}
+    fields = {name: typed(value, name, kinds.get(name, str)) for name in _UTTERANCE_FIELDS}
+    return Utterance(
+        id=typed(value, "id", str),
+        wav="",
+        label=typed(value, "label", str),
+        duration=typed(value, "duration", Number),
+        **fields,
+    )

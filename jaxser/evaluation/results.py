@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, SupportsFloat, TypeVar
+from typing import Annotated, Any, Literal, SupportsFloat, TypeVar
 
+import msgspec
 import numpy as np
 from jaxtyping import Num
 
 from jaxser.evaluation import metrics
+from jaxser.evaluation.records import Number, typed
 from jaxser.types import InputError, Status
 
 Moments = Mapping[str, float | None]
 """One statistic of each score in `metrics.SCORES`."""
 
 Value = TypeVar("Value")
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_STATUSES = tuple(status.final_label for status in Status)
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ class Scores:
     def from_json(cls, value: Any) -> Scores:
         """Read the scores as in results.json."""
         return cls(
-            by_metric={name: _number(_key(value, name)) for name in metrics.SCORES},
-            recall=_moments(_key(value, "recall")),
-            confusion=tuple(tuple(int(count) for count in row) for row in _key(value, "confusion")),
+            by_metric=_scores(value),
+            recall=typed(value, "recall", Moments),
+            confusion=typed(value, "confusion", tuple[tuple[_Count, ...], ...]),
         )
 
 
@@ -78,6 +83,7 @@ class ReplicaResult:
         best_epoch: the selected epoch, counted from 0; None if the loss was not finite before one ended.
         validation: None if the protocol has no validation part, or there is no selected epoch.
         test: None if there is no selected epoch.
+        validation_loss: the mean of -log p(label) on the validation part; None like `validation`.
     """
 
     fold: str
@@ -87,6 +93,7 @@ class ReplicaResult:
     best_epoch: int | None = None
     validation: Scores | None = None
     test: Scores | None = None
+    validation_loss: float | None = None
 
     @property
     def name(self) -> str:
@@ -107,6 +114,7 @@ class ReplicaResult:
             "best_epoch": self.best_epoch,
             "status": self.status,
             "validation": None if self.validation is None else self.validation.to_json(),
+            "validation_loss": self.validation_loss,
             "test": None if self.test is None else self.test.to_json(),
         }
 
@@ -114,13 +122,14 @@ class ReplicaResult:
     def from_json(cls, value: Any) -> ReplicaResult:
         """Read the replica as in results.json."""
         return cls(
-            fold=str(_key(value, "fold")),
-            seed=int(_key(value, "seed")),
-            status=str(_key(value, "status")),
-            setting=str(_key(value, "setting")),
-            best_epoch=_optional(int, _key(value, "best_epoch")),
-            validation=_optional(Scores.from_json, _key(value, "validation")),
-            test=_optional(Scores.from_json, _key(value, "test")),
+            fold=typed(value, "fold", str),
+            seed=typed(value, "seed", int),
+            status=typed(value, "status", Literal[_STATUSES]),
+            setting=typed(value, "setting", str),
+            best_epoch=typed(value, "best_epoch", int | None),
+            validation=_optional(Scores.from_json, typed(value, "validation", Any)),
+            test=_optional(Scores.from_json, typed(value, "test", Any)),
+            validation_loss=typed(value, "validation_loss", float | None, None),
         )
 
 
@@ -139,6 +148,7 @@ class Summary:
         std_over_runs: every replica by itself.
         recall_mean: mean recall of each class, over folds.
         validation: mean validation scores.
+        validation_loss: mean validation loss.
         pooled: scores of the test confusions of all folds added up, averaged over seeds; None if no seed has all folds.
     """
 
@@ -156,9 +166,12 @@ class Summary:
     recall_std_over_folds: Moments
     validation: Moments
     pooled: Moments | None
+    validation_loss: float | None = None
 
     def validation_score(self, metric: str) -> float | None:
-        """The validation score that selects epochs and settings, such as "ua" or "wa_plus_ua"; None if undefined."""
+        """The value that selects epochs and settings: a score, such as "ua", or minus the loss; None if undefined."""
+        if metric == "loss":
+            return None if self.validation_loss is None else -self.validation_loss
         scores = [self.validation.get(name) for name in metric.split("_plus_")]
         return None if None in scores else float(sum(score for score in scores if score is not None))
 
@@ -177,28 +190,30 @@ class Summary:
             "std_over_runs": self.std_over_runs,
             "recall": {"mean": self.recall_mean, "std_over_folds": self.recall_std_over_folds},
             "validation": self.validation,
+            "validation_loss": self.validation_loss,
             "pooled": self.pooled,
         }
 
     @classmethod
     def from_json(cls, value: Any) -> Summary:
         """Read the summary as in results.json."""
-        recall = _key(value, "recall")
+        recall = typed(value, "recall", Mapping[str, Moments])
         return cls(
-            runs=int(_key(value, "runs")),
-            folds=int(_key(value, "folds")),
-            seeds=int(_key(value, "seeds")),
-            left_out=int(_key(value, "left_out")),
-            mean=_moments(_key(value, "mean")),
-            std=_moments(_key(value, "std")),
-            std_over=str(_key(value, "std_over")),
-            std_over_folds=_moments(_key(value, "std_over_folds")),
-            std_over_seeds=_moments(_key(value, "std_over_seeds")),
-            std_over_runs=_moments(_key(value, "std_over_runs")),
-            validation=_moments(_key(value, "validation")),
-            recall_mean=_moments(_key(recall, "mean")),
-            recall_std_over_folds=_moments(_key(recall, "std_over_folds")),
-            pooled=_optional(_moments, _key(value, "pooled")),
+            runs=typed(value, "runs", _Count),
+            folds=typed(value, "folds", _Count),
+            seeds=typed(value, "seeds", _Count),
+            left_out=typed(value, "left_out", _Count),
+            mean=_scores(typed(value, "mean", Moments)),
+            std=_scores(typed(value, "std", Moments)),
+            std_over=typed(value, "std_over", str),
+            std_over_folds=_scores(typed(value, "std_over_folds", Moments)),
+            std_over_seeds=_scores(typed(value, "std_over_seeds", Moments)),
+            std_over_runs=_scores(typed(value, "std_over_runs", Moments)),
+            validation=_scores(typed(value, "validation", Moments)),
+            recall_mean=recall["mean"],
+            recall_std_over_folds=recall["std_over_folds"],
+            pooled=_optional(_scores, typed(value, "pooled", Moments | None)),
+            validation_loss=typed(value, "validation_loss", float | None, None),
         )
 
 
@@ -219,6 +234,7 @@ class RunResults:
         reads: the arrays that the model reads, such as "audio" and "words".
         best_possible: for the demo corpus, the best possible `wa` and `ua` by what a model may read.
         environment: versions, platform and devices.
+        training: the name of the training settings (`config.training`), a colon, and what they are.
     """
 
     model: str
@@ -237,6 +253,7 @@ class RunResults:
     reads: tuple[str, ...] = ()
     best_possible: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    training: str = ""
 
     @property
     def summary(self) -> Summary:
@@ -280,6 +297,7 @@ class RunResults:
             "reads": list(self.reads),
             "best_possible": self.best_possible,
             "environment": dict(self.environment),
+            "training": self.training,
             "replicas": [replica.to_json() for replica in self.replicas],
         }
 
@@ -298,27 +316,53 @@ class RunResults:
 
     @classmethod
     def _from_json(cls, value: Any) -> RunResults:
-        summary = _key(value, "summary")
-        setting = str(_key(summary, "setting"))
-        summaries = _key(value, "summaries") or {setting: summary}
-        return cls(
-            model=str(_key(value, "model")),
-            variant=str(_key(value, "variant")),
-            dataset=str(_key(value, "dataset")),
-            protocol=dict(_key(value, "protocol")),
-            classes=tuple(map(str, _key(value, "classes"))),
-            epochs=int(_key(value, "epochs")),
-            replicas=tuple(map(ReplicaResult.from_json, _key(value, "replicas"))),
+        summary = typed(value, "summary", dict[str, Any])
+        setting = typed(summary, "setting", str)
+        summaries = typed(value, "summaries", dict[str, Any]) or {setting: summary}
+        results = cls(
+            model=typed(value, "model", str),
+            variant=typed(value, "variant", str),
+            dataset=typed(value, "dataset", str),
+            protocol=typed(value, "protocol", dict[str, Any]),
+            classes=typed(value, "classes", tuple[str, ...]),
+            epochs=typed(value, "epochs", _Count),
+            replicas=tuple(map(ReplicaResult.from_json, typed(value, "replicas", list[Any]))),
             setting=setting,
-            chosen_by=str(_key(summary, "chosen_by")),
+            chosen_by=typed(summary, "chosen_by", str),
             summaries={name: Summary.from_json(one) for name, one in summaries.items()},
-            synthetic=bool(value.get("synthetic", False)),
-            settings=value.get("settings") or {},
-            warnings=tuple(map(str, value.get("warnings", ()))),
-            reads=tuple(map(str, value.get("reads", ()))),
-            best_possible=value.get("best_possible"),
-            environment=value.get("environment") or {},
+            synthetic=typed(value, "synthetic", bool, False),
+            settings=typed(value, "settings", Mapping[str, Mapping[str, float]] | None, None) or {},
+            warnings=typed(value, "warnings", tuple[str, ...], ()),
+            reads=typed(value, "reads", tuple[str, ...], ()),
+            best_possible=typed(value, "best_possible", Mapping[str, Any] | None, None),
+            environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
+            training=typed(value, "training", str, ""),
         )
+        if contradiction := results._contradiction():
+            raise ValueError(contradiction)
+        return results
+
+    def _contradiction(self) -> str:
+        """What in the results cannot be, or an empty string."""
+        size = len(self.classes)
+        if not size or len(set(self.classes)) < size:
+            return "its classes are not different names"
+        if self.setting not in self.summaries:
+            return f"it has no summary of the setting {self.setting!r}"
+        names = [(one.fold, one.seed, one.setting) for one in self.replicas]
+        if len(set(names)) < len(names) or not self.reported:
+            return "its replicas are not those of a run"
+        for one in self.replicas:
+            for scores in filter(None, (one.validation, one.test)):
+                shape = [len(row) for row in scores.confusion]
+                if shape != [size] * size or list(scores.recall) != list(self.classes):
+                    return f"the scores of {one.name} are not of the {size} classes"
+        best = self.best_possible or {}
+        for name in ("prior", "text", "audio", "late_fusion", "joint"):
+            if name in best:
+                typed(best[name], "wa", float)
+                typed(best[name], "ua", float)
+        return ""
 
 
 def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
@@ -326,20 +370,9 @@ def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
     return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
 
-def _key(value: Any, name: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name!r} was expected in an object, not in {type(value).__name__}")
-    return value[name]
-
-
-def _number(value: Any) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise TypeError(f"{value!r} is not a number")
-
-
-def _moments(value: Any) -> dict[str, float | None]:
-    return {str(name): _number(one) for name, one in value.items()}
+def _scores(value: Any) -> dict[str, float | None]:
+    """One statistic of each score."""
+    return {name: typed(value, name, Number) for name in metrics.SCORES}
 
 
 def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:

@@ -34,7 +34,8 @@ def with_summaries(
     summaries = {name: summarise([r for r in results.replicas if r.setting == name]) for name in names}
 
     def rank(name: str) -> tuple[int, float]:
-        return -summaries[name].left_out, summaries[name].validation_score(metric) or 0.0
+        score = summaries[name].validation_score(metric)
+        return -summaries[name].left_out, -math.inf if score is None else score
 
     setting = max(names, key=rank)
     warnings = [
@@ -83,6 +84,7 @@ def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
         recall_std_over_folds=_stds(recall),
         validation=_means(_moments_by(validations, fold_of)),
         pooled=_pooled(tests, seed_of, len(folds)),
+        validation_loss=_moments(_group_means([one.validation_loss for one in scored], fold_of))[0],
     )
 
 

@@ -77,6 +77,7 @@ def encoder_layer(
     feed_forward_size: int,
     dropped: Callable[[Array], Array],
     named: str,
+    skipped: Callable[[Array], Array] = lambda x: x,
 ) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
     """Attention and a feed-forward network, each with dropout, a residual connection and post-normalisation.
 
@@ -91,15 +92,16 @@ def encoder_layer(
         feed_forward_size: hidden units of the feed-forward network.
         dropped: applies dropout.
         named: a format string for the names of the layers, such as "audio_{}_0".
+        skipped: applies stochastic depth to the output of a sub-layer.
 
     Returns:
         The output and the attention weights.
     """
     attend = MultiHeadAttention(num_heads, name=named.format("attention"))
     attended, weights = attend(query, memory, memory_mask)
-    hidden = nn.LayerNorm(name=named.format("attention_norm"))(query + dropped(attended))
+    hidden = nn.LayerNorm(name=named.format("attention_norm"))(query + skipped(dropped(attended)))
     forward = FeedForward(feed_forward_size, name=named.format("feed_forward"))
-    return nn.LayerNorm(name=named.format("norm"))(hidden + dropped(forward(hidden))), weights
+    return nn.LayerNorm(name=named.format("norm"))(hidden + skipped(dropped(forward(hidden)))), weights
 
 
 def sinusoidal_positions(length: int, size: int) -> Float[AnyArray, "T D"]:

@@ -20,6 +20,22 @@ class Dropout(nn.Module):
         return dropped(self.make_rng("dropout"), x, rate) if train else x
 
 
+class StochasticDepth(nn.Module):
+    """Drops a residual branch of whole utterances in training (Huang et al. 2016), as `Dropout` drops elements.
+
+    Without a rate, it changes nothing.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*shape"], rate: Rate | None, *, train: bool
+    ) -> Float[Array, "*shape"]:
+        if rate is None or not train:
+            return x
+        keeps = kept(self.make_rng("dropout"), (len(x),) + (1,) * (x.ndim - 1), rate)
+        return jnp.where(keeps, x / (1 - jnp.asarray(rate, x.dtype)), 0)
+
+
 def dropped(key: PRNGKeyArray, x: Float[Array, "*shape"], rate: Rate) -> Float[Array, "*shape"]:
     """Set dropped elements of `x` to zero and scale the others by 1 / (1 - rate)."""
     return jnp.where(kept(key, x.shape, rate), x / (1 - jnp.asarray(rate, x.dtype)), 0)

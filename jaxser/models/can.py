@@ -91,7 +91,7 @@ class CAN(Network):
         """The loss of the three predictions, not of their product (eqs. 13, 14)."""
         weights = _weights(hyper)
         return sum(
-            weights[name] * negative_log_likelihood(jax.nn.log_softmax(scores), batch, class_weights)
+            weights[name] * negative_log_likelihood(jax.nn.log_softmax(scores), batch, class_weights, hyper)
             for name, scores in output.logits.items()
         )
 

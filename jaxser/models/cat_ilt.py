@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxser.layers.attention import encoder_layer, masked_softmax, sinusoidal_positions
 from jaxser.layers.conv import Conv1D, Conv2D, average_pool, mask_steps
-from jaxser.layers.dropout import Dropout, Rate
+from jaxser.layers.dropout import Dropout, Rate, StochasticDepth
 from jaxser.layers.norm import BatchNorm
 from jaxser.layers.pooling import masked_mean
 from jaxser.layers.recurrent import Recurrent
@@ -79,6 +79,7 @@ class Integration(Network):
     feed_forward_size: int = 512
 
     hyper: ClassVar[tuple[str, ...]] = ("conv_dropout_rate", "dropout_rate")
+    optional_hyper: ClassVar[tuple[str, ...]] = ("stochastic_depth_rate",)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -102,7 +103,7 @@ class Integration(Network):
         layer = Transformer(
             self.num_layers, self.num_heads, self.feed_forward_size, self.positions, name=name
         )
-        outputs, weights = layer(query, memory, hyper["dropout_rate"], train=train)
+        outputs, weights = layer(query, memory, hyper, train=train)
         axes = HEADS, query.axis, (query if memory is None else memory).axis
         attention = {f"{name}_{n}": AttentionMap(each, axes) for n, each in enumerate(weights)}
         return masked_mean(outputs, query.mask), attention
@@ -264,10 +265,13 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, query: Stream, memory: Stream | None, rate: Rate, *, train: bool
+        self, query: Stream, memory: Stream | None, hyper: Hyper, *, train: bool
     ) -> tuple[Float[Array, "B T D"], list[Float[Array, "B K T Tk"]]]:
         def dropped(x):
-            return Dropout()(x, rate, train=train)
+            return Dropout()(x, hyper["dropout_rate"], train=train)
+
+        def skipped(x):
+            return StochasticDepth()(x, hyper.get("stochastic_depth_rate"), train=train)
 
         def prepared(x):
             if self.positions:
@@ -288,6 +292,7 @@ class Transformer(nn.Module):
                 feed_forward_size=self.feed_forward_size,
                 dropped=dropped,
                 named=f"{{}}_{n}",
+                skipped=skipped,
             )  # eqs. 1, 2
             attention.append(weights)
         return x, attention

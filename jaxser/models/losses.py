@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxser.types import Batch, Output
+from jaxser.types import Batch, Hyper, Output
+
+PLAIN: Hyper = MappingProxyType({})
+"""Neither label smoothing nor a focal factor."""
+
+_CERTAIN = 1 - 1e-6
+"""The largest probability in the focal factor, whose gradient is infinite at 1 if gamma is below 1."""
 
 
 def weighted_mean(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
@@ -15,25 +23,48 @@ def weighted_mean(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
     return (values * batch.weight).sum() / jnp.maximum(batch.weight.sum(), 1)
 
 
-def cross_entropy(output: Output, batch: Batch, class_weights: Float[Array, " C"]) -> Float[Array, ""]:
+def cross_entropy(
+    output: Output, batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
+) -> Float[Array, ""]:
     """The mean of -log p(label) under the model's inference rule (Sun 2021, eq. 20)."""
-    return negative_log_likelihood(output.log_probs, batch, class_weights)
+    return negative_log_likelihood(output.log_probs, batch, class_weights, hyper)
 
 
 def negative_log_likelihood(
-    log_probs: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"]
+    log_probs: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The mean of -log p(label), where each utterance has the weight of its class."""
+    """The mean of -log p(label), where each utterance has the weight of its class.
+
+    Args:
+        log_probs: the log-probabilities of the classes.
+        batch: the utterances.
+        class_weights: the weight of each class.
+        hyper: may have `label_smoothing` e, which gives the label 1 - e + e / C of the target and every other class
+            e / C, and `focal_gamma` g, which multiplies each utterance by (1 - p(label))^g (Lin et al. 2017, eq. 4).
+    """
     chosen = jnp.take_along_axis(log_probs, batch.label[:, None], axis=1)[:, 0]
-    return weighted_mean(-class_weights[batch.label] * chosen, batch)
+    each = chosen
+    if "label_smoothing" in hyper:
+        each = (1 - hyper["label_smoothing"]) * chosen + hyper["label_smoothing"] * log_probs.mean(axis=1)
+    if "focal_gamma" in hyper:
+        each = each * _focal(jnp.exp(chosen), hyper)
+    return weighted_mean(-class_weights[batch.label] * each, batch)
 
 
 def sigmoid_cross_entropy(
-    logits: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"]
+    logits: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The binary cross-entropy, averaged over classes (published code of Yoon et al. 2018)."""
+    """The binary cross-entropy, averaged over classes (published code of Yoon et al. 2018).
+
+    `hyper` may have `label_smoothing` and `focal_gamma`, as in `negative_log_likelihood`, for each class by itself.
+    """
     is_class = jax.nn.one_hot(batch.label, logits.shape[1], dtype=logits.dtype)
-    each = jax.nn.softplus(logits) - is_class * logits
+    target = is_class
+    if "label_smoothing" in hyper:
+        target = is_class + hyper["label_smoothing"] * (1 / logits.shape[1] - is_class)
+    each = jax.nn.softplus(logits) - target * logits
+    if "focal_gamma" in hyper:
+        each = each * _focal(jax.nn.sigmoid(jnp.where(is_class > 0, logits, -logits)), hyper)
     return weighted_mean(class_weights[batch.label] * each.mean(1), batch)
 
 
@@ -44,12 +75,28 @@ def l2(params: PyTree) -> Float[Array, ""]:
     return 0.5 * sum(((kernel * kernel).sum() for kernel in kernels), start=jnp.zeros(()))
 
 
-def class_weights(label: Int[np.ndarray, " n"], num_classes: int, balanced: bool) -> Float[np.ndarray, " C"]:
+def class_weights(
+    label: Int[np.ndarray, " n"], num_classes: int, balanced: bool, beta: float = 0.0
+) -> Float[np.ndarray, " C"]:
     """The weight of each class in the loss: 1, or N / (C N_c) if `balanced` (Ramet 2018).
 
-    N counts the training labels, and N_c those of class c; a class without utterances has weight 0.
+    Args:
+        label: the N training labels, N_c of them of class c; a class without utterances has weight 0.
+        num_classes: the number of classes C.
+        balanced: whether classes are weighted by their inverse frequency.
+        beta: between 0 (all weights are 1) and 1 (the limit is `balanced`): weights by the effective number of
+            utterances, (1 - beta) / (1 - beta^N_c) (Cui et al. 2019, eq. 2), scaled to a mean of 1 over the labels.
     """
-    if not balanced:
+    if not balanced and not beta:
         return np.ones(num_classes, np.float32)
     counts = np.bincount(label, minlength=num_classes)
-    return np.where(counts > 0, len(label) / (num_classes * np.maximum(counts, 1)), 0).astype(np.float32)
+    if balanced:
+        weights = len(label) / (num_classes * np.maximum(counts, 1))
+    else:
+        effective = (1 - beta ** np.maximum(counts, 1)) / (1 - beta)
+        weights = len(label) / (effective * (counts / effective).sum())
+    return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
+def _focal(probability: Float[Array, "*shape"], hyper: Hyper) -> Float[Array, "*shape"]:
+    return (1 - jnp.minimum(probability, _CERTAIN)) ** hyper["focal_gamma"]

@@ -123,7 +123,7 @@ class LSTMAttention(Network):
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
         """Cross-entropy, and L2 regularisation of all kernels (section 3)."""
-        return cross_entropy(output, batch, class_weights) + hyper["l2"] * l2(params)
+        return cross_entropy(output, batch, class_weights, hyper) + hyper["l2"] * l2(params)
 
 
 def bilstm(

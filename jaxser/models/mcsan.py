@@ -12,6 +12,7 @@ that the paper leaves open:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxser.layers.attention import encoder_layer, sinusoidal_positions
 from jaxser.layers.conv import Conv1D, mask_steps, max_pool
-from jaxser.layers.dropout import Dropout
+from jaxser.layers.dropout import Dropout, StochasticDepth
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_max
 from jaxser.layers.recurrent import Recurrent
@@ -73,6 +74,8 @@ class MCSAN(Network):
     classifier_size: int = 128
     train_embeddings: bool = False
 
+    optional_hyper: ClassVar[tuple[str, ...]] = ("stochastic_depth_rate",)
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The arrays that the network reads."""
@@ -100,7 +103,7 @@ class MCSAN(Network):
                     axes={"audio": Axis("audio", stride=self.pool_size**POOLINGS), "text": Axis("words")},
                     name=f"{kind}_attention",
                 )
-                sequences, weights = module(sequences, masks, hyper["dropout_rate"], train=train)
+                sequences, weights = module(sequences, masks, hyper, train=train)
                 attention |= weights
             pooled += [masked_max(sequences[m], masks[m]) for m in self.modalities]
         hidden = jnp.concatenate(pooled, axis=-1)  # eq. 18
@@ -170,10 +173,13 @@ class AttentionModule(nn.Module):
 
     @nn.compact
     def __call__(
-        self, sequences: Sequences, masks: Masks, rate: Float[Array, ""] | float, *, train: bool
+        self, sequences: Sequences, masks: Masks, hyper: Hyper, *, train: bool
     ) -> tuple[Sequences, dict[str, AttentionMap]]:
         def dropped(x):
-            return Dropout()(x, rate, train=train)
+            return Dropout()(x, hyper["dropout_rate"], train=train)
+
+        def skipped(x):
+            return StochasticDepth()(x, hyper.get("stochastic_depth_rate"), train=train)
 
         def with_positions(x):
             return dropped(x + sinusoidal_positions(*x.shape[1:]).astype(x.dtype))
@@ -192,6 +198,7 @@ class AttentionModule(nn.Module):
                     feed_forward_size=self.feed_forward_size,
                     dropped=dropped,
                     named=f"{m}_{{}}_{n}",
+                    skipped=skipped,
                 )  # eqs. 9-14, 15-17
                 axes = HEADS, self.axes[m], self.axes[source]
                 attention[f"{self.kind}_{m}_{n}"] = AttentionMap(weights, axes)

@@ -23,6 +23,9 @@ class Network(nn.Module):
     hyper: ClassVar[tuple[str, ...]] = ("dropout_rate",)
     """The names of the traced scalars that the network reads, such as `dropout_rate`; a sweep can vary them."""
 
+    optional_hyper: ClassVar[tuple[str, ...]] = ()
+    """The scalars that the network reads only if they are present, such as `stochastic_depth_rate`."""
+
     @property
     def needs(self) -> tuple[str, ...]:
         """The arrays that the network reads, by their names in `Batch`."""
@@ -50,4 +53,4 @@ class Network(nn.Module):
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
         """The training loss; padding rows are left out."""
-        return cross_entropy(output, batch, class_weights)
+        return cross_entropy(output, batch, class_weights, hyper)

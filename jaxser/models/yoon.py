@@ -142,7 +142,7 @@ class MDRE(EncoderNetwork):
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
         """The sigmoid cross-entropy of each class."""
-        return sigmoid_cross_entropy(output.logits["fused"], batch, class_weights)
+        return sigmoid_cross_entropy(output.logits["fused"], batch, class_weights, hyper)
 
 
 class MHA(EncoderNetwork):

@@ -98,6 +98,7 @@ class EpochLog:
                 wave=epoch.wave,
                 seconds=round(epoch.seconds, 3),
                 valid_frame_fraction=round(valid, 4),
+                train_ua=_scores(result.train_confusion)["ua"],
             )
             records.append(record)
         return records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,23 +15,46 @@ from jaxser.data.batch_schedule import BatchSchedule, last_of_merged
 from jaxser.data.device import DeviceData, gather
 from jaxser.evaluation import metrics
 from jaxser.models.network import Network
-from jaxser.training.optim import SCHEDULES, Adam
+from jaxser.training import augment, averaging, selection
+from jaxser.training.optim import Adam
 from jaxser.types import AnyArray, Batch, Best, Hyper, Normalisation, Output, ReplicaState, Status, Trained
-
-SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua")
-"""Validation scores that may select the epoch; of equal scores, the one with the lower loss wins."""
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 """Precision of the forward and backward passes of training steps. All else is float32."""
 
+AUGMENTATION = 1
+"""Folded into a step's key for the random numbers of augmentation."""
+
 
 class EpochResult(NamedTuple):
-    """Losses and scores of one epoch. All floats are NaN if the replica did not train."""
+    """Losses and scores of one epoch. All floats are NaN if the replica did not train.
+
+    Attributes:
+        train_loss: the mean loss of the training steps.
+        validation_loss: the loss on the validation part.
+        confusion: the confusion matrix of the validation part; rows are true classes.
+        learning_rate: the learning rate after the epoch, without the schedule's factor.
+        train_confusion: the confusion matrix of the training steps, as they see the utterances: each before its
+            update, with dropout and augmentation.
+    """
 
     train_loss: Float[AnyArray, ""]
     validation_loss: Float[AnyArray, ""]
-    confusion: Float[AnyArray, "C C"]  # of the validation part; rows are true classes
+    confusion: Float[AnyArray, "C C"]
     learning_rate: Float[AnyArray, ""]
+    train_confusion: Float[AnyArray, "C C"]
+
+
+class StepResult(NamedTuple):
+    """What a training step returns beside the state; stacked over the steps of an epoch.
+
+    Attributes:
+        loss: the mean loss of the batch before its update.
+        predicted: the predicted class of each utterance.
+    """
+
+    loss: Float[Array, "*steps"]
+    predicted: Int[Array, "*steps B"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +63,10 @@ class ReplicaTrainer:
 
     Attributes:
         widths: the padded length of each array, for each training bucket.
-        selection: one of `SELECTIONS`.
+        selection: one of `jaxser.training.selection.SELECTIONS`.
         patience: epochs without improvement after which a replica stops; None trains all epochs.
         precision: one of `PRECISIONS`.
+        best_epochs: the number of best epochs whose mean probabilities are the prediction.
     """
 
     model: Network
@@ -52,6 +77,7 @@ class ReplicaTrainer:
     selection: str = "wa"
     patience: int | None = None
     precision: str = "float32"
+    best_epochs: int = 1
 
     def init(
         self,
@@ -68,20 +94,23 @@ class ReplicaTrainer:
         variables = self.model.init({"params": init_key, "dropout": init_key}, batch, hyper, train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         zero = jnp.zeros((), jnp.int32)
+        best = Best(params, batch_stats, jnp.float32(-jnp.inf), jnp.float32(jnp.inf), zero)
         return ReplicaState(
             params=params,
             batch_stats=batch_stats,
-            opt_state=self.optimizer.init(params),
+            opt_state=self.optimizer.init(params, hyper),
             hyper=hyper,
             key=key,
             epoch=zero,
             step=zero,
-            best=Best(params, batch_stats, jnp.float32(-jnp.inf), jnp.float32(jnp.inf), zero),
+            best=best,
             bad_epochs=zero,
             plateau=self.optimizer.begin_plateau(),
             status=jnp.int32(Status.RUNNING),
             normalisation=normalisation,
             class_weights=class_weights,
+            average=averaging.begin(params, batch_stats, hyper),
+            runners_up=selection.no_runners_up(best, self.best_epochs - 1),
         )
 
     def epoch(
@@ -90,9 +119,10 @@ class ReplicaTrainer:
         """Train for an epoch, validate, and select. A replica that is not running stays unchanged."""
 
         def run(state):
-            state, losses = self.train_steps(state, train, 0, len(train.bucket), data)
-            log_probs = self._predict(state.params, state.batch_stats, state, validation, data)
-            return self.finish_epoch(state, losses, train.weight, log_probs, validation, data.label)
+            state, steps = self.train_steps(state, train, 0, len(train.bucket), data)
+            state = self.end_training(state)
+            log_probs = self.validate_part(state, validation, data)
+            return self.finish_epoch(state, steps, train, log_probs, validation, data.label)
 
         return if_running(state, run, self.skip_epoch)
 
@@ -103,7 +133,7 @@ class ReplicaTrainer:
         begin: Int[Array, ""],
         steps: int,
         data: DeviceData,
-    ) -> tuple[ReplicaState, Float[Array, " part"]]:
+    ) -> tuple[ReplicaState, StepResult]:
         """Train on a part of an epoch. A replica that is not running stays unchanged.
 
         Args:
@@ -114,28 +144,34 @@ class ReplicaTrainer:
             data: the dataset, or the part of it that the steps read.
 
         Returns:
-            The state and each step's summed loss.
+            The state, and each step's summed loss and predictions.
         """
 
         def train(state):
             return self.train_steps(state, schedule, begin, steps, data)
 
         def skip(state):
-            return state, jnp.zeros(len(schedule.bucket))
+            return state, StepResult(jnp.zeros(len(schedule.bucket)), jnp.zeros_like(schedule.rows))
 
         return if_running(state, train, skip)
+
+    def end_training(self, state: ReplicaState) -> ReplicaState:
+        """Update the average over epochs after the last training step of an epoch."""
+        progress = (state.epoch + 1) / self.epochs
+        average = averaging.after_epoch(state.average, state.params, state.batch_stats, state.hyper, progress)
+        return state._replace(average=average)
 
     def validate_part(
         self, state: ReplicaState, schedule: BatchSchedule, data: DeviceData
     ) -> Float[Array, "part B C"]:
-        """Return the log-probabilities of the current parameters."""
-        return self._predict(state.params, state.batch_stats, state, schedule, data)
+        """Return the log-probabilities of the current parameters, or of their average if there is one."""
+        return self._predict(*self._evaluated(state), state, schedule, data)
 
     def finish_epoch(
         self,
         state: ReplicaState,
-        losses: Float[Array, " steps"],
-        weight: Float[AnyArray, "steps B"],
+        steps: StepResult,
+        train: BatchSchedule,
         log_probs: Float[Array, "v B C"],
         validation: BatchSchedule,
         label: Int[AnyArray, " N"],
@@ -144,18 +180,19 @@ class ReplicaTrainer:
 
         Args:
             state: the replica after its training steps.
-            losses: the summed loss of each training step.
-            weight: the weights of the training schedule.
+            steps: the summed loss and the predictions of each training step.
+            train: the schedule of the training part.
             log_probs: the predictions on the validation part.
             validation: the schedule of the validation part.
             label: the labels of the dataset.
         """
-        label = label[validation.rows]
+        own, trained = label[validation.rows], label[train.rows]
         result = EpochResult(
-            losses.sum() / weight.sum(),
-            validation_loss(log_probs, label, validation.weight),
-            confusion_of(log_probs, label, validation.weight, self.num_classes),
+            steps.loss.sum() / train.weight.sum(),
+            validation_loss(log_probs, own, validation.weight),
+            confusion_of(log_probs.argmax(-1), own, validation.weight, self.num_classes),
             state.hyper["learning_rate"] * state.plateau.scale,
+            confusion_of(steps.predicted, trained, train.weight, self.num_classes),
         )
         return self._select(state, result), result
 
@@ -163,13 +200,17 @@ class ReplicaTrainer:
         """Return the state unchanged, and an empty result."""
         nan = jnp.float32(jnp.nan)
         empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
-        return state, EpochResult(nan, nan, empty, nan)
+        return state, EpochResult(nan, nan, empty, nan, empty)
 
     def predict(
         self, trained: Trained, schedule: BatchSchedule, data: DeviceData
     ) -> Float[Array, "steps B C"]:
-        """Return the log-probabilities of the selected epoch."""
-        return self._predict(trained.best.params, trained.best.batch_stats, trained, schedule, data)
+        """Return the log-probabilities of the selected epoch, or of the mean over the best epochs."""
+
+        def predict(params, batch_stats):
+            return self._predict(params, batch_stats, trained, schedule, data)
+
+        return selection.mean_prediction(trained, predict)
 
     def apply(
         self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
@@ -183,28 +224,38 @@ class ReplicaTrainer:
 
     def step(
         self, state: ReplicaState, batch: Batch, progress: Float[Array, ""]
-    ) -> tuple[ReplicaState, Float[Array, ""]]:
-        """Make one update; returns the loss before it.
+    ) -> tuple[ReplicaState, StepResult]:
+        """Make one update; returns the loss and the predictions before it.
 
         Args:
-            state: the replica.
+            state: the replica. Its `step` counts batches, which with accumulated gradients are more than updates.
             batch: the utterances.
             progress: the fraction of the training that is done, for the learning-rate schedule.
         """
+        key = jax.random.fold_in(state.key, state.step)
+        label_loss = self._label_loss
+        if augment.NAMES & state.hyper.keys():
+            batch, mixed = augment.augmented(batch, state.hyper, jax.random.fold_in(key, AUGMENTATION))
+            label_loss = partial(self._mixed_loss, mixed) if mixed else label_loss
 
         def loss_fn(params):
-            key = jax.random.fold_in(state.key, state.step)
             low, batch_low, hyper = in_precision((params, batch, state.hyper), self.precision)
             output, stats = self.apply(low, state.batch_stats, batch_low, hyper, train=True, key=key)
             output = in_precision(output, "float32")
-            loss = self.model.loss(output, batch, state.class_weights, params, state.hyper)
-            return loss, stats
+            loss = label_loss(output, batch, state, params)
+            return loss, (stats, output.log_probs.argmax(-1).astype(jnp.int32))
 
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        factor = SCHEDULES[self.optimizer.schedule](progress) * state.plateau.scale
-        params, opt_state = self.optimizer.update(grads, state.opt_state, state.params, state.hyper, factor)
-        step = state.step + 1
-        return state._replace(params=params, opt_state=opt_state, batch_stats=stats, step=step), loss
+        (loss, (stats, predicted)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        factor = self.optimizer.factor(progress, state.hyper) * state.plateau.scale
+        params, opt_state = self.optimizer.update(
+            grads, state.opt_state, state.params, state.hyper, factor, batch.weight.sum()
+        )
+        is_update = self.optimizer.has_updated(opt_state, state.hyper)
+        average = averaging.after_step(state.average, params, stats, state.hyper, is_update)
+        state = state._replace(
+            params=params, opt_state=opt_state, batch_stats=stats, step=state.step + 1, average=average
+        )
+        return state, StepResult(loss, predicted)
 
     def train_steps(
         self,
@@ -213,8 +264,8 @@ class ReplicaTrainer:
         begin: int | Int[Array, ""],
         steps: int,
         data: DeviceData,
-    ) -> tuple[ReplicaState, Float[Array, " part"]]:
-        """Train on consecutive steps of an epoch, as in `train_part`; returns each step's summed loss."""
+    ) -> tuple[ReplicaState, StepResult]:
+        """Train on consecutive steps of an epoch, as in `train_part`; each step's loss is summed over the batch."""
 
         def busy(state, bucket, index, weight, progress):
             def of_bucket(widths):
@@ -222,17 +273,33 @@ class ReplicaTrainer:
                 return self.step(state, batch, progress)
 
             branches = [lambda widths=widths: of_bucket(widths) for widths in self.widths]
-            state, loss = jax.lax.switch(bucket, branches)
-            return state, loss * weight.sum()
+            state, result = jax.lax.switch(bucket, branches)
+            return state, result._replace(loss=result.loss * weight.sum())
+
+        def idle(state, bucket, index, weight, progress):
+            return state, StepResult(jnp.zeros(()), jnp.zeros_like(index))
 
         def step(state, inputs):
             position, bucket, index, weight = inputs
             progress = (state.epoch + position / steps) / self.epochs
-            idle = lambda state, *_: (state, jnp.zeros(()))  # noqa: E731
             return jax.lax.cond(weight.sum() > 0, busy, idle, state, bucket, index, weight, progress)
 
         positions = (begin + jnp.arange(len(schedule.bucket))).astype(jnp.float32)
         return jax.lax.scan(step, state, (positions, *schedule))
+
+    def _label_loss(self, output: Output, batch: Batch, state: ReplicaState, params) -> Float[Array, ""]:
+        return self.model.loss(output, batch, state.class_weights, params, state.hyper)
+
+    def _mixed_loss(
+        self, mixed: augment.Mixed, output: Output, batch: Batch, state: ReplicaState, params
+    ) -> Float[Array, ""]:
+        """The loss of mixed utterances: the mean of the losses for both labels, weighted by their shares."""
+        own = self._label_loss(output, batch, state, params)
+        other = self._label_loss(output, batch._replace(label=mixed.partner), state, params)
+        return mixed.share * own + (1 - mixed.share) * other
+
+    def _evaluated(self, state: ReplicaState) -> tuple[PyTree, PyTree]:
+        return averaging.evaluated(state.average, state.params, state.batch_stats)
 
     def _predict(
         self, params, batch_stats, state, schedule: BatchSchedule, data: DeviceData
@@ -250,20 +317,20 @@ class ReplicaTrainer:
         return jax.lax.scan(step, None, schedule)[1]
 
     def _select(self, state: ReplicaState, result: EpochResult) -> ReplicaState:
-        """Keep the epoch if it is the best so far; stop the replica if it runs out of patience or is not finite."""
-        scores = metrics.scores(result.confusion)
-        metric = scores["wa"] + scores["ua"] if self.selection == "wa_plus_ua" else scores[self.selection]
-        best, loss = state.best, result.validation_loss
+        """Keep the epoch if it is among the best; stop the replica if it runs out of patience or is not finite."""
+        loss = jnp.asarray(result.validation_loss)
         finite = jnp.isfinite(result.train_loss) & jnp.isfinite(loss)
-        better = finite & ((metric > best.metric) | ((metric == best.metric) & (loss < best.loss)))
         epoch = state.epoch + 1
-        candidate = Best(state.params, state.batch_stats, jnp.asarray(metric), jnp.asarray(loss), epoch)
+        metric = selection.metric_of(self.selection, result.confusion, loss)
+        candidate = Best(*self._evaluated(state), metric, loss, epoch)
+        best, runners_up, better = selection.select(state.best, state.runners_up, candidate, finite)
         bad_epochs = jnp.where(better, 0, state.bad_epochs + 1)
         patience = self.epochs if self.patience is None else self.patience
         status = jnp.where(bad_epochs >= patience, Status.STOPPED, Status.RUNNING)
         return state._replace(
             epoch=epoch,
-            best=jax.tree.map(lambda new, old: jnp.where(better, new, old), candidate, best),
+            best=best,
+            runners_up=runners_up,
             bad_epochs=bad_epochs,
             plateau=self.optimizer.after_epoch(state.plateau, loss),
             status=jnp.where(finite, status, Status.NOT_FINITE),
@@ -284,14 +351,13 @@ def in_precision(tree: PyTree, precision: str) -> PyTree:
 
 
 def confusion_of(
-    log_probs: Float[Array, "steps B C"],
+    predicted: Int[Array, "steps B"],
     label: Int[AnyArray, "steps B"],
     weight: Float[AnyArray, "steps B"],
     num_classes: int,
 ) -> Float[AnyArray, "C C"]:
     """Return the confusion matrix of predictions in the order of a schedule; rows are true classes."""
-    predicted = log_probs.argmax(-1).ravel()
-    return metrics.confusion(label.ravel(), predicted, weight.ravel(), num_classes)
+    return metrics.confusion(label.ravel(), predicted.ravel(), weight.ravel(), num_classes)
 
 
 def validation_loss(

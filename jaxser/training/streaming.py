@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from jaxser.training import memory
 from jaxser.training.data_source import DataSource, EpochSchedules, put_schedules
 from jaxser.training.mesh import AXIS, fetch, put
 from jaxser.training.programs import ProgramCache, Programs
-from jaxser.training.replica import EpochResult, ReplicaTrainer, if_running
+from jaxser.training.replica import EpochResult, ReplicaTrainer, StepResult, if_running
 from jaxser.training.resident import ResidentData
 from jaxser.types import Dataset, ReplicaState, Trained
 
@@ -121,12 +121,13 @@ class StreamedData(DataSource):
             nonlocal state
             program = self._compile_training(state, schedules.train, lambda: part)
             with jax.transfer_guard("disallow"):
-                state, losses = program(state, *part)
-            return losses
+                state, steps = program(state, *part)
+            return steps
 
-        losses = self._for_each_part(schedules.train, train)
+        steps = self._for_each_part(schedules.train, train)
+        state = self._end_training(state)
         log_probs = self._for_each_part(schedules.validation, lambda part: self._validate(state, part))
-        return self._finish_epoch(state, schedules, losses, log_probs)
+        return self._finish_epoch(state, schedules, steps, log_probs)
 
     def compile_predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Programs:
         """Return the program that predicts on a part; `trained` may be shapes."""
@@ -162,9 +163,7 @@ class StreamedData(DataSource):
         dataset = grain.MapDataset.source(range(0, steps, size)).map(gather)
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)))
 
-    def _for_each_part(
-        self, schedules: Sequence[BatchSchedule], work: Callable[[PyTree], Array]
-    ) -> np.ndarray:
+    def _for_each_part(self, schedules: Sequence[BatchSchedule], work: Callable[[PyTree], PyTree]) -> Any:
         """Concatenate the outputs of `work` over the parts; the next part is brought while one is worked on."""
         done, running = [], []
         for part in self.parts(schedules):
@@ -172,7 +171,8 @@ class StreamedData(DataSource):
             if len(running) == PARTS_ON_DEVICES:
                 done.append(fetch(running.pop(0)))
         done += map(fetch, running)
-        return np.concatenate(done, axis=1)[:, : len(schedules[0].bucket)]
+        steps = len(schedules[0].bucket)
+        return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, :steps], *done)
 
     @cached_property
     def _host(self) -> DeviceData:
@@ -235,18 +235,25 @@ class StreamedData(DataSource):
         key = ("validate part", len(part[0][0]))
         return self.programs.compile(key, self._validate_part, lambda: arguments, num_shared=3)(*arguments)
 
-    def _finish_epoch(self, state, schedules, losses, log_probs) -> tuple[ReplicaState, EpochResult]:
-        """Score the epoch, from the losses of all steps and the log-probabilities of the validation part."""
-        own, (_, order) = put_schedules(self.programs.mesh, *schedules)
-        outputs = put((losses, log_probs), self.programs.mesh, P(AXIS))
+    def _end_training(self, state: ReplicaState) -> ReplicaState:
+        """Update the averages over epochs, if there are any."""
+        if not jax.tree.leaves(state.average):
+            return state
+        arguments = (state, self.on_devices)
+        key = ("end training", len(state.status))
+        program = self.programs.compile(key, self._end, lambda: arguments, num_shared=1, donate=True)
+        return program(*arguments)
+
+    def _finish_epoch(self, state, schedules, steps, log_probs) -> tuple[ReplicaState, EpochResult]:
+        """Score the epoch, from the results of all steps and the log-probabilities of the validation part."""
+        own, order = put_schedules(self.programs.mesh, *schedules)
+        outputs = put((steps, log_probs), self.programs.mesh, P(AXIS))
         arguments = (state, own, outputs, order, self.on_devices)
-        key = ("finish epoch", len(losses))
+        key = ("finish epoch", len(log_probs))
         program = self.programs.compile(key, self._finish, lambda: arguments, num_shared=2, donate=True)
         return program(*arguments)
 
-    def _train_part(
-        self, steps, state, own, order, begin, data
-    ) -> tuple[ReplicaState, Float[Array, " part"]]:
+    def _train_part(self, steps, state, own, order, begin, data) -> tuple[ReplicaState, StepResult]:
         return self.trainer.train_part(state, BatchSchedule(order, *own), begin, steps, data)
 
     def _validate_part(self, state, own, order, _, data) -> Float[Array, "part B C"]:
@@ -255,13 +262,15 @@ class StreamedData(DataSource):
     def _predict_part(self, trained, own, order, _, data) -> Float[Array, "part B C"]:
         return self.trainer.predict(trained, BatchSchedule(order, *own), data)
 
+    def _end(self, state, _) -> ReplicaState:
+        return if_running(state, self.trainer.end_training, lambda state: state)
+
     def _finish(self, state, own, outputs, order, data) -> tuple[ReplicaState, EpochResult]:
-        (_, weight), validation = own
-        losses, log_probs = outputs
+        train, validation = (BatchSchedule(bucket, *one) for bucket, one in zip(order, own, strict=True))
+        steps, log_probs = outputs
 
         def finish(state):
-            schedule = BatchSchedule(order, *validation)
-            return self.trainer.finish_epoch(state, losses, weight, log_probs, schedule, data.label)
+            return self.trainer.finish_epoch(state, steps, train, log_probs, validation, data.label)
 
         return if_running(state, finish, self.trainer.skip_epoch)
 

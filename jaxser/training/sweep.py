@@ -209,12 +209,20 @@ class Sweep:
             for replica in replicas
         ]
         number = len(self.dataset.classes)
-        weights = [class_weights(self.dataset.label[f.train], number, self.balanced) for f in self.folds]
+        weights = [
+            class_weights(
+                self.dataset.label[self.folds[replica.fold].train],
+                number,
+                self.balanced,
+                float(own.get("class_balance", 0)),
+            )
+            for replica, own in zip(replicas, hyper, strict=True)
+        ]
         return (
             np.stack([jax.random.key_data(key) for key in keys]),
             _stacked(hyper),
             _stacked([self._normalisations[replica.fold] for replica in replicas]),
-            np.stack([weights[replica.fold] for replica in replicas]),
+            np.stack(weights),
         )
 
     def _initial_state(self, key, hyper, normalisation, weights, data) -> ReplicaState:

@@ -17,7 +17,7 @@ from jaxser import experiment
 from jaxser.config import resolve
 from jaxser.data.dataset import load_prepared
 from jaxser.data_prep.prepare import prepare
-from jaxser.training.replica import ReplicaTrainer
+from jaxser.training.replica import ReplicaTrainer, StepResult
 from jaxser.types import Dataset, Utterance
 
 FIELDS = {
@@ -48,6 +48,11 @@ def wav(utterance: Utterance) -> Path:
     return folder() / "demo_release" / utterance.wav
 
 
+def _no_step(_, state, batch, progress):
+    """A training step that changes nothing."""
+    return state, StepResult(jnp.float32(1), jnp.zeros_like(batch.label))
+
+
 @cache
 def run(name: str) -> Path:
     """The folder of a run of `configs/<name>.py`: three folds and two seeds of untrained networks."""
@@ -56,7 +61,7 @@ def run(name: str) -> Path:
     config.protocol.update({"name": "speaker", "folds": 3})
     config = resolve(config)
     one_device = mock.patch.object(jax, "devices", return_value=jax.devices()[:1])  # compiles once
-    untrained = mock.patch.object(ReplicaTrainer, "step", lambda self, state, *_: (state, jnp.float32(1)))
+    untrained = mock.patch.object(ReplicaTrainer, "step", _no_step)
     silent = contextlib.redirect_stdout(io.StringIO())  # its caller may check what a command prints
     with one_device, untrained, silent:
         experiment.run_experiment(

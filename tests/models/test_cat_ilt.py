@@ -376,7 +376,7 @@ def test_noisy_copies_are_trained_on_and_never_tested(in_validation):
 
 def test_copies_need_a_recipe_that_has_them():
     data = tiny.dataset(30)
-    with pytest.raises(UsageError, match=r"config.copies: recipe mcsan has no noisy copies; recipe cat does"):
+    with pytest.raises(UsageError, match="config.copies: tiny has no copies of its recordings; prepare it"):
         with_copies(data, make_folds(data, Protocol("session")), False)
 
 

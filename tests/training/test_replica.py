@@ -45,18 +45,18 @@ def test_cross_entropy_ignores_padding_rows():
 
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_adam_is_the_published_rule(clip):
-    """Kingma & Ba 2014, algorithm 1, with the global norm clipped and decoupled weight decay."""
+    """Kingma & Ba 2014, algorithm 1, with the global norm clipped and decoupled weight decay of kernels."""
     rng = np.random.default_rng(0)
-    params = {"a": rng.normal(size=3), "b": rng.normal(size=(2, 2))}
+    params = {"bias": rng.normal(size=3), "kernel": rng.normal(size=(2, 2))}
     grads = [{k: rng.normal(size=v.shape) for k, v in params.items()} for _ in range(3)]
     hyper = {"learning_rate": jnp.float32(0.1), "weight_decay": jnp.float32(0.02)}
     adam = Adam(clip="global_norm", clip_limit=clip) if clip else Adam()
     actual = jax.tree.map(lambda x: jnp.array(x, jnp.float32), params)
-    state = adam.init(actual)
+    state = adam.init(actual, hyper)
     m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
     for t, g in enumerate(grads, 1):
         actual, state = adam.update(
-            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, actual, hyper, jnp.float32(1)
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, actual, hyper, jnp.float32(1), jnp.float32(4)
         )
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         scale = min(1, clip / norm) if clip else 1
@@ -64,15 +64,34 @@ def test_adam_is_the_published_rule(clip):
             m[k] = 0.9 * m[k] + 0.1 * g[k] * scale
             v[k] = 0.999 * v[k] + 0.001 * (g[k] * scale) ** 2
             step = (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8)
-            params[k] = params[k] - 0.1 * (step + 0.02 * params[k])
+            decay = 0.02 if k == "kernel" else 0
+            params[k] = params[k] - 0.1 * (step + decay * params[k])
     for k in params:
         np.testing.assert_allclose(actual[k], params[k], rtol=1e-4)
 
 
 def test_schedules_start_at_one():
     progress = jnp.array([0.0, 0.5, 1.0])
-    np.testing.assert_allclose(SCHEDULES["constant"](progress), [1, 1, 1])
-    np.testing.assert_allclose(SCHEDULES["cosine"](progress), [1, 0.5, 0], atol=1e-7)
+    np.testing.assert_allclose(SCHEDULES["constant"].fall(progress), [1, 1, 1])
+    np.testing.assert_allclose(SCHEDULES["cosine"].fall(progress), [1, 0.5, 0], atol=1e-7)
+    np.testing.assert_allclose(SCHEDULES["one_cycle"].fall(progress), [1, 0.500002, 4e-6], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0.5, [0, 0.5, 1, 1, 1]),
+        ("cosine", 0.5, [0, 0.5, 1, 0.5, 0]),
+        ("cosine", 0.0, [1, 0.853553, 0.5, 0.146447, 0]),
+        ("one_cycle", 0.5, [0.04, 0.52, 1, 0.500002, 4e-6]),  # PyTorch's OneCycleLR with pct_start=0.5
+    ],
+)
+def test_the_rate_rises_during_warm_up(schedule, warmup, expected):
+    factors = [
+        Adam(schedule=schedule).factor(jnp.float32(p), {"warmup": jnp.float32(warmup)})
+        for p in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    np.testing.assert_allclose(factors, expected, rtol=1e-4, atol=1e-6)
 
 
 def plateau_factors(adam, losses):
@@ -142,8 +161,8 @@ def test_mcsan_overfits_sixteen_utterances_with_one_compilation():
     step = jax.jit(trainer.step)
     losses = []
     for _ in range(60):
-        state, loss = step(state, batch, jnp.float32(0))
-        losses.append(float(loss))
+        state, result = step(state, batch, jnp.float32(0))
+        losses.append(float(result.loss))
     assert step._cache_size() == 1
     assert losses[0] > 0.9
     assert losses[-1] < 0.05
