@@ -1,7 +1,8 @@
 """Systems that papers compare their own with, as variants of those papers' configs.
 
-Each uses the recipe and the folds of the config that it is a variant of. `mdre`, `mha`, `amh` and `xu` are trained as
-their authors publish it; `lee_mha` and `lee_xu` as Lee et al. 2020 (section 4.2) train everything in their comparison.
+Each uses the recipe and the folds of the config that it is a variant of. `mdre`, `amh` and `xu` are trained as in their
+authors' code, and `mha`, which has none, like `amh`; `lee_mha` and `lee_xu` as Lee et al. 2020 (section 4.2) train
+everything in their comparison.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ LEE_TRAINING = {  # section 4.2
 
 
 def mdre(*modalities: str) -> dict[str, Any]:
-    """MDRE (Yoon et al. 2018), github.com/david-yoon/multimodal-speech-emotion.
+    """MDRE (Yoon et al. 2018), as published in github.com/david-yoon/multimodal-speech-emotion at 44d05d5.
 
     The published code selects the epoch by validation loss and draws batches with replacement. Here, the config's
     metric selects it, and an epoch visits every utterance once.
@@ -53,7 +54,7 @@ def mdre(*modalities: str) -> dict[str, Any]:
 
 
 def amh() -> dict[str, Any]:
-    """Attentive modality hopping (Yoon et al. 2020), github.com/david-yoon/attentive-modality-hopping-for-SER."""
+    """AMH (Yoon et al. 2020), as published in github.com/david-yoon/attentive-modality-hopping-for-SER at fed3ece."""
     return YOON_TRAINING | {
         "model": {"name": "amh", "modalities": ("audio", "text", "video"), "num_hops": 7, **YOON_ENCODERS},
         "optimizer": {"clip": "tensor_norm", "clip_limit": 1.0, "plateau_patience": 0},
@@ -75,19 +76,33 @@ def mha(first: str, second: str, **fields: Any) -> dict[str, Any]:
 
 
 def xu() -> dict[str, Any]:
-    """Xu et al. 2019, as in egs/iemocap/emo/v1/conf/multimodal-align-emotion.yml of their toolkit DELTA."""
+    """Xu et al. 2019, as published in github.com/Delta-ML/delta at 31dfebc.
+
+    `AlignClassModel` of delta/models/multimodal_cls_model.py, with the settings of
+    egs/iemocap/emo/v1/conf/multimodal-align-emotion.yml. Its power spectra never reach the network normalised.
+    """
     model = {
         "name": "xu",
         "hidden_size": 100,
-        "cell": "gru_tf1",
+        "cell": "gru_keras",
         "num_heads": 8,
-        "join_text": False,
-        "dropout_after": ("embedding", "encoders", "alignment", "pooling"),
+        "join_text": True,
+        "speech_dense": 512,
+        "dropout_after": (
+            "embedding",
+            "speech_dense",
+            "encoders",
+            "alignment",
+            "pooling",
+            "classifier_input",
+        ),
         "train_embeddings": True,
+        "as_published": True,
     }
     return {
         "model": model,
-        "hyper": {"learning_rate": 1e-3, "dropout_rate": 0.7},
+        "normalise": "none",
+        "hyper": {"learning_rate": 1e-3, "dropout_rate": 0.5},
         "optimizer": {"clip": "global_norm", "clip_limit": 3.0, "plateau_patience": 0},
         "batch_size": 64,
         "epochs": 150,
@@ -110,9 +125,16 @@ def lee_xu() -> dict[str, Any]:
 
     Not stated: the number of heads, and that the text is concatenated.
     """
-    changed = {"hidden_size": 128, "cell": "lstm", "join_text": True, "dropout_after": ("encoders", "fusion")}
-    hyper = {"learning_rate": 1e-3, "dropout_rate": 0.3}
-    return LEE_TRAINING | {"model": xu()["model"] | changed, "hyper": hyper}
+    model = {
+        "name": "xu",
+        "hidden_size": 128,
+        "cell": "lstm",
+        "num_heads": 8,
+        "join_text": True,
+        "dropout_after": ("encoders", "fusion"),
+        "train_embeddings": True,
+    }
+    return LEE_TRAINING | {"model": model, "hyper": {"learning_rate": 1e-3, "dropout_rate": 0.3}}
 
 
 def published(config: ConfigDict) -> dict[str, Any]:

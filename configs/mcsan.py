@@ -27,7 +27,7 @@ VARIANTS = {
     "mha": baselines.mha("audio", "text"),  # Table 1, cited from its authors
     "amh": {**baselines.amh(), "recipe": "self_cross"},  # Table 1, cited from its authors
     "xu": baselines.lee_xu(),  # Table 1, cited from Lee et al. 2020
-    "xu_delta": baselines.xu(),  # ours: the same network with its authors' settings
+    "xu_delta": baselines.xu(),  # ours: the network and settings that its authors published
     "can": baselines.published(can.get_config("iemocap")),  # Table 1, cited
 }
 

@@ -3,7 +3,8 @@
 Recurrent layers dominate the training time. The input projection is one matrix product before the scan, so that only
 `h U` stays inside it. The backward pass (a `custom_vjp`) carries only dh and dc, and computes dU as one product after
 its scan; forward-mode differentiation is not supported. Equations and gate order are PyTorch's (i, f, g, o and r, z,
-n), so that weights can be exchanged. `gru_tf1` is the GRU of TensorFlow 1, which resets h before its product.
+n), so that weights can be exchanged. `gru_tf1` is the GRU of TensorFlow 1, which resets h before its product;
+`gru_keras` is that of Keras in TensorFlow 1, whose gates have a hard sigmoid as well.
 """
 
 from __future__ import annotations
@@ -98,21 +99,21 @@ def _gru_backward(dstate, saved, previous, state, back):
     return (jnp.concatenate([dr, dz, dn], -1), dhu), (dh * z + back(dhu),)
 
 
-def _gru_tf1_forward(state, xw, times):
+def _gru_tf1_forward(gate, state, xw, times):
     (h,) = state
     gates, candidate = _gru_tf1_columns(h)
-    r, z = jnp.split(jax.nn.sigmoid(xw[..., gates] + times(h, gates)), 2, axis=-1)
+    r, z = jnp.split(gate.forward(xw[..., gates] + times(h, gates)), 2, axis=-1)
     n = jnp.tanh(xw[..., candidate] + times(r * h, candidate))
     return ((1 - z) * n + z * h,), (r, z, n)
 
 
-def _gru_tf1_backward(dstate, saved, previous, state, back):
+def _gru_tf1_backward(gate, dstate, saved, previous, state, back):
     (dh,), (h,) = dstate, previous
     r, z, n = saved
     gates, candidate = _gru_tf1_columns(h)
     dn = dh * (1 - z) * (1 - n * n)
     dreset = back(dn, candidate)  # the gradient of r * h
-    dgates = jnp.concatenate([dreset * h * r * (1 - r), dh * (h - n) * z * (1 - z)], -1)
+    dgates = jnp.concatenate([gate.backward(dreset * h, r), gate.backward(dh * (h - n), z)], -1)
     dhu = jnp.concatenate([dgates, dn], -1)
     return (dhu,), (dh * z + dreset * r + back(dgates, gates),)
 
@@ -129,10 +130,28 @@ def _gru_tf1_columns(h):
     return slice(0, 2 * size), slice(2 * size, 3 * size)
 
 
+class _Gate(NamedTuple):
+    """The activation of a gate: its value, and the gradient of its input from that of its value and the value."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+_SIGMOID = _Gate(jax.nn.sigmoid, lambda dg, g: dg * g * (1 - g))
+_HARD_SIGMOID = _Gate(
+    lambda x: jnp.clip(0.2 * x + 0.5, 0, 1), lambda dg, g: 0.2 * jnp.where((g > 0) & (g < 1), dg, 0)
+)
+
+
+def _gru_tf1(gate: _Gate) -> Cell:
+    return Cell(3, 1, partial(_gru_tf1_forward, gate), partial(_gru_tf1_backward, gate), _gru_tf1_dkernel)
+
+
 CELLS = {
     "lstm": Cell(num_gates=4, state_size=2, forward=_lstm_forward, backward=_lstm_backward),
     "gru": Cell(num_gates=3, state_size=1, forward=_gru_forward, backward=_gru_backward),
-    "gru_tf1": Cell(3, 1, _gru_tf1_forward, _gru_tf1_backward, _gru_tf1_dkernel),
+    "gru_tf1": _gru_tf1(_SIGMOID),
+    "gru_keras": _gru_tf1(_HARD_SIGMOID),
 }
 
 

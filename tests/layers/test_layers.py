@@ -42,8 +42,9 @@ def reference_recurrent(cell, x, params, d):
     one = {name: value[d] for name, value in params.items()}
     if cell == "gru":
         return reference.gru(x, one["input_kernel"], one["kernel"], one["input_bias"], one["bias"])
-    if cell == "gru_tf1":
-        return reference.gru_tf1(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"])
+    if cell in ("gru_tf1", "gru_keras"):
+        gate = {"gru_tf1": reference.sigmoid, "gru_keras": reference.hard_sigmoid}[cell]
+        return reference.gru_tf1(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"], gate)
     return reference.lstm(x, one["input_kernel"], one["kernel"], one["input_bias"] + one["bias"])
 
 

@@ -145,11 +145,11 @@ def make_batch(net: Network, padding: int = 0, rows: int = ROWS, seed: int = 0) 
         steps = net.lengths.get(name, lengths[name].max() + (0 if name == "prosody" else padding))
         mask = np.arange(steps) < lengths[name][:, None]
         if name == "words":
-            values = rng.integers(1, 12, (rows, 40))[:, :steps]
+            values = rng.integers(1, 12, (rows, max(40, steps)))[:, :steps]
         elif name == "segment_lengths":
             values = np.array([own + [0] * (steps - len(own)) for own in segments])
         else:
-            values = rng.normal(size=(rows, 80, FEATURES))[:, :steps]
+            values = rng.normal(size=(rows, max(80, steps), FEATURES))[:, :steps]
             if net.lengths:  # time is channels, so padding must be zero, as in training
                 values = values * mask[..., None]
             values = values.astype(np.float32)

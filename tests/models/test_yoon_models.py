@@ -1,4 +1,4 @@
-"""MDRE, MHA and AMH against their loops in numpy, dropout per modality, published lengths, and sizes."""
+"""MDRE, MHA and AMH against their published source in numpy, dropout per modality, published lengths, and sizes."""
 
 from functools import cache
 
@@ -58,30 +58,69 @@ def prepared(name):
     return NETWORKS[name], *tiny.prepared(NETWORKS[name], make_batch(), HYPER)
 
 
-def logits_of_the_loop(net, params, batch, n):
-    """The logits of utterance n, by the reference."""
+def source_variables(net, params):
+    """The parameters as variables of the source: each GRU has a kernel of both gates, and one of the candidate."""
+
+    def gru(own):
+        [kernel] = np.concatenate([own["input_kernel"], own["kernel"]], axis=1)
+        [bias] = own["input_bias"] + own["bias"]
+        gates, candidate = np.split(np.arange(len(bias)), [2 * len(bias) // 3])
+        return {
+            "gates/kernel": kernel[:, gates],
+            "gates/bias": bias[gates],
+            "candidate/kernel": kernel[:, candidate],
+            "candidate/bias": bias[candidate],
+        }
+
+    def output_layer(own):
+        return {"similarity_matrix": own["kernel"], "output_bias": own["bias"]}
+
+    variables = {f"{m}_GRU": gru(params[f"{m}_encoder"]) for m in net.modalities}
+    variables["multi_output_layer"] = output_layer(params["classifier"])
+    if isinstance(net, MDRE):
+        return variables | {
+            f"{m}_output_layer": output_layer(params[f"{m}_projection"]) for m in net.modalities
+        }
+    for hop in range(1, net.num_hops + 1):
+        own = params[f"query_{hop}"]
+        variables[f"attention_layer_hop{hop}"] = {
+            "attn_projection_helper": own["kernel"],
+            "attn_bias": own["bias"],
+        }
+    return variables
+
+
+def expected_logits(net, params, batch):
+    """The logits of a batch: by the source on its padded arrays, or by the loop of MHA, which has no source."""
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     arrays = {"audio": batch.audio, "video": batch.video}
     if "text" in net.modalities:
         arrays["text"] = params["WordEmbedding_0"]["table"][batch.words]
-    sequences = {m: np.asarray(arrays[m][n, : LENGTHS[m][n]], np.float64) for m in net.modalities}
-    prosody = np.asarray(batch.prosody[n, 0], np.float64) if net.prosody else None
-    if isinstance(net, MDRE):
-        return reference_yoon.mdre(sequences, params, prosody)
+    inputs = {m: np.asarray(arrays[m], np.float64) for m in net.modalities}
     if isinstance(net, MHA):
-        return reference_yoon.mha(sequences, params, net.num_hops)
-    return reference_yoon.amh(sequences, params, net.num_hops, prosody)
+        return np.stack(
+            [
+                reference_yoon.mha(
+                    {m: x[n, : LENGTHS[m][n]] for m, x in inputs.items()}, params, net.num_hops
+                )
+                for n in range(4)
+            ]
+        )
+    prosody = np.asarray(batch.prosody[:, 0], np.float64) if net.prosody else None
+    variables = source_variables(net, params)
+    if isinstance(net, MDRE):
+        return reference_yoon.mdre(inputs, LENGTHS, variables, prosody)
+    return reference_yoon.amh(inputs, LENGTHS, variables, net.num_hops, prosody)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_equations(name):
+def test_networks_equal_their_source(name):
     net, params, run = prepared(name)
     batch = make_batch()
-    found = run(params, batch)
+    found, expected = run(params, batch), expected_logits(net, params, batch)
+    np.testing.assert_allclose(found.logits["fused"], expected, rtol=1e-5, atol=1e-5)
     for n in range(4):
-        expected = logits_of_the_loop(net, params, batch, n)
-        np.testing.assert_allclose(found.logits["fused"][n], expected, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(np.exp(found.log_probs[n]), reference.softmax(expected), atol=1e-5)
+        np.testing.assert_allclose(np.exp(found.log_probs[n]), reference.softmax(expected[n]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

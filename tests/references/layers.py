@@ -7,6 +7,11 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def hard_sigmoid(x):
+    """Of Keras in TensorFlow 1."""
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
 def softmax(scores):
     shifted = np.exp(scores - scores.max())
     return shifted / shifted.sum()
@@ -44,13 +49,13 @@ def gru(x, input_kernel, kernel, input_bias, bias):
     return np.array(outputs).reshape(-1, size)
 
 
-def gru_tf1(x, input_kernel, kernel, bias):
+def gru_tf1(x, input_kernel, kernel, bias, gate=sigmoid):
     """One sequence, forward in time, as tf.nn.rnn_cell.GRUCell: gates r, u, candidate c from x and r * h."""
     size = kernel.shape[0]
     h, outputs = np.zeros(size), []
     for x_t in x:
         z = [x_t @ input_kernel[:, j] + h @ kernel[:, j] + bias[j] for j in range(2 * size)]
-        r, u = np.split(sigmoid(np.array(z)), 2)
+        r, u = np.split(gate(np.array(z)), 2)
         z = [x_t @ input_kernel[:, j] + (r * h) @ kernel[:, j] + bias[j] for j in range(2 * size, 3 * size)]
         h = u * h + (1 - u) * np.tanh(z)
         outputs.append(h)
