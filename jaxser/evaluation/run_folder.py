@@ -6,11 +6,14 @@
     metrics.jsonl     one line per epoch and replica
     predictions.csv   one line per replica and utterance that it was evaluated on
     results.json      scores of all replicas, summary, warnings, environment; written last
+    digests.json      the SHA-256 digests of these files and of the files in model/, compared at every read
     model/  checkpoints/  report/
 
 All files except `metrics.jsonl`, which grows, are written under a temporary name and then renamed. Scores are
 fractions in [0, 1]; an undefined score (the recall of an absent class, the scores of a replica whose loss was not
 finite) is null. A replica is identified by its fold (a name), seed (a number) and setting (see `setting_name`).
+
+A run of an earlier version has no digests; it is read without them.
 """
 
 from __future__ import annotations
@@ -18,49 +21,46 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
+import google_crc32c
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxser import files
 from jaxser.data.leaks import FoldIds
-from jaxser.evaluation.records import EpochRecord, RunConfig, utterance_from_json, utterance_to_json
-from jaxser.evaluation.results import RunResults
+from jaxser.evaluation.predictions import Predictions as Predictions
+from jaxser.evaluation.predictions import parse, rows
+from jaxser.evaluation.records import (
+    EpochRecord,
+    RunConfig,
+    typed,
+    utterance_from_json,
+    utterance_to_json,
+)
+from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
 from jaxser.types import InputError, Utterance
 
 CONFIG, FOLDS, UTTERANCES = "config.json", "folds.json", "utterances.jsonl"
 METRICS, PREDICTIONS, RESULTS = "metrics.jsonl", "predictions.csv", "results.json"
-MODEL, CHECKPOINTS, REPORT = "model", "checkpoints", "report"
+DIGESTS, MODEL, CHECKPOINTS, REPORT = "digests.json", "model", "checkpoints", "report"
 
 RESUME = "run the command that started it again to resume"
 """How to finish an unfinished run, for messages."""
 
+REMEDY = "restore it from a copy, or train again into another folder"
+"""What to do if a file of a run is damaged, for messages."""
+
+ADVICE = (
+    "wait until it has ended, or name another folder, such as --workdir=runs/mine; tasks of a SLURM array job need one "
+    "each: --workdir=runs/mine/$SLURM_ARRAY_TASK_ID"
+)
+"""What to do if another process writes to the folder of a run, for messages."""
+
 Record = TypeVar("Record")
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """The columns of predictions.csv; `true` and `predicted` are indices of `classes`."""
-
-    classes: tuple[str, ...]
-    utterance: Shaped[np.ndarray, " N"]
-    fold: Shaped[np.ndarray, " N"]
-    seed: Int[np.ndarray, " N"]
-    setting: Shaped[np.ndarray, " N"]
-    split: Shaped[np.ndarray, " N"]  # "validation" or "test"
-    true: Int[np.ndarray, " N"]
-    predicted: Int[np.ndarray, " N"]
-    probabilities: Float[np.ndarray, "N C"]
-
-    def select(self, rows: Bool[np.ndarray, " N"]) -> Predictions:
-        """Only some of the rows."""
-        columns = {one.name: getattr(self, one.name)[rows] for one in fields(self) if one.name != "classes"}
-        return Predictions(classes=self.classes, **columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +98,17 @@ def read_run(folder: str | Path) -> Run:
         InputError: if the folder is not a finished run, or one of its files is missing or damaged.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} is not a run: there is no such folder; give the folder that training wrote"
+        )
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a run: it has no {CONFIG}; give the folder that training wrote")
     if not (folder / RESULTS).is_file():
         raise InputError(f"{folder} is not finished: it has no {RESULTS}; {RESUME}")
     results = read_results(folder)
     protocol, split_seed, folds = read_folds(folder)
-    return Run(
+    run = Run(
         folder=folder,
         config=read_config(folder),
         protocol=protocol,
@@ -115,105 +119,144 @@ def read_run(folder: str | Path) -> Run:
         predictions=read_predictions(folder, results.classes),
         results=results,
     )
+    _check_consistency(run)
+    return run
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write config.json."""
-    write_json(folder / CONFIG, config.to_json())
+    """Write config.json, which begins a run: the results of an earlier one in the folder are removed."""
+    for name in (RESULTS, DIGESTS):
+        files.remove(folder, name)
+    files.write_json(folder, CONFIG, plain(config.to_json()))
 
 
 def read_config(folder: Path) -> RunConfig:
     """Read config.json."""
-    return _read_record(folder / CONFIG, RunConfig.from_json)
+    return _read_record(folder, CONFIG, RunConfig.from_json)
 
 
 def write_results(folder: Path, results: RunResults) -> None:
-    """Write results.json, which marks the run as finished: call it last."""
-    write_json(folder / RESULTS, results.to_json())
+    """Write results.json, which marks the run as finished, and the digests of all files: call it last."""
+    content = (_dumps(results.to_json(), indent=2) + "\n").encode()
+    write_digests(folder, {RESULTS: files.sha256(content)})
+    files.write(folder, RESULTS, content)
 
 
 def read_results(folder: Path) -> RunResults:
     """Read results.json."""
-    return _read_record(folder / RESULTS, RunResults.from_json)
+    return _read_record(folder, RESULTS, RunResults.from_json)
+
+
+def write_digests(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Write digests.json anew.
+
+    Args:
+        folder: the folder of the run.
+        known: digests by name; those of all other files are computed.
+    """
+    names = [CONFIG, FOLDS, UTTERANCES, METRICS, PREDICTIONS, RESULTS]
+    names += sorted(f"{MODEL}/{path.name}" for path in (folder / MODEL).glob("*.[jn][sp]*"))
+    found = {name: files.sha256(folder / name) for name in names if (folder / name).is_file()}
+    files.write_json(folder, DIGESTS, files.sealed({"sha256": {**found, **(known or {})}}))
+
+
+def checked(folder: Path) -> files.CheckedFolder:
+    """Return the folder of a run for reading its files, which are compared with their digests if there are any."""
+    folder_of_digests = files.CheckedFolder(folder, REMEDY)
+    if not folder_of_digests.has(DIGESTS):
+        return folder_of_digests
+    value = folder_of_digests.read_json(DIGESTS, dict)
+    try:
+        digests = typed(value, "sha256", Mapping[str, str])
+    except (KeyError, TypeError) as error:
+        raise folder_of_digests.damaged(DIGESTS, str(error)) from None
+    if not files.is_intact(value):
+        raise folder_of_digests.damaged(DIGESTS, "its own digest differs")
+    return files.CheckedFolder(folder, REMEDY, digests)
 
 
 def write_folds(folder: Path, protocol: Mapping[str, Any], split_seed: int, folds: Iterable[FoldIds]) -> None:
     """Write folds.json."""
     parts = [{"name": f.name, "train": f.train, "validation": f.validation, "test": f.test} for f in folds]
-    write_json(folder / FOLDS, {"protocol": protocol, "split_seed": split_seed, "folds": parts})
+    files.write_json(folder, FOLDS, plain({"protocol": protocol, "split_seed": split_seed, "folds": parts}))
 
 
 def read_folds(folder: Path) -> tuple[dict[str, Any], int, tuple[FoldIds, ...]]:
     """Read the protocol, the split seed and the folds."""
 
     def read(value: Any) -> tuple[dict[str, Any], int, tuple[FoldIds, ...]]:
-        parts = ("train", "validation", "test")
-        folds = tuple(
-            FoldIds(fold["name"], *(tuple(fold[part]) for part in parts)) for fold in value["folds"]
-        )
-        return value["protocol"], value["split_seed"], folds
+        folds = typed(value, "folds", tuple[FoldIds, ...])
+        if not folds or len({fold.name for fold in folds}) < len(folds):
+            raise ValueError("its folds are not different names")
+        return typed(value, "protocol", dict[str, Any]), typed(value, "split_seed", int), folds
 
-    return _read_record(folder / FOLDS, read)
+    return _read_record(folder, FOLDS, read)
 
 
 def write_utterances(folder: Path, utterances: Iterable[Utterance]) -> None:
     """Write utterances.jsonl.
 
     Args:
+        folder: the folder of the run.
         utterances: the utterances, labelled with classes of the run (not with the corpus's own labels).
     """
-    lines = (_dumps(utterance_to_json(utterance)) + "\n" for utterance in utterances)
-    _write_atomically(folder / UTTERANCES, lambda file: file.writelines(lines))
+    with files.open_text(folder, UTTERANCES) as file:
+        file.writelines(_dumps(utterance_to_json(utterance)) + "\n" for utterance in utterances)
 
 
 def read_utterances(folder: Path) -> list[Utterance]:
     """Read utterances.jsonl; `wav` of the utterances is empty."""
-    return list(_read_lines(folder / UTTERANCES, utterance_from_json))
+    return list(_read_lines(folder, UTTERANCES, utterance_from_json))
 
 
 def append_epochs(folder: Path, records: Iterable[EpochRecord]) -> None:
     """Append an epoch's records, one per replica, to metrics.jsonl; call it before the epoch's checkpoint is saved."""
-    text = "".join(_dumps(record.to_json()) + "\n" for record in records)
-    with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with files.open_appending(folder, METRICS) as file:
+        file.write("".join(map(_epoch_line, records)).encode())
 
 
 def truncate_epochs(folder: Path, keeps: Callable[[EpochRecord], bool]) -> None:
     """Drop the lines of metrics.jsonl whose epochs are trained (again) after an interruption.
 
     Args:
+        folder: the folder of the run.
         keeps: whether a line is kept.
     """
     kept = [record for record in read_epochs(folder) if keeps(record)]
-    lines = (_dumps(record.to_json()) + "\n" for record in kept)
-    _write_atomically(folder / METRICS, lambda file: file.writelines(lines))
+    with files.open_text(folder, METRICS) as file:
+        file.writelines(map(_epoch_line, kept))
 
 
 def read_epochs(folder: Path) -> list[EpochRecord]:
     """Read metrics.jsonl, without a last line that was cut short; an empty list if the file is missing."""
-    path = folder / METRICS
-    return list(_read_lines(path, EpochRecord.from_json, cut_short=True)) if path.exists() else []
+    source = checked(folder)
+    if not source.has(METRICS) and METRICS not in source.digests:
+        return []
+    return list(_read_lines(folder, METRICS, _epoch_from_line, cut_short=True))
+
+
+def _epoch_line(record: EpochRecord) -> str:
+    """A line of metrics.jsonl, whose last value is its checksum, as it is read before there are digests."""
+    value = record.to_json()
+    return _dumps({**value, "crc32c": _checksum(value)}) + "\n"
+
+
+def _epoch_from_line(value: Any) -> EpochRecord:
+    checksum = typed(value, "crc32c", str, None)
+    if checksum not in (None, _checksum({key: one for key, one in value.items() if key != "crc32c"})):
+        raise ValueError("its checksum differs")
+    return EpochRecord.from_json(value)
+
+
+def _checksum(value: Any) -> str:
+    return f"{google_crc32c.value(_dumps(value).encode()):08x}"
 
 
 def write_predictions(folder: Path, parts: Iterable[Predictions]) -> None:
     """Write predictions.csv from parts, such as one per replica, that have the same classes."""
 
-    def write(file: TextIO) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        for number, part in enumerate(parts):
-            if number == 0:
-                writer.writerow(_header(part.classes))
-            names = np.array(part.classes, dtype=object)
-            named = (names[part.true], names[part.predicted])
-            columns = (part.utterance, part.fold, part.seed, part.setting, part.split, *named)
-            layout = " ".join(["%.6g"] * len(names))
-            probabilities = ((layout % tuple(row)).split() for row in part.probabilities.tolist())
-            cells = zip(*(column.tolist() for column in columns), strict=True)
-            writer.writerows([*first, *last] for first, last in zip(cells, probabilities, strict=True))
-
-    _write_atomically(folder / PREDICTIONS, write)
+    with files.open_text(folder, PREDICTIONS) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows(parts))
 
 
 def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
@@ -222,34 +265,17 @@ def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
     Raises:
         InputError: if the file is missing or damaged, or is of other classes.
     """
-    path = folder / PREDICTIONS
-    if not path.is_file():
-        raise InputError(_is_missing(path))
-    with path.open(encoding="utf-8", newline="") as file:
-        expected = _header(classes)
-        header, *rows = list(csv.reader(file)) or [expected]  # an empty file: no replica has predictions
-    if header != expected or any(len(row) != len(expected) for row in rows):
-        raise InputError(f"{path} is damaged or of other classes: each line needs {', '.join(expected)}")
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(expected)
-    utterance, fold, setting, split = (np.array(columns[column], dtype=str) for column in (0, 1, 3, 4))
-    row_of = {name: row for row, name in enumerate(classes)}
-    true, predicted = (np.array([row_of[name] for name in columns[column]], dtype=int) for column in (5, 6))
-    return Predictions(
-        classes=tuple(classes),
-        utterance=utterance,
-        fold=fold,
-        seed=np.array(columns[2], dtype=int),
-        setting=setting,
-        split=split,
-        true=true,
-        predicted=predicted,
-        probabilities=np.array(columns[7:], dtype=np.float64).reshape(len(classes), -1).T,
-    )
+    source = checked(folder)
+    content = source.read(PREDICTIONS)
+    try:
+        return parse(content.decode("utf-8", "surrogateescape"), classes)
+    except (ValueError, csv.Error) as error:
+        raise source.damaged(PREDICTIONS, str(error)) from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, as `plain` makes it."""
-    _write_atomically(path, lambda file: file.write(_dumps(value, indent=2) + "\n"))
+    files.write_json(path.parent, path.name, plain(value))
 
 
 def read_json(path: Path) -> Any:
@@ -258,12 +284,7 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: if the file is missing or damaged.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(_is_missing(path)) from None
-    except ValueError as error:
-        raise InputError(_is_damaged(path, error)) from None
+    return files.CheckedFolder(path.parent, REMEDY).read_json(path.name, object)
 
 
 def plain(value: Any) -> Any:
@@ -279,53 +300,79 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _header(classes: Sequence[str]) -> list[str]:
-    names = (f"p_{name}" for name in classes)
-    return ["utterance", "fold", "seed", "setting", "split", "true", "predicted", *names]
-
-
 def _dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def _write_atomically(path: Path, write: Callable[[TextIO], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read_record(path: Path, read: Callable[[Any], Record]) -> Record:
+def _read_record(folder: Path, name: str, read: Callable[[Any], Record]) -> Record:
     """The record that a JSON file holds."""
-    value = read_json(path)
+    source = checked(folder)
+    value = source.read_json(name, object)
     try:
         return read(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(_is_damaged(path, error)) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise source.damaged(name, _reason(error)) from None
 
 
-def _read_lines(path: Path, read: Callable[[Any], Record], cut_short: bool = False) -> Iterator[Record]:
+def _read_lines(
+    folder: Path, name: str, read: Callable[[Any], Record], cut_short: bool = False
+) -> Iterator[Record]:
     """The records of a JSON lines file; with `cut_short`, a last line without a line feed is skipped."""
-    if not path.is_file():
-        raise InputError(_is_missing(path))
-    *lines, rest = path.read_text(encoding="utf-8").split("\n")
+    source = checked(folder)
+    *lines, rest = source.read(name).decode("utf-8", "surrogateescape").split("\n")
     for number, line in enumerate(lines if cut_short or not rest else [*lines, rest], start=1):
         try:
-            yield read(json.loads(line))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(_is_damaged(f"{path}:{number}", error)) from None
+            yield read(source.decode(f"{name}:{number}", line, object))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise source.damaged(f"{name}:{number}", _reason(error)) from None
 
 
-def _is_missing(path: Path) -> str:
-    return f"{path} is missing: the folder of the run is incomplete; train again"
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _is_damaged(where: Path | str, error: Exception) -> str:
-    reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    return f"{where} is damaged ({reason}); train again into another folder"
+def _check_consistency(run: Run) -> None:
+    """Check that the files of a run are of one run."""
+    p, results, source = run.predictions, run.results, files.CheckedFolder(run.folder, REMEDY)
+    labels = {utterance.label for utterance in run.utterances.values()}
+    if labels - set(results.classes):
+        raise source.damaged(UTTERANCES, f"there is no class {min(labels - set(results.classes))!r}")
+    tested = {
+        identity
+        for fold in run.folds
+        for part in (fold.train, fold.validation, fold.test)
+        for identity in part
+    }
+    for name, used in ((FOLDS, tested), (PREDICTIONS, set(p.utterance.tolist()))):
+        if unknown := used - run.utterances.keys():
+            raise source.damaged(name, f"{UTTERANCES} has no utterance {min(unknown)!r}")
+    folds = {fold.name for fold in run.folds}
+    replicas = {(one.fold, one.seed, one.setting) for one in results.replicas}
+    if unknown := {fold for fold, _, _ in replicas} - folds:
+        raise source.damaged(RESULTS, f"{FOLDS} has no fold {min(unknown)!r}")
+    if set(zip(p.fold.tolist(), p.seed.tolist(), p.setting.tolist(), strict=True)) - replicas:
+        raise source.damaged(PREDICTIONS, f"{RESULTS} does not have all of its replicas")
+    for one, split, scores in _all_scores(results):
+        own = (p.fold == one.fold) & (p.seed == one.seed) & (p.setting == one.setting) & (p.split == split)
+        counts = np.zeros((len(p.classes), len(p.classes)), int)
+        np.add.at(counts, (p.true[own], p.predicted[own]), 1)
+        if counts.tolist() != [list(row) for row in scores.confusion]:
+            raise source.damaged(PREDICTIONS, f"the {split} scores of {one.name} in {RESULTS} differ")
+        computed = Scores.of(counts, p.classes)
+        if any(not _is_close(computed[name], scores[name]) for name in ("wa", "ua")):
+            raise source.damaged(
+                RESULTS, f"the {split} scores of {one.name} do not follow from its confusions"
+            )
+
+
+def _all_scores(results: RunResults) -> Iterator[tuple[ReplicaResult, str, Scores]]:
+    for one in results.replicas:
+        for split, scores in (("validation", one.validation), ("test", one.test)):
+            if scores is not None:
+                yield one, split, scores
+
+
+def _is_close(a: float | None, b: float | None) -> bool:
+    return a is b if a is None or b is None else math.isclose(a, b, abs_tol=1e-6)

@@ -8,7 +8,9 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +24,11 @@ from jaxser.types import InputError
 Record = TypeVar("Record")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 digest of a file, in hexadecimal."""
-    with path.open("rb") as file:
+def sha256(source: Path | bytes) -> str:
+    """Return the SHA-256 digest of a file or of bytes, in hexadecimal."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -41,7 +45,7 @@ def is_intact(value: Any) -> bool:
 
 
 def _digest(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class CheckedFolder:
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); {self.remedy}") from None
         expected = self.digests.get(name)
-        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+        if expected is not None and sha256(content) != expected:
             raise self.damaged(name, "its SHA-256 digest differs")
         return content
 
@@ -93,6 +97,18 @@ class CheckedFolder:
         try:
             return decode_array(content)
         except ValueError as error:
+            raise self.damaged(name, str(error)) from None
+
+    def read_arrays(self, name: str) -> Iterator[tuple[str, Shaped[np.ndarray, ...]]]:
+        """Yield the names and arrays of an uncompressed npz file; errors as in `read`."""
+        content = self.read(name)
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                for member in archive.infolist():
+                    if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
+                        raise ValueError("not as NumPy writes it")
+                    yield member.filename.removesuffix(".npy"), decode_array(archive.read(member))
+        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, struct.error) as error:
             raise self.damaged(name, str(error)) from None
 
     def decode(self, where: str, content: bytes | str, kind: type[Record]) -> Record:

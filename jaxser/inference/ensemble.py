@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.normalisation import is_standardised, normalised, utterance_statistics
 from jaxser.evaluation.results import RunResults
-from jaxser.features.audio import HOP, SAMPLE_RATE
+from jaxser.features.audio import SAMPLE_RATE
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.inference.attention_plots import Attention
@@ -235,7 +235,7 @@ class Ensemble:
             start=window.start,
             end=window.end,
             samples=window.samples,
-            seconds=min(len(window.samples), self.recipe.parameters["max_frames"] * HOP) / SAMPLE_RATE,
+            seconds=min(len(window.samples), self.recipe.max_samples) / SAMPLE_RATE,
             words=window.words,
             timed=window.utterance.words or (),
             weights={name: _without_padding(one.weights[0], one.axes, valid) for name, one in found.items()},
@@ -245,33 +245,40 @@ class Ensemble:
     @cached_property
     def axes(self) -> dict[str, tuple[str, ...]]:
         """What the axes of each attention layer run over: an array of the recipe, or "" (heads)."""
+        trace = self._reporting_misfits(lambda *inputs: jax.eval_shape(self.forward, *inputs))
+        attention: dict[str, AttentionMap] = trace(self.replica_shapes(), *self.input_shapes()).attention
+        return {name: tuple(axis.array for axis in one.axes) for name, one in attention.items()}
+
+    def input_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+        """Return the shapes of the arrays of a long recording, and of their lengths, for tracing the network."""
         steps = {name: self.model.lengths.get(name, _TRACED_STEPS) for name in self.model.needs}
         steps |= {"prosody": 1} if "prosody" in steps else {}
         arrays = {
             name: jax.ShapeDtypeStruct((1, length, *self.arrays[name].shape[1:]), self.arrays[name].dtype)
             for name, length in steps.items()
         }
-        lengths = dict.fromkeys(steps, jax.ShapeDtypeStruct((1,), jnp.int32))
-        replica = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.replicas)
-        trace = self._reporting_misfits(lambda *inputs: jax.eval_shape(self.forward, *inputs))
-        attention: dict[str, AttentionMap] = trace(replica, arrays, lengths).attention
-        return {name: tuple(axis.array for axis in one.axes) for name, one in attention.items()}
+        return arrays, dict.fromkeys(steps, jax.ShapeDtypeStruct((1,), jnp.int32))
+
+    def replica_shapes(self) -> ReplicaParameters:
+        """Return the shapes of the parameters of one replica."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.replicas)
 
     def forward(
         self, replica: ReplicaParameters, arrays: Mapping[str, AnyArray], lengths: Mapping[str, AnyArray]
     ) -> Output:
         """Apply one replica to padded features, before normalisation, and their lengths."""
         variables = {"params": replica.params, "batch_stats": replica.batch_stats}
-        batch = self._batch(arrays, lengths, replica.normalisation)
+        batch = self.batch(arrays, lengths, replica.normalisation)
         output, _ = self.model.apply(variables, batch, replica.hyper, train=False, mutable=[])
         return output
 
-    def _batch(
+    def batch(
         self,
         arrays: Mapping[str, AnyArray],
         lengths: Mapping[str, AnyArray],
         normalisation: Mapping[str, Normalisation],
     ) -> Batch:
+        """Return the batch that the network reads: padded features with their masks, normalised."""
         fields: dict[str, Array] = {}
         for name, x in arrays.items():
             mask = jnp.arange(x.shape[1]) < lengths[name][:, None]
@@ -319,10 +326,7 @@ class Ensemble:
             except FieldError as error:
                 raise InputError(f"{self.folder}: its network cannot be built ({error})") from None
             except flax.errors.FlaxError as error:
-                reason = " ".join(str(error).split())[:120]
-                raise InputError(
-                    f"{self.folder}: its parameters do not fit the network of this version ({reason}...)"
-                ) from None
+                raise misfit(self.folder, " ".join(str(error).split())[:120] + "...") from None
 
         return run
 
@@ -344,6 +348,13 @@ class Ensemble:
                 widths = {name: _rounded(width) for name, width in widths.items()}
             chosen = [windows[row] for row in rows]
             yield rows, *padded(chosen, {name: widths[name] for name in needs}, size)
+
+
+def misfit(folder: Path, reason: str) -> InputError:
+    """Return the error about saved parameters that are not those of the network."""
+    return InputError(
+        f"{folder}: its parameters do not fit the network of this version ({reason}); train again"
+    )
 
 
 def _rounded(size: int) -> int:

@@ -7,40 +7,37 @@ stacked) and `embeddings.npy` (the word vectors). Nothing in it is pickled.
 from __future__ import annotations
 
 import dataclasses
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import flax.traverse_util
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxser import files
+from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.results import RunResults
 from jaxser.features.recipes import RECIPES, ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
+from jaxser.files import CheckedFolder
 from jaxser.inference.ensemble import Ensemble, ReplicaParameters
+from jaxser.inference.fit import check_fit
 from jaxser.models import MODELS
 from jaxser.models.network import Network
 from jaxser.types import Dataset, InputError, Normalisation, Trained, UsageError
 
-_DESCRIPTION = "model.json"
-_REPLICAS = "replicas.npz"
-_EMBEDDINGS = "embeddings.npy"
+DESCRIPTION = f"{run_folder.MODEL}/model.json"
+REPLICAS = f"{run_folder.MODEL}/replicas.npz"
+EMBEDDINGS = f"{run_folder.MODEL}/embeddings.npy"
 
-Content = TypeVar("Content")
-
-
-class ReplicaId(NamedTuple):
-    """The fold, seed and setting of a replica."""
-
-    fold: str
-    seed: int
-    setting: str = ""
+ReplicaId = tuple[str, int, str]
+"""The fold, seed and setting of a replica."""
 
 
 def save_models(
@@ -56,7 +53,7 @@ def save_models(
     """Save the selected parameters of every replica, and everything else that prediction needs.
 
     Args:
-        folder: the `model/` folder of the run; created if it is missing.
+        folder: the folder of the run.
         dataset: the dataset that the replicas were trained on.
         trained: the replicas, stacked.
         replicas: fold, seed and setting of each replica.
@@ -64,16 +61,17 @@ def save_models(
         normalise: the config's `normalise`.
         setting: the reported setting, whose replicas predict.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     stacked = {
         "params": trained.best.params,
         "batch_stats": trained.best.batch_stats,
         "normalisation": {name: value._asdict() for name, value in trained.normalisation.items()},
         "hyper": dict(trained.hyper),
     }
-    np.savez(folder / _REPLICAS, **flax.traverse_util.flatten_dict(stacked, sep="/"))
+    with files.open_binary(folder, REPLICAS) as file:
+        np.savez(file, **flax.traverse_util.flatten_dict(stacked, sep="/"))
     if dataset.embeddings is not None:
-        np.save(folder / _EMBEDDINGS, dataset.embeddings)
+        with files.open_binary(folder, EMBEDDINGS) as file:
+            np.save(file, dataset.embeddings, allow_pickle=False)
     description = {
         "model": model,
         "classes": dataset.classes,
@@ -89,9 +87,9 @@ def save_models(
         "normalise": normalise,
         "setting": setting,
         "vocabulary": dataset.vocabulary,
-        "replicas": [ReplicaId(*replica)._asdict() for replica in replicas],
+        "replicas": [{"fold": fold, "seed": seed, "setting": setting} for fold, seed, setting in replicas],
     }
-    run_folder.write_json(folder / _DESCRIPTION, description)
+    files.write_json(folder, DESCRIPTION, run_folder.plain(description))
 
 
 def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None = None) -> Ensemble:
@@ -109,92 +107,101 @@ def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None 
         UsageError: if the run has no such fold or seed.
     """
     folder = Path(folder)
-    inside = folder / run_folder.MODEL
-    _check_finished(folder, inside / _DESCRIPTION)
-    description = _read(
-        inside / _DESCRIPTION, lambda path: _Description.from_json(run_folder.read_json(path))
-    )
+    _check_finished(folder)
+    source = run_folder.checked(folder)
+    description = source.read_json(DESCRIPTION, _Description)
     results = run_folder.read_results(folder)
-    model = _network(inside / _DESCRIPTION, description)
+    if contradiction := description.contradiction(results):
+        raise source.damaged(DESCRIPTION, contradiction)
+    model = _network(source, description)
     rows = _chosen_rows(folder, description, results, fold, seed)
-    if lacking := [name for name in model.needs if name not in description.arrays]:
-        raise _damaged(inside / _DESCRIPTION, f"it does not describe array {lacking[0]!r}")
-    return Ensemble(
+    arrays = {name: description.arrays[name] for name in model.needs if name in description.arrays}
+    if lacking := [name for name in model.needs if name not in arrays]:
+        raise source.damaged(DESCRIPTION, f"it does not describe array {lacking[0]!r}")
+    ensemble = Ensemble(
         folder=folder,
         run_results=results,
         classes=description.classes,
-        members=tuple((description.replicas[row].fold, description.replicas[row].seed) for row in rows),
+        members=tuple((one.fold, one.seed) for one in (description.replicas[row] for row in rows)),
         model=model,
-        recipe=_recipe(folder, description),
-        arrays={name: description.arrays[name] for name in model.needs},
+        recipe=_recipe(source, description),
+        arrays={name: ArraySpec(one.dtype, one.shape) for name, one in arrays.items()},
         normalise=description.normalise,
         vocabulary=Vocabulary(description.vocabulary),
-        embeddings=_read(inside / _EMBEDDINGS, _read_embeddings) if "words" in model.needs else None,
-        replicas=_read(inside / _REPLICAS, lambda path: _read_replicas(path, rows)),
+        embeddings=_read_embeddings(source, description) if "words" in model.needs else None,
+        replicas=_read_replicas(source, description, rows),
     )
+    check_fit(ensemble)
+    return ensemble
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of the recipe; None is the dimension that varies in length."""
+
+    dtype: typing.Literal["float16", "float32", "float64", "int32", "int64"]
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """The recipe of the dataset."""
+
+    name: str
+    version: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """The fold, seed and setting of a row of replicas.npz."""
+
+    fold: str
+    seed: int
+    setting: str
+
+    @property
+    def id(self) -> ReplicaId:
+        return self.fold, self.seed, self.setting
 
 
 @dataclass(frozen=True)
 class _Description:
     """The contents of model.json."""
 
-    model: str
-    fields: Mapping[str, Any]
+    model: Mapping[str, Any]
     classes: tuple[str, ...]
-    recipe: str
-    recipe_version: str
-    recipe_parameters: Mapping[str, Any]
-    arrays: Mapping[str, ArraySpec]
+    recipe: _Recipe
+    arrays: Mapping[str, _Array]
     normalise: str
     setting: str
     vocabulary: tuple[str, ...]
-    replicas: tuple[ReplicaId, ...]
+    replicas: tuple[_Replica, ...]
 
-    @classmethod
-    def from_json(cls, value: Any) -> _Description:
-        fields = {name: _tuples(field) for name, field in value["model"].items()}
-        recipe = value["recipe"]
-        return cls(
-            model=fields.pop("name"),
-            fields=fields,
-            classes=tuple(value["classes"]),
-            recipe=recipe["name"],
-            recipe_version=recipe["version"],
-            recipe_parameters=recipe["parameters"],
-            arrays={name: ArraySpec(**_tuples(spec)) for name, spec in value["arrays"].items()},
-            normalise=value["normalise"],
-            setting=value["setting"],
-            vocabulary=tuple(value["vocabulary"]),
-            replicas=tuple(ReplicaId(**replica) for replica in value["replicas"]),
-        )
+    def contradiction(self, results: RunResults) -> str:
+        """What does not fit the results of the run, or an empty string."""
+        if self.classes != results.classes or self.setting != results.setting:
+            return f"its classes or its setting are not those of {run_folder.RESULTS}"
+        known = {(one.fold, one.seed, one.setting) for one in results.replicas}
+        if unknown := [one for one in self.replicas if one.id not in known]:
+            return f"{run_folder.RESULTS} has no replica of fold {unknown[0].fold}, seed {unknown[0].seed}"
+        if known - {one.id for one in self.replicas}:
+            return f"it lacks replicas of {run_folder.RESULTS}"
+        if any(one.shape[:1] != (None,) or None in one.shape[1:] for one in self.arrays.values()):
+            return "an array has not one dimension that varies, which is the first"
+        if self.normalise not in NORMALISATIONS:
+            return f"there is no normalisation {self.normalise!r}"
+        return ""
 
 
-def _check_finished(folder: Path, description: Path) -> None:
-    if description.is_file():
+def _check_finished(folder: Path) -> None:
+    if (folder / DESCRIPTION).is_file():
         return
     if (folder / run_folder.CONFIG).is_file() and not (folder / run_folder.RESULTS).is_file():
         raise InputError(f"{folder} is not finished: it has no {run_folder.RESULTS}; {run_folder.RESUME}")
     raise InputError(
-        f"{folder} is not a finished run: it has no {run_folder.MODEL}/{_DESCRIPTION}; "
-        "give the folder that training wrote"
+        f"{folder} is not a finished run: it has no {DESCRIPTION}; give the folder that training wrote"
     )
-
-
-def _read(path: Path, read: Callable[[Path], Content]) -> Content:
-    """Read one file; a file with unexpected contents is an `InputError`."""
-    try:
-        return read(path)
-    except InputError as error:
-        raise error if str(path) in str(error) else _damaged(path, str(error)) from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, str(error)) from None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    reason = " ".join(reason.split())
-    return InputError(f"{path} is damaged or was written by an incompatible version ({reason}); train again")
 
 
 def _chosen_rows(
@@ -212,7 +219,7 @@ def _chosen_rows(
             raise UsageError(f"--seed={seed}: no such seed; {folder} has {', '.join(map(str, seeds))}")
         rows = {n: one for n, one in rows.items() if one.seed == seed}
     trained = {(r.fold, r.seed, r.setting) for r in results.replicas if r.best_epoch is not None}
-    kept = [n for n, one in rows.items() if one in trained]
+    kept = [n for n, one in rows.items() if one.id in trained]
     if not kept:
         raise InputError(
             f"{folder}: none of the selected replicas reached a finite loss, so none can predict"
@@ -228,19 +235,27 @@ def _fold_name(folds: Sequence[str], asked: str) -> str:
     raise UsageError(f"--fold={asked}: no such fold; the run has {', '.join(folds)}")
 
 
-def _network(path: Path, description: _Description) -> Network:
-    if description.model not in MODELS:
-        raise _damaged(path, f"unknown network {description.model!r}")
-    network = MODELS[description.model]
+def _network(source: CheckedFolder, description: _Description) -> Network:
+    fields = dict(description.model)
+    name = fields.pop("name", None)
+    if name not in MODELS:
+        raise source.damaged(DESCRIPTION, f"unknown network {name!r}")
+    network = MODELS[name]
+    kinds = typing.get_type_hints(network)
     known = {field.name for field in dataclasses.fields(network)} - {"parent", "name", "num_classes"}
-    if unknown := sorted(description.fields.keys() - known):
-        raise _damaged(path, f"network {description.model} has no field {unknown[0]!r}")
-    return network(num_classes=len(description.classes), **description.fields)
+    if unknown := sorted(fields.keys() - known):
+        raise source.damaged(DESCRIPTION, f"network {name} has no field {unknown[0]!r}")
+    try:
+        typed = {key: msgspec.convert(value, kinds[key]) for key, value in fields.items()}
+    except msgspec.ValidationError as error:
+        raise source.damaged(DESCRIPTION, f"network {name}: {error}") from None
+    return network(num_classes=len(description.classes), **typed)
 
 
-def _recipe(folder: Path, description: _Description) -> Recipe:
+def _recipe(source: CheckedFolder, description: _Description) -> Recipe:
     """The recipe, with the parameters of the dataset that the run was trained on."""
-    name, version = description.recipe, description.recipe_version
+    folder, name, version = source.root, description.recipe.name, description.recipe.version
+    parameters = description.recipe.parameters
     if name not in RECIPES:
         raise InputError(f"{folder} was trained on recipe {name}, which this version of jaxser does not have")
     recipe = RECIPES[name]
@@ -249,30 +264,51 @@ def _recipe(folder: Path, description: _Description) -> Recipe:
             f"{folder} was trained on version {version} of recipe {name}, but this jaxser has version "
             f"{recipe.version}: prepare the dataset and train again"
         )
-    if corpus := description.recipe_parameters.get("made_by"):
+    if corpus := parameters.get("made_by"):
         raise InputError(
             f"{folder} was trained on the published features of corpus {corpus}, which cannot be extracted "
             "from a recording"
         )
-    return dataclasses.replace(recipe, parameters=description.recipe_parameters)
+    for key, value in run_folder.plain(recipe.parameters).items():
+        if type(parameters.get(key, value)) is not type(value):
+            raise source.damaged(DESCRIPTION, f"recipe {name} has no {key}={parameters[key]!r}")
+    return dataclasses.replace(recipe, parameters={**recipe.parameters, **parameters})
 
 
-def _read_embeddings(path: Path) -> Float[Array, "V E"]:
-    return jnp.asarray(np.load(path, allow_pickle=False))
+def _read_embeddings(source: CheckedFolder, description: _Description) -> Float[Array, "V E"]:
+    table = source.read_array(EMBEDDINGS)
+    words = len(description.vocabulary)
+    if table.dtype.kind != "f" or table.ndim != 2 or len(table) != words or not np.isfinite(table).all():
+        raise source.damaged(EMBEDDINGS, f"not a finite vector for each of the {words} words")
+    return jnp.asarray(table)
 
 
-def _read_replicas(path: Path, rows: Sequence[int]) -> ReplicaParameters:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stacked:
-        flat = {name: jnp.asarray(stacked[name][list(rows)]) for name in stacked.files}
-    tree = flax.traverse_util.unflatten_dict(flat, sep="/")
-    normalisation = {name: Normalisation(**own) for name, own in tree.get("normalisation", {}).items()}
-    return ReplicaParameters(
-        tree["params"], tree.get("batch_stats", {}), normalisation, tree.get("hyper", {})
-    )
-
-
-def _tuples(value: Any) -> Any:
-    """JSON with tuples in place of lists, since fields of a network must be hashable."""
-    if isinstance(value, dict):
-        return {name: _tuples(one) for name, one in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _read_replicas(
+    source: CheckedFolder, description: _Description, rows: Sequence[int]
+) -> ReplicaParameters:
+    """The parameters and statistics of some replicas, which must be finite."""
+    flat = {}
+    for name, stacked in source.read_arrays(REPLICAS):
+        if stacked.ndim == 0 or len(stacked) != len(description.replicas):
+            raise source.damaged(REPLICAS, f"{name} has not a row for each of the replicas in {DESCRIPTION}")
+        values = stacked[list(rows)]
+        if (
+            stacked.dtype.kind == "f"
+            and not (is_finite := np.isfinite(values.reshape(len(rows), -1)).all(1)).all()
+        ):
+            lost = description.replicas[rows[int(np.argmin(is_finite))]]
+            raise source.damaged(REPLICAS, f"{name} of fold {lost.fold}, seed {lost.seed} is not finite")
+        flat[tuple(name.split("/"))] = values
+    groups: dict[str, dict[tuple[str, ...], Any]] = {
+        key: {} for key in ("params", "batch_stats", "normalisation", "hyper")
+    }
+    for path, values in flat.items():
+        if path[0] not in groups:
+            raise source.damaged(REPLICAS, f"unknown array {'/'.join(path)}")
+        groups[path[0]][path[1:]] = jnp.asarray(values)
+    try:
+        trees = {key: flax.traverse_util.unflatten_dict(own) for key, own in groups.items()}
+        normalisation = {name: Normalisation(**own) for name, own in trees["normalisation"].items()}
+    except (TypeError, ValueError) as error:
+        raise source.damaged(REPLICAS, f"its arrays are not those of a network: {error}") from None
+    return ReplicaParameters(trees["params"], trees["batch_stats"], normalisation, trees["hyper"])

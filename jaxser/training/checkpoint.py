@@ -6,10 +6,8 @@ ended/    the selected epochs of finished replicas: one npz file each, whose mem
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from jaxser import files
 from jaxser.training.multihost import broadcast_from_primary, gather, is_primary
+from jaxser.types import InputError
 
 TIME_FRACTION = 0.02
 """Largest fraction of the time that saving may take."""
@@ -31,14 +31,18 @@ Facts = Mapping[str, Any]
 METADATA = "told"
 """Orbax item with the facts and digests; the name is part of the file format."""
 
+_INDEX = "index"
+"""The array of a finished replica's file that tells which replica it is."""
+
 
 class Checkpoints:
     """The checkpoints of a run in a folder; use it in a `with` block, on all processes alike."""
 
     def __init__(self, folder: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager((folder / "running").absolute(), options=options)
-        self._finished = folder / "ended"
+        running = files.make_folder(folder.parent, f"{folder.name}/running")
+        self._manager = ocp.CheckpointManager(running.absolute(), options=options)
+        self._folder = folder
         self._cost = 0.0
         self._saved_at = -np.inf
 
@@ -67,7 +71,7 @@ class Checkpoints:
         is_due = force or begin - self._saved_at >= self._cost / TIME_FRACTION
         if not broadcast_from_primary(is_due):
             return False
-        metadata = {"facts": dict(facts), "digests": digests(state, facts["rows"])}
+        metadata = files.sealed({"facts": dict(facts), "digests": digests(state, facts["rows"])})
         items = {"state": ocp.args.StandardSave(state), METADATA: ocp.args.JsonSave(metadata)}
         number = (self._manager.latest_step() or 0) + 1
         if not self._manager.save(number, args=ocp.args.Composite(**items), force=True):
@@ -102,36 +106,36 @@ class Checkpoints:
         """Save the selected epoch of a finished replica, given its index in the grid."""
         if not is_primary():
             return
-        self._finished.mkdir(parents=True, exist_ok=True)
-        path = self._path(index)
-        with (temporary := path.with_suffix(".tmp")).open("wb") as file:
-            np.savez(file, **_by_path(trained))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with files.open_binary(self._folder.parent, self._finished(index)) as file:
+            np.savez(file, **{_INDEX: np.array(index), **_by_path(trained)})
 
     def load_finished(self, number: int, shapes: PyTree) -> dict[int, PyTree]:
         """Load the finished ones of `number` replicas, by index; a damaged file is ignored with a warning."""
         finished = {}
+        source = files.CheckedFolder(self._folder.parent, "its replica is trained again")
         for index in range(number):
-            path = self._path(index)
+            name = self._finished(index)
+            if not source.has(name):
+                continue
             try:
-                with np.load(path, allow_pickle=False) as file:
-                    values = [file[name] for name in _by_path(shapes)]
-            except FileNotFoundError:
+                arrays = dict(source.read_arrays(name))
+                if misfit := _misfit(index, arrays, _by_path(shapes)):
+                    raise source.damaged(name, misfit)
+            except InputError as error:
+                warnings.warn(str(error), stacklevel=2)
                 continue
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{path.name} is damaged ({error}); its replica is trained again", stacklevel=2)
-                continue
+            values = [arrays[path] for path in _by_path(shapes)]
             finished[index] = jax.tree.unflatten(jax.tree.structure(shapes), values)
         return finished
 
-    def _path(self, index: int) -> Path:
-        return self._finished / f"{index:06}.npz"
+    def _finished(self, index: int) -> str:
+        return f"{self._folder.name}/ended/{index:06}.npz"
 
     def _restore(self, number: int, shapes: PyTree) -> tuple[Facts, PyTree]:
         item = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
         metadata = self._manager.restore(number, args=item)[METADATA]
+        if not files.is_intact(metadata):
+            raise ValueError("its facts do not match their digest")
         facts = metadata["facts"]
         if "places" in facts:  # the name of `indices` up to version 0.2
             facts["indices"] = facts.pop("places")
@@ -142,6 +146,16 @@ class Checkpoints:
         if damaged := differing(metadata["digests"], digests(state, rows)):
             raise ValueError(f"{damaged} does not match its digest")
         return facts, state
+
+
+def _misfit(index: int, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> str:
+    """In what the arrays of a file are not those of a replica, or an empty string."""
+    if int(arrays.get(_INDEX, np.array(index))) != index:
+        return "it is of another replica"
+    for path, shape in shapes.items():
+        if path not in arrays or (arrays[path].shape, arrays[path].dtype) != (shape.shape, shape.dtype):
+            return f"{path} is missing or has another shape"
+    return ""
 
 
 def digests(state: PyTree, rows: int) -> dict[str, list[int]]:

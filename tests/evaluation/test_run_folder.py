@@ -60,9 +60,10 @@ def test_predictions_keep_ids_and_probabilities(tmp_path):
         predicted=probabilities.argmax(axis=1),
         probabilities=np.where(np.arange(4)[:, None] == 3, np.nan, probabilities),
     )
-    run_folder.write_predictions(tmp_path, [made, made])
+    run_folder.write_predictions(tmp_path, [made, replace(made, fold=np.array(["2"] * 4))])
     read = run_folder.read_predictions(tmp_path, classes)
-    for name in ("utterance", "fold", "seed", "setting", "split", "true", "predicted"):
+    assert read.fold.tolist() == ["1"] * 4 + ["2"] * 4
+    for name in ("utterance", "seed", "setting", "split", "true", "predicted"):
         np.testing.assert_array_equal(getattr(read, name), np.tile(getattr(made, name), 2))
     np.testing.assert_allclose(read.probabilities, np.tile(made.probabilities, (2, 1)), atol=1e-6)
 
@@ -119,7 +120,7 @@ def test_plain_values_are_json():
 
 @pytest.mark.parametrize(
     ("missing", "says"),
-    [("config.json", "is not a run"), ("results.json", "is not finished"), ("folds.json", "incomplete")],
+    [("config.json", "is not a run"), ("results.json", "is not finished"), ("folds.json", "is missing")],
 )
 def test_a_folder_that_is_no_finished_run_is_named_in_one_line(tmp_path, missing, says):
     write_fake_run(tmp_path, seeds=1, epochs=1)
@@ -151,6 +152,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
 def test_a_missing_key_is_reported_with_its_file(tmp_path, name, content, message):
     write_fake_run(tmp_path, seeds=1, epochs=1)
     (tmp_path / name).write_text(content)
+    run_folder.write_digests(tmp_path)
     with pytest.raises(InputError) as error:
         run_folder.read_run(tmp_path)
     assert name in str(error.value)

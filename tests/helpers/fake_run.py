@@ -218,7 +218,7 @@ def _replica(
         fold=fold,
         seed=seed,
         status=(Status.NOT_FINITE if lost else Status.RUNNING).final_label,
-        best_epoch=None if lost else epochs - 1 - seed,
+        best_epoch=None if lost else max(epochs - 1 - seed, 0),
         validation=None if lost else validation,
         test=None if lost else test,
     )

@@ -290,6 +290,7 @@ def test_page_of_a_sweep_shows_all_settings(tmp_path):
     summary = value["summary"]
     value["summaries"] = {"": summary, "learning_rate=0.1": summary}
     run_folder.write_json(tmp_path / run_folder.RESULTS, value)
+    run_folder.write_digests(tmp_path)
     page = report.write(tmp_path).read_text(encoding="utf-8")
     assert [row[0] for row in rows_of(page, "settings")] == ["", "learning_rate=0.1"]
     assert "has the best validation UA and is reported" in page
@@ -347,6 +348,7 @@ def test_card_states_only_what_is_known_of_the_corpus(tmp_path):
     }.items():
         value = write_fake_run(tmp_path / dataset, dataset=dataset)
         run_folder.write_json(tmp_path / dataset / run_folder.RESULTS, {**value, "synthetic": False})
+        run_folder.write_digests(tmp_path / dataset)
         report.write(tmp_path / dataset)
         card = (tmp_path / dataset / "report" / "card.md").read_text(encoding="utf-8")
         assert sentence in card

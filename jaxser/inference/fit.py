@@ -1,0 +1,72 @@
+"""A check that saved parameters are those of the network that is going to read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxser.data.normalisation import is_standardised
+from jaxser.inference.ensemble import Ensemble, ReplicaParameters, misfit
+from jaxser.types import FieldError, InputError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_fit(ensemble: Ensemble) -> None:
+    """Check that the replicas of a run have the arrays that their network reads, in its shapes.
+
+    Flax compares the parameters that a network asks for; it does not see those that are too many, and JAX stretches
+    statistics of one feature over all of them.
+
+    Raises:
+        InputError: if they do not.
+    """
+    replica = ensemble.replica_shapes()
+    found = {**_shapes("normalisation", replica.normalisation), **_shapes("hyper", replica.hyper)}
+    read = {f"hyper/{name}" for name in ensemble.model.hyper}
+    found = {name: shape for name, shape in found.items() if not name.startswith("hyper/") or name in read}
+    _compare(ensemble, {**_statistics(ensemble), **dict.fromkeys(read, ())}, found)
+    variables = _variables(ensemble, replica)
+    for kind, own in (("params", replica.params), ("batch_stats", replica.batch_stats)):
+        _compare(ensemble, _shapes(kind, variables.get(kind, {})), _shapes(kind, own))
+
+
+def _statistics(ensemble: Ensemble) -> Shapes:
+    """The shapes of the statistics of the training parts."""
+    if ensemble.normalise not in ("train", "train_neutral"):
+        return {}
+    return {
+        f"normalisation/{name}/{field}": (int(spec.shape[-1] or 0),)
+        for name, spec in ensemble.arrays.items()
+        if is_standardised(name, np.dtype(spec.dtype))
+        for field in ("mean", "std")
+    }
+
+
+def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
+    """The shapes of the parameters of the network, and of its running statistics."""
+
+    def init(key, replica, arrays, lengths):
+        batch = ensemble.batch(arrays, lengths, replica.normalisation)
+        return ensemble.model.init({"params": key, "dropout": key}, batch, replica.hyper, train=False)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        return jax.eval_shape(init, key, replica, *ensemble.input_shapes())
+    except FieldError as error:
+        raise InputError(f"{ensemble.folder}: its network cannot be built ({error})") from None
+
+
+def _shapes(kind: str, tree: PyTree) -> Shapes:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}": x.shape for path, x in leaves}
+
+
+def _compare(ensemble: Ensemble, wanted: Shapes, found: Shapes) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            shapes = [str(list(of[name])) if name in of else "none" for of in (wanted, found)]
+            raise misfit(ensemble.folder, "{2}: needs {0}, found {1}".format(*shapes, name))
