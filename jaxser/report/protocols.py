@@ -51,6 +51,8 @@ def describe(run: Run) -> list[str]:
     if protocol.get("group_by"):
         sentences.append(f"Utterances with the same {protocol['group_by']} are kept in the same part.")
     sentences += [_selection(protocol), _sizes(run)]
+    if run.results.training:
+        sentences.append(f"Training settings: {run.results.training}.")
     if protocol.get("note"):
         sentences.append(f"Note in the config: {protocol['note']}.")
     return sentences

@@ -6,6 +6,8 @@ from collections import defaultdict
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.intervals import Interval
+from jaxser.evaluation.overfitting import overfitting
+from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers import Printed
@@ -143,21 +145,34 @@ def folds(run: Run) -> Table:
 
 
 def replicas(run: Run) -> Table:
-    """Status, epochs and scores of every replica."""
+    """Status, epochs, scores and overfitting of every replica."""
     is_sweep = run.results.is_sweep
-    trained: dict[tuple[str, int, str], int] = defaultdict(int)
+    epochs: dict[tuple[str, int, str], list[EpochRecord]] = defaultdict(list)
     for record in run.epochs:
-        trained[record.replica] = max(trained[record.replica], record.epoch + 1)
+        epochs[record.replica].append(record)
     rows = []
     for one in run.results.replicas:
-        best = "–" if one.best_epoch is None else one.best_epoch + 1
+        own = sorted(epochs[one.fold, one.seed, one.setting], key=lambda record: record.epoch)
+        found = overfitting(own, one.best_epoch)
         identity = (one.fold, one.seed, one.setting) if is_sweep else (one.fold, one.seed)
         scores = (Score(one.test[name] if one.test else None) for name in metrics.SCORES)
         validation = Score(one.validation["ua"] if one.validation else None)
-        epochs = trained[one.fold, one.seed, one.setting]
-        rows.append((*identity, one.status, epochs, best, validation, *scores))
+        counts = (own[-1].epoch + 1 if own else 0, _epoch(one.best_epoch), _epoch(found.since))
+        rows.append(
+            (*identity, one.status, *counts, Score(found.gap), Score(found.last), validation, *scores)
+        )
     header = ("fold", "seed", *(("setting",) if is_sweep else ()), "status", "epochs", "best epoch")
-    return Table("replicas", "All replicas (%)", (*header, "validation UA", *NAMES.values()), tuple(rows))
+    overfits = ("overfits since", "training minus validation UA", "validation UA of the last epoch")
+    caption = (
+        "All replicas (%). Training UA is that of the training steps, with dropout and augmentation. A replica "
+        "overfits since the epoch after its lowest validation loss, if this loss ends 5 % higher and the training "
+        "loss lower"
+    )
+    return Table("replicas", caption, (*header, *overfits, "validation UA", *NAMES.values()), tuple(rows))
+
+
+def _epoch(epoch: int | None) -> Cell:
+    return "–" if epoch is None else epoch + 1
 
 
 def settings(run: Run) -> Table | None:

@@ -20,6 +20,8 @@ MAX_ROWS = 40
 class EpochProgress:
     """Shows each epoch of a sweep; use it in a `with` block.
 
+    The gap is UA of the training steps, with dropout and augmentation, minus validation UA, in points.
+
     Args:
         names: the names of the replicas.
         epochs: the number of epochs to train.
@@ -63,14 +65,16 @@ class EpochProgress:
         left = running * (self._epochs - epoch) + waiting * self._epochs
         train_loss, validation_loss = np.asarray(result.train_loss), np.asarray(result.validation_loss)
         ua = np.array([metrics.scores(confusion)["ua"] for confusion in result.confusion])
+        gap = np.array([metrics.scores(confusion)["ua"] for confusion in result.train_confusion]) - ua
         self._best = np.fmax(self._best, ua)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
-            f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  best {_spread(self._best)}  "
+            f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  "
+            f"gap {_median(100 * gap, '+.1f')}  best {_spread(self._best)}  "
             f"{running} running  {f'{waiting} waiting  ' if waiting else ''}{self._time_for(left)} left"
         )
         if self._live:
-            self._live.update(self._table(line, train_loss, validation_loss, ua), refresh=True)
+            self._live.update(self._table(line, train_loss, validation_loss, ua, gap), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -78,13 +82,13 @@ class EpochProgress:
         each = (time.monotonic() - self._started) / max(self._trained, 1)
         return timedelta(seconds=round(each * replica_epochs))
 
-    def _table(self, line, train_loss, validation_loss, ua) -> Table:
-        columns = ("replica", "loss", "validation loss", "UA %", "best UA %")
+    def _table(self, line, train_loss, validation_loss, ua, gap) -> Table:
+        columns = ("replica", "loss", "validation loss", "UA %", "gap", "best UA %")
         table = Table(*columns, caption=line, caption_justify="left", box=None, pad_edge=False)
         if len(self._names) <= MAX_ROWS:
-            for row in zip(self._names, train_loss, validation_loss, ua, self._best, strict=True):
-                name, loss, held_out, score, best = row
-                cells = (f"{loss:.3f}", f"{held_out:.3f}", f"{100 * score:.1f}", f"{100 * best:.1f}")
+            for row in zip(self._names, train_loss, validation_loss, ua, gap, self._best, strict=True):
+                name, loss, held_out, *scores = row
+                cells = (f"{loss:.3f}", f"{held_out:.3f}", *(f"{100 * score:.1f}" for score in scores))
                 table.add_row(name, *cells)
         return table
 

@@ -152,6 +152,7 @@ def sweep(
     net: Network | None = None,
     budget: int = 0,
     schedule: str = "constant",
+    best_epochs: int = 1,
 ) -> Sweep:
     """A sweep of a toy network over three session folds, by default with two seeds; streamed if given a budget."""
     net = net or Toy(3)
@@ -159,7 +160,9 @@ def sweep(
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
     adam = Adam(clip="global_norm", schedule=schedule)
-    trainer = ReplicaTrainer(net, adam, widths, len(data.classes), epochs, "ua", patience)
+    trainer = ReplicaTrainer(
+        net, adam, widths, len(data.classes), epochs, "ua", patience, best_epochs=best_epochs
+    )
     programs = _programs(devices, strategy, trainer, len(data.label), tuple(hyper), budget)
     resident = ResidentData(trainer, data, programs)
     return Sweep(
