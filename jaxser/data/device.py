@@ -61,6 +61,8 @@ def gather(
     weight: Float[AnyArray, " B"],
     widths: Widths,
     normalisation: Mapping[str, Normalisation],
+    *,
+    pads_first: bool = False,
 ) -> Batch:
     """Gather the rows of a batch, normalised and padded to the widths of their bucket.
 
@@ -70,6 +72,7 @@ def gather(
         weight: 1, or 0 for a padding row, which is masked as a whole.
         widths: the padded length of each array.
         normalisation: the statistics of each array that is normalised.
+        pads_first: whether arrays are padded before they are normalised.
     """
     fields: dict[str, Array] = {}
     for name, width in widths.items():
@@ -77,5 +80,6 @@ def gather(
         position = jnp.arange(width)
         mask = (position < length[index][:, None]) & (weight[:, None] > 0)
         x = values[jnp.where(mask, offset[index][:, None] + position, 0)]
-        fields |= {name: normalised(x, mask, normalisation.get(name)), f"{name}_mask": mask}
+        x = normalised(x, mask, normalisation.get(name), pads_first=pads_first)
+        fields |= {name: x, f"{name}_mask": mask}
     return Batch(label=data.label[index], weight=weight, embeddings=data.embeddings, **fields)

@@ -107,12 +107,22 @@ def utterance_statistics(
 
 
 def normalised(
-    x: Shaped[AnyArray, "B T ..."], mask: Bool[AnyArray, "B T"], statistics: Normalisation | None
+    x: Shaped[AnyArray, "B T ..."],
+    mask: Bool[AnyArray, "B T"],
+    statistics: Normalisation | None,
+    *,
+    pads_first: bool = False,
 ) -> Shaped[Array, "B T ..."]:
-    """Convert a padded batch to z-scores, unless `statistics` is None, and set padded frames to zero."""
+    """Convert a padded batch to z-scores, unless `statistics` is None.
+
+    Padded frames are set to zero afterwards; if `pads_first`, they are set to zero before and converted too.
+    """
+    valid = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+    if pads_first:
+        x = jnp.where(valid, x, 0)
     if statistics is not None:
         x = (x - statistics.mean) / statistics.std
-    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
+    return x if pads_first else jnp.where(valid, x, 0)
 
 
 def _standard_deviation(mean: AnyArray, variance: AnyArray, xp: ModuleType) -> Any:

@@ -282,10 +282,14 @@ class Ensemble:
         fields: dict[str, Array] = {}
         for name, x in arrays.items():
             mask = jnp.arange(x.shape[1]) < lengths[name][:, None]
-            statistics = normalisation.get(name)
+            statistics, pads_first = normalisation.get(name), self.model.pads_first
             if self.normalise == "utterance" and is_standardised(name, x.dtype):
-                statistics = Normalisation(*utterance_statistics(x, mask))
-            fields |= {name: normalised(x, mask, statistics), f"{name}_mask": mask}
+                statistics, pads_first = (
+                    Normalisation(*utterance_statistics(x, mask)),
+                    False,
+                )  # as in training
+            x = normalised(x, mask, statistics, pads_first=pads_first)
+            fields |= {name: x, f"{name}_mask": mask}
         size = next(iter(lengths.values()))
         weight = (size > 0).astype(jnp.float32)
         return Batch(label=jnp.zeros_like(size), weight=weight, embeddings=self.embeddings, **fields)

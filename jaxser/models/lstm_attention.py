@@ -7,7 +7,8 @@ sign. Details that the paper leaves open:
 - The layer of Yang et al. has 128 units and their tanh, without which it would be redundant; that of Zhou et al. has no
   tanh, as in eq. 1.
 - Dropout follows the dense layers and the first BiLSTM.
-- Padding is masked; with `as_published`, it is not.
+- Padding is masked. With `as_published`, it is not, and the order is that of section 3: utterances are padded with
+  zeros, normalised, and get noise, in all frames. The statistics are those of the frames before padding.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxser.layers.attention import masked_softmax
-from jaxser.layers.conv import mask_steps
 from jaxser.layers.dropout import Dropout
 from jaxser.layers.noise import WhiteNoise
 from jaxser.layers.pooling import masked_mean
@@ -48,7 +48,8 @@ class LSTMAttention(Network):
         attention_hidden: units of the attention model's BiLSTM, per direction.
         yang_dense: units of Yang et al.'s layer.
         normalise_weights: whether the sigmoid weights are divided by their sum.
-        as_published: whether utterances are zero-padded to a fixed number of frames and the padding is not masked.
+        as_published: whether utterances are zero-padded to a fixed number of frames before they are normalised, and the
+            padding is not masked.
     """
 
     pooling: str = "lstm_attention"
@@ -72,6 +73,11 @@ class LSTMAttention(Network):
         """The paper's fixed number of frames, if `as_published`."""
         return {"audio": PUBLISHED_FRAMES} if self.as_published else {}
 
+    @property
+    def pads_first(self) -> bool:
+        """Whether features are padded before they are normalised (section 3)."""
+        return self.as_published
+
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
         """Compute the class probabilities of a batch.
@@ -86,10 +92,8 @@ class LSTMAttention(Network):
         def dropped(x):
             return Dropout()(x, hyper["dropout_rate"], train=train)
 
-        mask = batch.audio_mask
+        mask = jnp.ones_like(batch.audio_mask) if self.as_published else batch.audio_mask
         x = WhiteNoise()(batch.audio, mask, hyper["noise_variance"], train=train)
-        if self.as_published:
-            x, mask = mask_steps(x, mask), jnp.ones_like(mask)
         for n in range(3):
             x = dropped(jax.nn.relu(nn.Dense(self.dense_size, name=f"dense_{n}")(x)))
         h = dropped(bilstm(self.hidden_size, "bilstm", x, mask))

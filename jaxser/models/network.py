@@ -39,6 +39,11 @@ class Network(nn.Module):
         """
         return {}
 
+    @property
+    def pads_first(self) -> bool:
+        """Whether features are zero-padded before they are normalised; otherwise padding is zero after it."""
+        return False
+
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
         """Compute the class probabilities of a batch.
 

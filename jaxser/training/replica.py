@@ -90,7 +90,7 @@ class ReplicaTrainer:
         """Return the state of a replica before its first epoch."""
         init_key, key = jax.random.split(key)
         index, weight = jnp.zeros(2, jnp.int32), jnp.ones(2)
-        batch = gather(data, index, weight, dict(self.widths[0]), normalisation)
+        batch = self._gather(data, index, weight, self.widths[0], normalisation)
         variables = self.model.init({"params": init_key, "dropout": init_key}, batch, hyper, train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         zero = jnp.zeros((), jnp.int32)
@@ -269,7 +269,7 @@ class ReplicaTrainer:
 
         def busy(state, bucket, index, weight, progress):
             def of_bucket(widths):
-                batch = gather(data, index, weight, dict(widths), state.normalisation)
+                batch = self._gather(data, index, weight, widths, state.normalisation)
                 return self.step(state, batch, progress)
 
             branches = [lambda widths=widths: of_bucket(widths) for widths in self.widths]
@@ -308,13 +308,16 @@ class ReplicaTrainer:
             bucket, index, weight = inputs
 
             def of_bucket(widths):
-                batch = gather(data, index, weight, dict(widths), state.normalisation)
+                batch = self._gather(data, index, weight, widths, state.normalisation)
                 return self.apply(params, batch_stats, batch, state.hyper, train=False)[0].log_probs
 
             branches = [lambda b=last: of_bucket(self.widths[b]) for last in last_of_merged(len(self.widths))]
             return None, jax.lax.switch(bucket, branches)
 
         return jax.lax.scan(step, None, schedule)[1]
+
+    def _gather(self, data, index, weight, widths, normalisation) -> Batch:
+        return gather(data, index, weight, dict(widths), normalisation, pads_first=self.model.pads_first)
 
     def _select(self, state: ReplicaState, result: EpochResult) -> ReplicaState:
         """Keep the epoch if it is among the best; stop the replica if it runs out of patience or is not finite."""

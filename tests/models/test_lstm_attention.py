@@ -1,5 +1,6 @@
 """LSTM attention against its equations in numpy, its noise, its loss, and the paper's unmasked padding."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 
 from helpers import tiny
 from jaxser.configs import lstm_attention as config
+from jaxser.data.device import gather, on_host
+from jaxser.data.normalisation import fold_normalisations
 from jaxser.layers.noise import WhiteNoise
 from jaxser.models.losses import cross_entropy
 from jaxser.models.lstm_attention import LSTMAttention
@@ -63,9 +66,7 @@ def test_equations(variant):
     found = run(params, batch)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     for n, length in enumerate(FRAMES):
-        audio = np.asarray(batch.audio[n, :length], np.float64)
-        if net.as_published:  # zero padding is not masked
-            audio = np.concatenate([audio, np.zeros((FRAMES.max() - length, tiny.FEATURES))])
+        audio = np.asarray(batch.audio[n] if net.as_published else batch.audio[n, :length], np.float64)
         if not len(audio):
             continue
         expected, weights = lstm_attention(audio, params, net.pooling, net.pool_from, net.normalise_weights)
@@ -88,8 +89,46 @@ def test_as_published_padding_is_not_masked_and_has_a_fixed_length():
     assert network().lengths == {}
     less, more = run(params, make_batch()), run(params, make_batch(5))
     assert (np.abs(more.log_probs - less.log_probs).max(1) > 1e-3).all()
-    np.testing.assert_array_equal(less.log_probs, run(params, make_batch(rubbish=False)).log_probs)
     assert (np.asarray(less.attention["pooling_audio"].weights) > 0).all()
+
+
+def test_as_published_utterances_are_padded_then_normalised_then_noisy():
+    """Section 3: padded frames are -mean / std of the training part, plus noise."""
+    data = tiny.dataset()
+    data = replace(data, arrays=data.arrays | {"audio": tiny.everything().arrays["audio"]})
+    device = on_host(data, ("audio",))
+    [statistics] = fold_normalisations(data, [np.arange(30)], ("audio",))
+    mean, std = statistics["audio"]
+    index, width = jnp.arange(4), 130
+    for net, padding in ((network(as_published=True), -mean / std), (network(), 0 * mean)):
+        batch = gather(device, index, jnp.ones(4), {"audio": width}, statistics, pads_first=net.pads_first)
+        audio, mask = np.asarray(batch.audio), np.asarray(batch.audio_mask)
+        assert 0 < mask.sum() < mask.size
+        np.testing.assert_allclose(audio[~mask], np.broadcast_to(padding, audio[~mask].shape), rtol=1e-6)
+        frames = data.arrays["audio"]
+        expected = (frames.values[: frames.length[0]] - mean) / std
+        np.testing.assert_allclose(audio[0, : frames.length[0]], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_as_published_noise_is_added_to_padded_frames_too():
+    """Without dropout, the dense layers of two draws of noise differ in padded frames if these are as published."""
+    for variant, differs in (("as_published", True), ("zhou", False)):
+        net, params, _ = trained_like(variant)
+        hyper = HYPER | {"dropout_rate": jnp.float32(0)}
+
+        def first_layer(key, net=net, params=params, hyper=hyper):
+            _, seen = net.apply(
+                {"params": params},
+                make_batch(),
+                hyper,
+                train=True,
+                rngs={"dropout": jax.random.key(key)},
+                capture_intermediates=True,
+            )
+            return np.asarray(seen["intermediates"]["dense_0"]["__call__"][0])
+
+        padded = ~np.asarray(make_batch().audio_mask)
+        assert (first_layer(0) != first_layer(1))[padded].any() == differs
 
 
 @pytest.mark.parametrize("variant", ["normalised", "yang", "as_published"])
