@@ -30,7 +30,7 @@ from jaxser.inference.saved_model import save_models
 from jaxser.models.network import Network
 from jaxser.training.loop import Predicted, predict_sweep, train_sweep
 from jaxser.training.mesh import replica_mesh
-from jaxser.training.multihost import is_primary, run_on_primary
+from jaxser.training.multihost import broadcast_from_primary, is_primary, locked_by_primary, run_on_primary
 from jaxser.training.optim import Adam
 from jaxser.training.programs import ProgramCache
 from jaxser.training.replica import ReplicaTrainer
@@ -116,12 +116,26 @@ def run_experiment(
 
     Raises:
         UsageError: if the folder holds a run of another config or dataset.
+        InputError: if another process is writing to the folder, or the folder is damaged.
     """
     sweep = build_sweep(config, dataset, jax.devices(), strategy, budget)
-    _claim(folder, RunConfig(run_folder.plain(config.to_dict()), _digest(dataset), command))
-    if (folder / run_folder.RESULTS).is_file():
-        log(f"{folder} is already finished; nothing to train")
-        return run_folder.read_results(folder)
+    asked = RunConfig(run_folder.plain(config.to_dict()), _digest(dataset), command)
+    if not _is_finished(folder):
+        with locked_by_primary(folder, run_folder.ADVICE):
+            if not _is_finished(folder):  # it may have been finished just before it was locked
+                return _run(config, dataset, sweep, asked, folder, log)
+    _check_same(folder, asked)
+    log(f"{folder} is already finished; nothing to train")
+    return run_folder.read_results(folder)
+
+
+def _run(
+    config: ConfigDict, dataset: Dataset, sweep: Sweep, asked: RunConfig, folder: Path, log: Log
+) -> RunResults:
+    """Train and evaluate a sweep in a locked folder."""
+    if broadcast_from_primary((folder / run_folder.CONFIG).is_file()):
+        _check_same(folder, asked)
+    run_on_primary(lambda: _claim(folder, asked))
     folds = make_folds(dataset, Protocol(**config.protocol))
     fold_ids = [FoldIds.of(fold, [u.id for u in dataset.utterances]) for fold in folds]
     utterances = _labelled(dataset)
@@ -352,13 +366,23 @@ def _predictions(sweep: Sweep, index: int, own: Predicted) -> run_folder.Predict
     )
 
 
-def _claim(folder: Path, config: RunConfig) -> None:
-    """Write what the run is asked to do, or check that the folder was started with the same."""
-    if not (folder / run_folder.CONFIG).is_file():
-        if is_primary():
-            run_folder.write_config(folder, config)
-        return
-    if changed := _first_difference(run_folder.read_config(folder), config):
+def _is_finished(folder: Path) -> bool:
+    return broadcast_from_primary((folder / run_folder.RESULTS).is_file())
+
+
+def _claim(folder: Path, asked: RunConfig) -> None:
+    """Write what a new run is asked to do, or clean up after an interrupted one."""
+    for name in (".", run_folder.MODEL, f"{run_folder.CHECKPOINTS}/ended"):
+        files.remove_leftovers(folder, name)
+    if (folder / run_folder.CONFIG).is_file():
+        files.remove(folder, run_folder.DIGESTS)  # written before the results, which are missing
+    else:
+        run_folder.write_config(folder, asked)
+
+
+def _check_same(folder: Path, asked: RunConfig) -> None:
+    """Check that a folder was started with the same config and dataset."""
+    if changed := _first_difference(run_folder.read_config(folder), asked):
         raise UsageError(
             f"{folder} holds a run of another {changed}; give another --workdir, or remove that folder"
         )

@@ -22,7 +22,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxser import cli
+from jaxser import cli, files
 from jaxser.cli import run_command
 from jaxser.evaluation.environment import environment
 from jaxser.inference.ensemble import Ensemble
@@ -92,21 +92,28 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
         ) from None
 
 
-def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path) -> None:
-    """Write the zip file; the same run gives the same bytes.
+def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path, root: Path | None = None) -> None:
+    """Write the zip file, which is complete or absent; the same run gives the same bytes.
+
+    Args:
+        ensemble: the networks that were exported.
+        exported: the artefact.
+        path: the zip file.
+        root: the folder below which no link is followed; by default, that of the file.
 
     Raises:
+        InputError: if the path leads through a link.
         OSError: if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    root = root or path.parent
     parts: dict[str, str | bytes] = {
         "network.bin": bytes(exported.serialize()),
         "description.json": _json(describe(ensemble, exported)),
         "vocabulary.json": _json(ensemble.vocabulary.words),
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    with files.open_binary(root, path.relative_to(root)) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in parts.items():
-            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any]:
@@ -214,7 +221,7 @@ def _export(args: argparse.Namespace) -> int:
     sizes = {name: size for name in _SIZES if (size := getattr(args, name)) is not None}
     exported = export(ensemble, sizes)
     path = args.out or args.run / "export" / f"{_name(args)}.zip"
-    write(ensemble, exported, path)
+    write(ensemble, exported, path, None if args.out else args.run)
     shapes = ", ".join(
         f"{name} {spec['shape']}" for name, spec in describe(ensemble, exported)["inputs"].items()
     )

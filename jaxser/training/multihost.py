@@ -11,7 +11,9 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
 
+from jaxser import files
 from jaxser.types import InputError
 
 PROCESS = "JAXSER_PROCESS"
@@ -179,3 +182,26 @@ def gather(own: Shaped[np.ndarray, " *shape"]) -> Shaped[np.ndarray, " *shape"]:
     if jax.process_count() == 1:
         return own
     return multihost_utils.process_allgather(own).max(axis=0)
+
+
+@contextmanager
+def locked_by_primary(folder: Path, advice: str) -> Iterator[None]:
+    """Lock a folder on the primary process; if that fails, all processes stop.
+
+    Args:
+        folder: as in `jaxser.files.lock`.
+        advice: as in `jaxser.files.lock`.
+
+    Raises:
+        InputError: if another program holds the lock.
+    """
+    with ExitStack() as stack:
+        error: Exception | None = None
+        if is_primary():
+            try:
+                stack.enter_context(files.lock(folder, advice))
+            except (InputError, OSError) as raised:
+                error = raised
+        if broadcast_from_primary(error is not None):
+            raise error or InputError(f"{folder} cannot be locked, as the message of process 0 says")
+        yield

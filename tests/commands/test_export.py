@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,7 +21,7 @@ from jaxser.export import export, input_specs, main, write
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.features.text import Vocabulary
 from jaxser.inference.ensemble import Ensemble, ReplicaParameters, padded
-from jaxser.types import UsageError
+from jaxser.types import InputError, UsageError
 from models import test_contract
 
 WITHOUT_JAXSER = "import sys; sys.modules.update(dict.fromkeys(('jaxser', 'flax')))\n"
@@ -170,6 +171,33 @@ def test_the_same_run_gives_the_same_bytes_without_source_paths(tmp_path):
     assert (tmp_path / "again.zip").read_bytes() == exported("mcsan", 0).read_bytes()
     with zipfile.ZipFile(tmp_path / "again.zip") as file:
         assert b".py" not in file.read("network.bin")
+
+
+def test_a_killed_export_leaves_the_good_file(monkeypatch, tmp_path):
+    path = tmp_path / "mcsan.zip"
+    path.write_bytes(exported("mcsan", 0).read_bytes())
+    before, parts = path.read_bytes(), []
+
+    def killed(archive, info, *_):
+        parts.append(info.filename)
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(loaded("mcsan", 0), export(loaded("mcsan", 0)), path)
+    assert parts == ["network.bin", "description.json"]
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["mcsan.zip"]
+
+
+def test_a_link_in_the_folder_of_a_run_is_not_followed(tmp_path):
+    run, outside = shutil.copytree(small_runs.run("mcsan"), tmp_path / "run"), tmp_path / "outside"
+    outside.mkdir()
+    (run / "export").symlink_to(outside)
+    with pytest.raises(InputError, match=r"'export' is a link, and nothing is written or removed through"):
+        write(loaded("mcsan", 0), export(loaded("mcsan", 0)), run / "export/all.zip", run)
+    assert not list(outside.iterdir())
 
 
 def test_sizes_can_be_fixed(capsys, tmp_path):
