@@ -22,7 +22,7 @@ VARIANTS = {
     "no_cross_attention": {  # Table 4: c(TT) and c(AA) alone, neither stop-gradient nor L_align (section 4.3.3)
         "model": {"cross_attention": False, "stop_gradient": False, "align_loss": False}
     },
-    "equal_segmentation": {"recipe": "can_equal"},  # Table 3
+    "equal_segmentation": {"recipe": "can_equal"},  # Table 3; overlap not stated, with it: can_equal_overlap
     "text_model": {  # Table 2
         "model": {"name": "text_model", "hidden_size": 128, "train_embeddings": True}
     },

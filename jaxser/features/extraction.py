@@ -58,12 +58,14 @@ def segment_bounds(
 
     If the word times are missing or contradict the audio, the words get parts of equal length.
     """
-    bounds = None
-    if recipe.parameters["segmentation"] == "aligned" and utterance.words:
-        bounds = segments.aligned_bounds(utterance.words, num_samples, recipe.parameters["overlap"])
+    bounds, overlap = None, recipe.parameters["overlap"]
+    wants_alignment = recipe.parameters["segmentation"] == "aligned"
+    if wants_alignment and utterance.words:
+        bounds = segments.aligned_bounds(utterance.words, num_samples, overlap)
     is_aligned = bounds is not None
     if bounds is None:
-        bounds = segments.equal_bounds(len(tokens(recipe, utterance)), num_samples)
+        number = len(tokens(recipe, utterance))
+        bounds = segments.equal_bounds(number, num_samples, 0.0 if wants_alignment else overlap)
     return bounds[: recipe.parameters["max_words"]], is_aligned
 
 
@@ -168,6 +170,7 @@ _EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "mcsan": _mcsan,
     "can": _can,
     "can_equal": _can,
+    "can_equal_overlap": _can,
     "cat": _cat,
     "cat_padded": _cat,
     "lld": _lld,

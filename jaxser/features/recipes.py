@@ -134,7 +134,7 @@ _WORDS = {"words": ArraySpec("int32", (None,))}
 _TRANSCRIPT = {"max_words": text.MAX_WORDS, "tokens": "transcript"}
 
 
-def _can(name: str, segmentation: str) -> Recipe:
+def _can(name: str, segmentation: str, overlap: float) -> Recipe:
     return Recipe(
         name=name,
         version="1.0.0",
@@ -153,7 +153,7 @@ def _can(name: str, segmentation: str) -> Recipe:
             "max_words": text.MAX_WORDS,
             "tokens": "alignment",
             "segmentation": segmentation,
-            "overlap": segments.OVERLAP if segmentation == "aligned" else 0.0,
+            "overlap": overlap,
         },
     )
 
@@ -184,8 +184,9 @@ RECIPES: dict[str, Recipe] = {
         normalise="train",
         parameters={**FRONT_END, "n_mfcc": 40, "max_frames": 1000, **_TRANSCRIPT},  # 10 s
     ),
-    "can": _can("can", segmentation="aligned"),  # Lee et al. 2020, §3.1.2 and §4.2
-    "can_equal": _can("can_equal", segmentation="equal"),  # Table 3
+    "can": _can("can", "aligned", segments.OVERLAP),  # Lee et al. 2020, §3.1.2 and §4.2
+    "can_equal": _can("can_equal", "equal", 0.0),  # Table 3; whether equal segments overlap is not stated
+    "can_equal_overlap": _can("can_equal_overlap", "equal", segments.OVERLAP),
     "cat": _cat(padded=False),
     "cat_padded": _cat(padded=True),
     "lld": Recipe(  # Ramet et al. 2018, §3

@@ -3,6 +3,8 @@
 Lee et al. divide each silence equally between the neighbouring words and let neighbouring words overlap by 10 %. The
 rest is not stated. Here consecutive silences and noises count as one silence; a silence at either end belongs to its
 only neighbour; an odd frame belongs to the left word; and each inner bound moves outwards by 5 % of its own word.
+Whether segments of equal length (Table 3) overlap too is not stated: recipe `can_equal_overlap` differs from
+`can_equal` in this alone.
 """
 
 from __future__ import annotations
@@ -28,15 +30,19 @@ def aligned_bounds(
     borders = _borders(words, num_samples)
     if borders is None:
         return None
+    return _overlapping(borders, overlap)
+
+
+def equal_bounds(count: int, num_samples: int, overlap: float = 0.0) -> Int[np.ndarray, "L 2"]:
+    """Divide an utterance into `count` parts of equal length."""
+    return _overlapping(np.arange(count + 1) * num_samples // count, overlap)
+
+
+def _overlapping(borders: Int[np.ndarray, " borders"], overlap: float) -> Int[np.ndarray, "L 2"]:
+    """The bounds of the parts between borders; each inner bound moves outwards by half of the overlap."""
     bounds = np.stack([borders[:-1], borders[1:]], axis=1)
     margin = np.rint((bounds[:, 1] - bounds[:, 0]) * (overlap / 2)).astype(np.int64)
-    return np.clip(bounds + np.stack([-margin, margin], axis=1), 0, num_samples)
-
-
-def equal_bounds(count: int, num_samples: int) -> Int[np.ndarray, "L 2"]:
-    """Divide an utterance into `count` parts of equal length, which do not overlap."""
-    borders = np.arange(count + 1) * num_samples // count
-    return np.stack([borders[:-1], borders[1:]], axis=1)
+    return np.clip(bounds + np.stack([-margin, margin], axis=1), 0, borders[-1])
 
 
 def _borders(words: Sequence[Word], num_samples: int) -> Int[np.ndarray, " borders"] | None:

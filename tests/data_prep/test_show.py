@@ -13,7 +13,17 @@ from jaxser.data_prep import prepare as preparation
 from jaxser.data_prep import show
 from jaxser.features.audio import num_frames
 
-RECIPES = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross", "frames")
+RECIPES = (
+    "mcsan",
+    "can",
+    "can_equal",
+    "can_equal_overlap",
+    "cat",
+    "cat_padded",
+    "lld",
+    "self_cross",
+    "frames",
+)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,16 @@ from jaxser.types import InputError, UsageError
 
 UTTERANCE = talk(3, "ang")
 VOCABULARY = build_vocabulary([tokens(RECIPES["mcsan"], UTTERANCE)])
-WITHOUT_PRECOMPUTED = ("mcsan", "can", "can_equal", "cat", "cat_padded", "lld", "self_cross")
+WITHOUT_PRECOMPUTED = (
+    "mcsan",
+    "can",
+    "can_equal",
+    "can_equal_overlap",
+    "cat",
+    "cat_padded",
+    "lld",
+    "self_cross",
+)
 
 
 def features_of(name: str, samples: np.ndarray, identity: str = UTTERANCE.id) -> dict[str, np.ndarray]:

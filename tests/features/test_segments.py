@@ -36,14 +36,30 @@ def test_table_1_by_hand():
 
 
 def test_the_overlap_is_a_parameter_of_the_recipe():
-    """Without overlap, neighbouring words meet. Segments of equal length never overlap."""
+    """Without overlap, neighbouring words meet."""
     recipe, bounds = RECIPES["can"], {}
     for overlap in (0.0, 0.2):
         changed = replace(recipe, parameters={**recipe.parameters, "overlap": overlap})
         bounds[overlap], _ = segment_bounds(changed, utterance(words=TABLE_1), 178 * 160)
     assert (bounds[0.0] / 160).tolist() == [[0, 76], [76, 115], [115, 178]]
     assert bounds[0.2][0, 1] == 76 * 160 + 2 * 608
-    assert RECIPES["can_equal"].parameters["overlap"] == 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("can_equal", [[0, 1000], [1000, 2000], [2000, 3000]]),
+        ("can_equal_overlap", [[0, 1050], [950, 2050], [1950, 3000]]),
+    ],
+)
+def test_equal_segments_overlap_by_the_field_of_their_recipe(recipe, expected):
+    bounds, is_aligned = segment_bounds(RECIPES[recipe], utterance(words=TABLE_1), 3000)
+    assert (bounds.tolist(), is_aligned) == (expected, False)
+
+
+def test_words_without_times_never_overlap():
+    bounds, is_aligned = segment_bounds(RECIPES["can"], utterance(), 3000)
+    assert (bounds.tolist(), is_aligned) == ([[0, 1000], [1000, 2000], [2000, 3000]], False)
 
 
 def test_odd_frame_of_silence_goes_to_the_left():
