@@ -22,9 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 
-from benchmarks import torch_models
 from jaxser import experiment
 from jaxser.config import resolve
 from jaxser.data.device import gather, on_host
@@ -32,6 +30,13 @@ from jaxser.data.normalisation import fold_normalisations
 from jaxser.models.losses import class_weights
 from jaxser.training.sweep import Sweep
 from jaxser.types import Batch, Dataset
+
+try:
+    import torch
+
+    from benchmarks import torch_models
+except ModuleNotFoundError:  # without it, --help works
+    torch = None
 
 CONFIGS = {
     "mcsan": ("mcsan", "mcsan"),
@@ -51,6 +56,8 @@ class Side(NamedTuple):
 
 def main() -> None:
     arguments = _arguments()
+    if torch is None:
+        raise SystemExit("PyTorch is not installed; install it by: pip install torch==2.13.0")
     print(
         f"jax {jax.__version__} on {jax.devices()[0].device_kind}, torch {torch.__version__} on {_device()}, float32"
     )
