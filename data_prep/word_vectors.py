@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
-from jaxser.features import text
+from jaxser.features import text, vectors
 
 from .jobs import Precomputed
 
@@ -34,7 +34,8 @@ def vectors_source(
         table = precomputed.embeddings()
         digest = hashlib.sha256(table.tobytes()).hexdigest()
         return {"source": "corpus", "dimension": table.shape[1], "vocabulary": words, "vectors": digest}
-    source: dict[str, Any] = {"seed": SEED, "dimension": text.DIMENSION, "vocabulary": words}
+    dimension = vectors.DIMENSION if glove is None else vectors.vector_width(glove)
+    source: dict[str, Any] = {"seed": SEED, "dimension": dimension, "vocabulary": words}
     if glove is None:
         return {"source": "random", **source}
     status = os.stat(glove)
@@ -55,8 +56,8 @@ def make_vectors(
     if precomputed:
         return precomputed.embeddings(), source
     if glove is None:
-        return text.random_embeddings(vocabulary, SEED), source
-    table, coverage = text.load_glove(glove, vocabulary, SEED)
+        return vectors.random_embeddings(vocabulary, SEED), source
+    table, coverage = vectors.load_vectors(glove, vocabulary, SEED)
     return table, {**source, "coverage": coverage._asdict()}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from jaxser.features import audio, text
+from jaxser.features import text
 from jaxser.features.extraction import Precomputed, segment_bounds
-from jaxser.features.recipes import Recipe, tokens
+from jaxser.features.recipes import Recipe, splits_characters, tokens
 from jaxser.types import Utterance
 
 
@@ -19,11 +19,12 @@ def quality_flags(
 ) -> tuple[str, ...]:
     """Return the flags that apply to an utterance under a recipe.
 
-    They are `silent`, `clipped`, `no_words`, `cut_<array>` for what exceeds the recipe's limits, and, for recipes with
-    word segments, `cut_segments`, `equal_segments` and `bad_alignment`.
+    They are `silent`, `clipped`, `no_words`, `characters` (words are single characters, as the script has no spaces),
+    `cut_<array>` for what exceeds the recipe's limits, and, for recipes with word segments, `cut_segments`,
+    `equal_segments` and `bad_alignment`.
     """
     peak, words = np.abs(samples), tokens(recipe, utterance)
-    rows = {"audio": audio.num_frames(len(samples))} | {
+    rows = {"audio": recipe.num_frames(len(samples))} | {
         name: len(array) for name, array in (precomputed or {}).items()
     }
     limits = {"audio": recipe.parameters["max_frames"], **recipe.precomputed}
@@ -33,6 +34,7 @@ def quality_flags(
         **{f"cut_{name}": count > limits[name] for name, count in rows.items()},
         "cut_words": len(words) > recipe.parameters.get("max_words", 0),
         "no_words": words == (text.NO_WORDS,),
+        "characters": splits_characters(recipe, utterance),
     }
     if "segmentation" in recipe.parameters:
         flags |= _segment_flags(recipe, utterance, len(samples))
@@ -46,7 +48,7 @@ _CLIPPED_SHARE = 0.001
 
 def _segment_flags(recipe: Recipe, utterance: Utterance, num_samples: int) -> dict[str, bool]:
     bounds, is_aligned = segment_bounds(recipe, utterance, num_samples)
-    longest = audio.num_frames(int((bounds[:, 1] - bounds[:, 0]).max()))
+    longest = recipe.num_frames(int((bounds[:, 1] - bounds[:, 0]).max()))
     wanted = recipe.parameters["segmentation"] == "aligned" and tokens(recipe, utterance) != (text.NO_WORDS,)
     return {
         "cut_segments": longest > recipe.parameters["max_segment_frames"],

@@ -51,6 +51,10 @@ class Recipe:
         """Samples of the longest recording whose frames are all kept."""
         return int(self.parameters["max_frames"]) * self.hop
 
+    def num_frames(self, samples: int) -> int:
+        """Return the number of frames of `audio` of a signal: centred ones, or those of a pretrained encoder."""
+        return -(-samples // self.hop) if "encoder" in self.parameters else audio.num_frames(samples)
+
 
 def with_encoder(recipe: Recipe, described: Mapping[str, Any], width: int) -> Recipe:
     """Add the frames of a pretrained encoder to a recipe, and their word segments.
@@ -107,12 +111,47 @@ def tokens(recipe: Recipe, utterance: Utterance) -> tuple[str, ...]:
     """
     if "words" not in recipe.arrays:
         return ()
-    found = text.tokenize(utterance.transcript)
-    if recipe.parameters["tokens"] == "alignment":
+    version, segmenter = _tokenizer(recipe)
+    is_aligned = recipe.parameters["tokens"] == "alignment"
+    if is_aligned and utterance.words is not None:
+        spoken = (word.text for word in utterance.words)
+        return tuple(spoken if version == 1 else map(text.normalised, spoken)) or (text.NO_WORDS,)
+    found = text.tokenize(utterance.transcript, version, segmenter)
+    if is_aligned:
         found = tuple(token for token in found if token[0].isalnum())  # punctuation has no sound
-        if utterance.words is not None:
-            found = tuple(word.text for word in utterance.words)
     return found or (text.NO_WORDS,)
+
+
+def splits_characters(recipe: Recipe, utterance: Utterance) -> bool:
+    """Whether words of an utterance are single characters, since its script has no spaces between words."""
+    version, segmenter = _tokenizer(recipe)
+    has_times = recipe.parameters.get("tokens") == "alignment" and utterance.words is not None
+    return (
+        "words" in recipe.arrays
+        and (version, segmenter) == (text.TOKENIZER, "characters")
+        and not has_times
+        and text.has_no_spaces(utterance.transcript)
+    )
+
+
+def with_segmenter(recipe: Recipe, segmenter: str) -> Recipe:
+    """Choose how texts in scripts without spaces are divided into words.
+
+    Raises:
+        UsageError: if there is no such segmenter, or the recipe has no words.
+    """
+    if segmenter not in text.SEGMENTERS:
+        raise UsageError(f"--segmenter={segmenter}: must be one of {', '.join(text.SEGMENTERS)}")
+    if "words" in recipe.arrays:
+        return replace(recipe, parameters={**recipe.parameters, "segmenter": segmenter})
+    if segmenter != text.SEGMENTERS[0]:
+        raise UsageError(f"--segmenter={segmenter}: recipe {recipe.name} has no words")
+    return recipe
+
+
+def _tokenizer(recipe: Recipe) -> tuple[int, str]:
+    """The version of the tokenizer and the segmenter; datasets of earlier versions of jaxser name none."""
+    return recipe.parameters.get("tokenizer", 1), recipe.parameters.get("segmenter", text.SEGMENTERS[0])
 
 
 FRONT_END = {
@@ -131,7 +170,8 @@ SNR_DB = (15.0, 30.0)
 """Signal-to-noise ratio of the noisy copies; He et al. 2021 only call it "high"."""
 
 _WORDS = {"words": ArraySpec("int32", (None,))}
-_TRANSCRIPT = {"max_words": text.MAX_WORDS, "tokens": "transcript"}
+_TOKENIZER = {"tokenizer": text.TOKENIZER, "segmenter": text.SEGMENTERS[0]}
+_TRANSCRIPT = {"max_words": text.MAX_WORDS, "tokens": "transcript", **_TOKENIZER}
 
 
 def _can(name: str, segmentation: str, overlap: float) -> Recipe:
@@ -152,6 +192,7 @@ def _can(name: str, segmentation: str, overlap: float) -> Recipe:
             "max_segment_frames": 300,  # a word includes its share of silence, which may last for seconds
             "max_words": text.MAX_WORDS,
             "tokens": "alignment",
+            **_TOKENIZER,
             "segmentation": segmentation,
             "overlap": overlap,
         },
@@ -228,6 +269,7 @@ RECIPES: dict[str, Recipe] = {
             "max_segment_frames": 150,
             "max_words": text.MAX_WORDS,
             "tokens": "alignment",
+            **_TOKENIZER,
             "segmentation": "aligned",
             "overlap": segments.OVERLAP,
         },

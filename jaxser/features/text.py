@@ -1,31 +1,92 @@
-"""Tokenisation, vocabularies and word vectors."""
+"""Tokenisation and vocabularies."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+import regex
+from jaxtyping import Int
 
 from jaxser.types import InputError
 
 PAD, UNKNOWN, NO_WORDS = "<pad>", "<unk>", "<none>"
 MAX_WORDS = 128
-DIMENSION = 300
+
+TOKENIZER = 2
+"""The version of `tokenize` for new datasets; those without a version in their manifest have version 1."""
+
+SEGMENTERS = ("characters", "spaces")
+"""How a text in a script without spaces is divided: into its characters, or at the spaces that a segmenter added."""
+
+
+def tokenize(text: str, version: int = TOKENIZER, segmenter: str = "characters") -> tuple[str, ...]:
+    """Split a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case.
+
+    Version 1 splits between letters and everything else, which is right for English. Version 2 does the same for words
+    in Latin letters, and divides all other words at the word boundaries of Unicode (UAX 29). Chinese, Japanese, Thai,
+    Lao, Khmer and Burmese have no spaces between words, and are divided into grapheme clusters.
+
+    Args:
+        text: the text; version 2 brings it into Unicode's composed form (NFC).
+        version: 1 or 2.
+        segmenter: one of `SEGMENTERS`; ignored by version 1.
+
+    Raises:
+        InputError: if the version is unknown.
+    """
+    if version not in (1, TOKENIZER):
+        raise InputError(f"version {version} of the tokenizer is not known to this version of jaxser")
+    if version == 1 or text.isascii():
+        return tuple(_TOKEN.findall(text.replace("’", "'")))
+    tokens: list[str] = []
+    for word in normalised(text).replace("’", "'").split():
+        if _LATIN.fullmatch(word):
+            tokens += _TOKEN.findall(word)
+        elif segmenter == "spaces":
+            tokens += _LETTERS_OR_MARK.findall(word)
+        else:
+            for characters, others in _RUNS.findall(word):
+                tokens += _CLUSTER.findall(characters) if characters else _BOUNDARY.split(others)
+    return tuple(filter(None, tokens))
+
+
+def normalised(text: str) -> str:
+    """Return a text in NFC, without invisible characters that do not belong to words."""
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", text.replace("\u200b", " ")))
+
+
+def has_no_spaces(text: str) -> bool:
+    """Whether a text contains a script that is written without spaces between words."""
+    return not text.isascii() and _SPACELESS.search(text) is not None
+
+
+def without_punctuation(word: str) -> str:
+    """Remove punctuation at both ends of a word, but not its combining marks."""
+    return _EDGES.sub("", word)
+
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
-_OOV_RANGE = 0.25  # customary with GloVe
-
-
-def tokenize(text: str) -> tuple[str, ...]:
-    """Split a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case."""
-    return tuple(_TOKEN.findall(text.replace("’", "'")))
+_LATIN = regex.compile(r"(?V1)[[\p{Latin}\p{Common}]--[\p{M}\p{Cf}]]*")
+_SPACELESS_CLASS = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}"
+    r"\p{Tai_Viet}]"
+)
+_SPACELESS = regex.compile(_SPACELESS_CLASS)
+_RUNS = regex.compile(
+    rf"((?:{_SPACELESS_CLASS}[\p{{M}}\u200c\u200d]*)+)|((?:(?!{_SPACELESS_CLASS}).)+)", regex.DOTALL
+)
+_CLUSTER = regex.compile(r"\X\p{M}*")
+_BOUNDARY = regex.compile(r"(?V1w)\b")
+_LETTERS = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\u200c\u200d]*"
+_LETTERS_OR_MARK = regex.compile(rf"{_LETTERS}(?:'{_LETTERS})*|\X")
+_EDGES = regex.compile(r"^[^\p{L}\p{N}\p{M}_]+|[^\p{L}\p{N}\p{M}_]+$")
+_INVISIBLE = re.compile("[\u00ad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -70,105 +131,5 @@ def build_vocabulary(texts: Iterable[Sequence[str]]) -> Vocabulary:
     )
 
 
-class Coverage(NamedTuple):
-    """The fractions of a corpus's distinct words (types) and of its running words (tokens) that have a vector."""
-
-    types: float
-    tokens: float
-
-
-def random_embeddings(
-    vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
-) -> Float[np.ndarray, "V E"]:
-    """Draw word vectors from the standard normal distribution, with zeros for padding.
-
-    With a standard deviation of 0.3, models did not learn from the words of the demo corpus.
-    """
-    table = np.random.default_rng(seed).standard_normal((len(vocabulary.words), dimension), np.float32)
-    table[0] = 0
-    return table
-
-
-def load_glove(
-    path: str | Path, vocabulary: Vocabulary, seed: int = 0, dimension: int = DIMENSION
-) -> tuple[Float[np.ndarray, "V E"], Coverage]:
-    """Read the vectors of a vocabulary from a GloVe text file, line by line.
-
-    A word is looked up in lower case first, and then in the spellings of the corpus. The vectors of missing words are
-    drawn from the uniform distribution on [-0.25, 0.25]; padding is zero.
-
-    Args:
-        path: an unpacked GloVe file; tokens of the 840B release may contain spaces.
-        vocabulary: the words.
-        seed: the seed of the vectors of missing words.
-        dimension: the size of the vectors.
-
-    Raises:
-        InputError: if the file cannot be read or is not in GloVe's format.
-    """
-    rng = np.random.default_rng(seed)
-    table = rng.uniform(-_OOV_RANGE, _OOV_RANGE, (len(vocabulary.words), dimension)).astype(np.float32)
-    table[0] = 0
-    best = np.full(len(vocabulary.words), np.inf)  # rank of the spelling found so far; 0 is lower case
-    wanted = _wanted_spellings(vocabulary)
-    try:
-        for token, values in _glove_lines(Path(path), wanted, dimension):
-            for index, rank in wanted[token]:
-                if rank < best[index]:
-                    table[index], best[index] = values, rank
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return table, _coverage(vocabulary, np.isfinite(best))
-
-
 def _frequency_then_alphabet(item: tuple[str, int]) -> tuple[int, str]:
     return -item[1], item[0]
-
-
-def _wanted_spellings(vocabulary: Vocabulary) -> dict[bytes, list[tuple[int, int]]]:
-    """The ids that a token of the file provides a vector for, with the rank of its spelling."""
-    wanted = defaultdict(list)
-    for index, word in enumerate(vocabulary.words):
-        if word not in (PAD, UNKNOWN, NO_WORDS):
-            for rank, spelling in enumerate((word, *vocabulary.cased.get(word, ()))):
-                wanted[spelling.encode()].append((index, rank))
-    return dict(wanted)
-
-
-def _glove_lines(
-    path: Path, wanted: Mapping[bytes, object], dimension: int
-) -> Iterator[tuple[bytes, Float[np.ndarray, " E"]]]:
-    """Yield the wanted tokens of the file and their vectors.
-
-    Tokens of the 840B release may contain spaces ("at name@domain.com"), so the values are counted from the end of the
-    line. As this is slow, only lines whose first word starts a wanted token are parsed.
-    """
-    firsts = {token.split(b" ", 1)[0] for token in wanted}
-    number = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1 and re.fullmatch(rb"\d+ \d+\s*", line):
-                continue  # the header of files converted from word2vec
-            if number > 2 and line[: line.find(b" ")] not in firsts:
-                continue
-            token, *values = line.rstrip().rsplit(b" ", dimension)
-            try:
-                vector = np.array(values, dtype=np.float32)
-            except ValueError:
-                vector = np.zeros(0, np.float32)
-            if len(vector) != dimension or not np.isfinite(vector).all():
-                raise InputError(
-                    f"{path}: line {number} is not a token and {dimension} numbers; is it an unpacked GloVe file?"
-                )
-            if token in wanted:
-                yield token, vector
-    if number < 1:
-        raise InputError(f"{path}: the file is empty")
-
-
-def _coverage(vocabulary: Vocabulary, found: np.ndarray) -> Coverage:
-    counted = np.array([word not in (PAD, UNKNOWN, NO_WORDS) for word in vocabulary.words])
-    counts = np.array(vocabulary.counts or np.ones(len(counted)), dtype=float) * counted
-    if not counts.sum():
-        return Coverage(0.0, 0.0)
-    return Coverage(float(found[counted].mean()), float(counts[found].sum() / counts.sum()))

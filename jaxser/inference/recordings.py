@@ -5,7 +5,6 @@ The features are extracted by the same functions as those of a prepared dataset.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from jaxser.encoders.encoder import load
+from jaxser.encoders.frames import FrameEncoder, Layers
 from jaxser.features import text
 from jaxser.features.audio import SAMPLE_RATE, Recording, read_audio, split_span
 from jaxser.features.extraction import extract
@@ -37,7 +38,7 @@ SUFFIXES = frozenset(
 """The files that are picked from a folder; a file given by name is read whatever its suffix."""
 
 _WORDS = {"words", "segments", "segment_lengths"}
-_WORD_FLAGS = {"no_words", "cut_words", "cut_segments"}
+_WORD_FLAGS = {"no_words", "characters", "cut_words", "cut_segments"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,7 @@ class Reader:
         needs: the arrays that the network reads.
         vocabulary: the words of the run's dataset.
         sources: where the precomputed arrays come from.
+        encoder: the pretrained encoder of recipe `encoder`.
         window: seconds per window; by default, the recipe's maximum. 0 takes the whole recording as one window, which
             the recipe cuts at its maximum, as in training.
         hop: seconds from one window to the next; by default, `window`.
@@ -85,6 +87,7 @@ class Reader:
     needs: tuple[str, ...]
     vocabulary: text.Vocabulary
     sources: Mapping[str, Source] = field(default_factory=dict)
+    encoder: FrameEncoder | None = None
     window: float | None = None
     hop: float | None = None
 
@@ -102,7 +105,18 @@ class Reader:
         recording = read_audio(path)
         said = _transcribed(path, recording.samples, transcript) if self.reads_words else ""
         spans = self._spans(path, len(recording.samples), said)
-        return [self._window(path, recording, span, said, is_whole=len(spans) == 1) for span in spans]
+        encoded = self._encoded([recording.samples[start:end] for start, end in spans])
+        return [
+            self._window(path, recording, span, said, frames, is_whole=len(spans) == 1)
+            for span, frames in zip(spans, encoded, strict=True)
+        ]
+
+    def _encoded(self, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        """The encoder's frames of each window, if the recipe has them."""
+        if self.encoder is None:
+            return [None] * len(windows)
+        longest = self.recipe.max_samples + self.recipe.hop  # one frame more is flagged, and cut
+        return self.encoder.encode([window[:longest] for window in windows])
 
     def _spans(self, path: str | Path, count: int, said: str | Sequence[Word]) -> list[tuple[int, int]]:
         """Start and end of each window, in samples. All have one length, and the last ends with the recording."""
@@ -132,6 +146,7 @@ class Reader:
         recording: Recording,
         span: tuple[int, int],
         said: str | Sequence[Word],
+        frames: np.ndarray | None,
         is_whole: bool,
     ) -> Window:
         file, part = split_span(path)
@@ -140,6 +155,8 @@ class Reader:
         utterance = Utterance(id=file.stem, wav=str(path), label="", transcript=transcript, words=words)
         own, offset = recording.samples[slice(*span)], part[0] if part else 0.0
         given = self._precomputed(file, offset + start, offset + end)
+        if frames is not None:
+            given["audio"] = frames
         read = tokens(self.recipe, utterance) if self.reads_words else ()
         flags = (*recording.flags, *quality_flags(self.recipe, utterance, own, given))
         irrelevant = set() if self.reads_words else set(_WORD_FLAGS)
@@ -215,7 +232,8 @@ def open_precomputed(
     Raises:
         UsageError: if an array is missing, has another width, comes from another network, or is not read by the run.
     """
-    wanted = [name for name in widths if name in recipe.precomputed]
+    encoded = {"audio"} if "encoder" in recipe.parameters else set()
+    wanted = [name for name in widths if name in recipe.precomputed.keys() - encoded]
     flags = {FILES[flag]: flag for flag in files} | ({"video": "resnet"} if resnet else {})
     _check_flags(flags, wanted, made)
     identities = list(identities)
@@ -233,6 +251,28 @@ def open_precomputed(
                 f"--{flags[name]}: {name} has {source.width} features, but this run was trained on {widths[name]}"
             )
     return sources
+
+
+def open_encoder(recipe: Recipe, folder: str | Path | None) -> FrameEncoder | None:
+    """Load the encoder whose frames a run reads; None if its recipe has no encoder.
+
+    Raises:
+        InputError: if the folder cannot be used.
+        UsageError: if the folder is missing, not needed, or not that of the run's encoder.
+    """
+    described = recipe.parameters.get("encoder")
+    if described is None:
+        if folder is not None:
+            raise UsageError(f"--encoder={folder}: this run does not read the frames of an encoder")
+        return None
+    if folder is None:
+        raise UsageError(
+            f"this run reads the frames of a pretrained encoder ({described['family']}): give --encoder=FOLDER"
+        )
+    encoder = load(folder, padding=described["padding"])
+    if encoder.digest != described["digest"]:
+        raise UsageError(f"--encoder={folder}: not the weights that computed the frames of this run")
+    return FrameEncoder(encoder, Layers(tuple(described["layers"]), described["layers_mean"]))
 
 
 def _check_flags(
@@ -316,7 +356,7 @@ def _words_between(
     if isinstance(said, str):
         return said, None
     inside = [word for word in said if start <= (word.start + word.end) / 2 < end]
-    bare = [(re.sub(r"^\W+|\W+$", "", word.text), word) for word in inside]
+    bare = [(text.without_punctuation(word.text), word) for word in inside]
     words = [
         Word(name, max(word.start - start, 0.0), min(word.end, end) - start) for name, word in bare if name
     ]
