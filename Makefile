@@ -39,15 +39,17 @@ $(VENV)/.docs-ready: $(READY)
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("jaxser needs Python 3.11 or newer; set PYTHON=python3.11, say" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# The versions of an environment made afresh from pyproject.toml; names and versions only.
+# Names, versions and hashes, for all platforms and all versions of Python. Versions in requirements.lock stay where they
+# can; `make lock LOCK=--upgrade` moves to the newest ones.
 lock:
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet -e '.[dev,lld]'
-	build/lock/bin/python -m pip freeze --exclude-editable > requirements.lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra=dev --extra=lld $(LOCK) --output-file=requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) build .cache
