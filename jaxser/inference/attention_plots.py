@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxser import files
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.types import Word
 
@@ -67,10 +68,11 @@ def save(attention: Attention, path: Path) -> None:
     """Write the figure as PNG; the folder is created if it is missing.
 
     Raises:
+        InputError: if the file is a link.
         OSError: if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure(attention).savefig(path, dpi=DPI)
+    with files.open_binary(path.parent, path.name) as file:
+        figure(attention).savefig(file, format="png", dpi=DPI)
 
 
 def figure(attention: Attention) -> Figure:
