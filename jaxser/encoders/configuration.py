@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,17 @@ class Fields:
         """Return a positive integer."""
         return self._get(name, default, "a positive integer", _is_count)
 
+    def divisor(self, name: str, default: int, of: str, size: int) -> int:
+        """Return a positive integer that divides the field `of`, which is `size`."""
+        value = self.count(name, default)
+        if size % value:
+            raise InputError(f"{self.path}: {name}={value} does not divide {of}={size}")
+        return value
+
     def counts(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """Return a list of positive integers."""
         expected = "a list of positive integers"
-        return tuple(
-            self._get(name, default, expected, lambda v: isinstance(v, list) and v and all(map(_is_count, v)))
-        )
+        return tuple(self._get(name, default, expected, _is_counts))
 
     def number(self, name: str, default: float) -> float:
         """Return a number that is not negative."""
@@ -73,9 +78,10 @@ class Fields:
         """Return a truth value."""
         return self._get(name, default, "true or false", lambda v: isinstance(v, bool))
 
-    def choice(self, name: str, choices: Container[str], default: str) -> str:
+    def choice(self, name: str, choices: Iterable[str], default: str = _REQUIRED) -> str:
         """Return one of several names."""
-        expected = f"one of {', '.join(choices)}"  # type: ignore[arg-type]
+        choices = tuple(choices)
+        expected = f"one of {', '.join(choices)}"
         return self._get(name, default, expected, lambda v: isinstance(v, str) and v in choices)
 
     def require(self, name: str, value: Any) -> None:
@@ -85,3 +91,7 @@ class Fields:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_count, value))

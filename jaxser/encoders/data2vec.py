@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from jaxser.encoders.configuration import Fields
 from jaxser.encoders.convolution import ConvolutionConfig, same_convolution
 from jaxser.encoders.transformer import ACTIVATIONS
-from jaxser.encoders.wav2vec2 import Wav2Vec2
+from jaxser.encoders.wav2vec2 import Wav2Vec2, position_groups
 
 
 class StackedPositionalConvolution(nn.Module):
@@ -67,7 +67,7 @@ class Data2Vec(Wav2Vec2):
         return {
             "position_layers": config.count("num_conv_pos_embeddings", 5),
             "position_kernel": config.count("conv_pos_kernel_size", 19),
-            "position_groups": config.count("num_conv_pos_embedding_groups", 16),
+            "position_groups": position_groups(config),
         }
 
     def position_embeddings(self) -> nn.Module:

@@ -178,6 +178,7 @@ def _features(module, params, waveforms, lengths, key):
             f"a waveform of {waveforms.shape[1] / SAMPLE_RATE:g} s is longer than the encoder's window of "
             f"{module.max_samples / SAMPLE_RATE:g} s; cut it into windows"
         )
+    waveforms, lengths = jnp.asarray(waveforms), jnp.asarray(lengths)
     rngs = {} if key is None else {"dropout": key}
     return module.apply(
         {"params": params}, waveforms, lengths, train=key is not None, method="features", rngs=rngs
@@ -229,9 +230,7 @@ def load(
         raise UsageError(f"dtype={dtype!r} is not one of float32, bfloat16")
     folder = _existing(folder)
     config = Fields.read(folder / CONFIG)
-    family = config.choice("model_type", FAMILIES, "")
-    if not family:
-        raise InputError(f"{folder / CONFIG}: field 'model_type' is missing")
+    family = config.choice("model_type", FAMILIES)
     cls = FAMILIES[family]
     module = cls.from_config(
         config, Fields.read(folder / PREPROCESSOR), padding=padding, dtype=jnp.dtype(dtype), remat=remat

@@ -24,6 +24,7 @@ from jaxser.encoders.convolution import ConvolutionConfig, FeatureEncoder, Posit
 from jaxser.encoders.transformer import ACTIVATIONS, DropoutRates, TransformerConfig
 from jaxser.encoders.waveforms import normalised, valid_steps
 from jaxser.features.audio import SAMPLE_RATE
+from jaxser.types import InputError
 
 NORMS = ("group", "layer")
 
@@ -95,10 +96,15 @@ class Wav2Vec2(SpeechEncoder):
     def convolution_config(cls, config: Fields) -> ConvolutionConfig:
         """Return the sizes of the feature encoder."""
         default = ConvolutionConfig()
+        widths = config.counts("conv_dim", default.widths)
+        kernels = config.counts("conv_kernel", default.kernels)
+        strides = config.counts("conv_stride", default.strides)
+        if not len(widths) == len(kernels) == len(strides):
+            raise InputError(f"{config.path}: conv_dim, conv_kernel and conv_stride have different lengths")
         return ConvolutionConfig(
-            widths=config.counts("conv_dim", default.widths),
-            kernels=config.counts("conv_kernel", default.kernels),
-            strides=config.counts("conv_stride", default.strides),
+            widths,
+            kernels,
+            strides,
             bias=config.flag("conv_bias", False),
             norm=config.choice("feat_extract_norm", NORMS, "group"),
             activation=config.choice("feat_extract_activation", ACTIVATIONS, "gelu"),
@@ -110,7 +116,7 @@ class Wav2Vec2(SpeechEncoder):
         config.require("adapter_attn_dim", None)
         return {
             "position_kernel": config.count("num_conv_pos_embeddings", 128),
-            "position_groups": config.count("num_conv_pos_embedding_groups", 16),
+            "position_groups": position_groups(config),
         }
 
     def setup(self) -> None:
@@ -173,6 +179,12 @@ class Wav2Vec2(SpeechEncoder):
         return None
 
 
+def position_groups(config: Fields) -> int:
+    """Return the groups of the positional convolution."""
+    width = config.count("hidden_size", 768)
+    return config.divisor("num_conv_pos_embedding_groups", 16, "hidden_size", width)
+
+
 def _transformer(config: Fields) -> TransformerConfig:
     rates = DropoutRates(
         hidden=config.number("hidden_dropout", 0.1),
@@ -181,10 +193,11 @@ def _transformer(config: Fields) -> TransformerConfig:
         projection=config.number("feat_proj_dropout", 0.0),
         layer=config.number("layerdrop", 0.1),
     )
+    width = config.count("hidden_size", 768)
     return TransformerConfig(
         layers=config.count("num_hidden_layers", 12),
-        width=config.count("hidden_size", 768),
-        heads=config.count("num_attention_heads", 12),
+        width=width,
+        heads=config.divisor("num_attention_heads", 12, "hidden_size", width),
         feed_forward_size=config.count("intermediate_size", 3072),
         activation=config.choice("hidden_act", ACTIVATIONS, "gelu"),
         pre_norm=config.flag("do_stable_layer_norm", False),

@@ -65,10 +65,11 @@ class Whisper(SpeechEncoder):
             activation=config.number("activation_dropout", 0.0),
             layer=config.number("encoder_layerdrop", 0.0),
         )
+        width = config.count("d_model")
         transformer = TransformerConfig(
             layers=config.count("encoder_layers"),
-            width=config.count("d_model"),
-            heads=config.count("encoder_attention_heads"),
+            width=width,
+            heads=config.divisor("encoder_attention_heads", 1, "d_model", width),
             feed_forward_size=config.count("encoder_ffn_dim"),
             activation=config.choice("activation_function", ACTIVATIONS, "gelu"),
             pre_norm=True,

@@ -1,7 +1,8 @@
-"""Encoders of random weights made by `transformers`, saved as folders."""
+"""Encoders of random weights, saved as folders."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,122 @@ def padded(waveforms: Sequence[np.ndarray], padding: float = 0.0) -> tuple[np.nd
     for row, wave in zip(batch, waveforms, strict=True):
         row[: len(wave)] = wave
     return batch, lengths
+
+
+# Folders without `transformers`: names and shapes as Hugging Face's, written by hand.
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+FOLDERS: dict[str, dict[str, Any]] = {
+    "wav2vec2": {"num_conv_pos_embeddings": 6},
+    "wav2vec2-large": {"num_conv_pos_embeddings": 5, **LARGE},
+    "hubert": {"num_conv_pos_embeddings": 6},
+    "wavlm": {"num_conv_pos_embeddings": 6, "num_buckets": 8, "max_bucket_distance": 12},
+    "data2vec-audio": {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5},
+    "whisper": {
+        "d_model": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 24,
+        "num_mel_bins": 80,
+        "max_source_positions": 20,
+    },
+}
+"""For each family, the fields of its config.json that differ from `SIZES` or from the defaults."""
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """Return the config.json of a folder in `FOLDERS`."""
+    family = name.removesuffix("-large")
+    sizes = {} if family == "whisper" else {**SIZES, "conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2}
+    return {"model_type": family, **sizes, **FOLDERS[name]}
+
+
+def tensors_of(name: str, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return random tensors by their names in Hugging Face's folders, without a prefix."""
+    config = config_of(name)
+    shapes = _whisper_shapes(config) if name == "whisper" else _wav2vec2_shapes(config)
+    rng = np.random.default_rng(seed)
+    return {
+        key: (rng.standard_normal(shape) * 0.3 + ("norm.weight" in key)).astype(np.float32)
+        for key, shape in shapes.items()
+    }
+
+
+def _layer_shapes(prefix: str, width: int, hidden: int, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    attention, attention_norm, first, second = names
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in ("q", "k", "v", "out"):
+        shapes[f"{prefix}.{attention}.{part}_proj.weight"] = (width, width)
+        shapes[f"{prefix}.{attention}.{part}_proj.bias"] = (width,)
+    for part in (attention_norm, "final_layer_norm"):
+        shapes |= {f"{prefix}.{part}.weight": (width,), f"{prefix}.{part}.bias": (width,)}
+    shapes |= {f"{prefix}.{first}.weight": (hidden, width), f"{prefix}.{first}.bias": (hidden,)}
+    return shapes | {f"{prefix}.{second}.weight": (width, hidden), f"{prefix}.{second}.bias": (width,)}
+
+
+def _whisper_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width = config["d_model"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv1.weight": (width, 80, 3),
+        "conv1.bias": (width,),
+        "conv2.weight": (width, width, 3),
+        "conv2.bias": (width,),
+        "embed_positions.weight": (config["max_source_positions"], width),
+        "layer_norm.weight": (width,),
+        "layer_norm.bias": (width,),
+    }
+    for layer in range(config["encoder_layers"]):
+        names = ("self_attn", "self_attn_layer_norm", "fc1", "fc2")
+        shapes |= _layer_shapes(f"layers.{layer}", width, config["encoder_ffn_dim"], names)
+        del shapes[f"layers.{layer}.self_attn.k_proj.bias"]
+    return shapes
+
+
+def _wav2vec2_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    width, conv, family = config["hidden_size"], config["conv_dim"][0], config["model_type"]
+    is_large, groups = "feat_extract_norm" in config, config["num_conv_pos_embedding_groups"]
+    shapes: dict[str, tuple[int, ...]] = {"masked_spec_embed": (width,)}
+    for layer, kernel in enumerate((10, 3, 3, 3, 3, 2, 2)):
+        name = f"feature_extractor.conv_layers.{layer}"
+        shapes[f"{name}.conv.weight"] = (conv, conv if layer else 1, kernel)
+        if is_large:
+            shapes[f"{name}.conv.bias"] = (conv,)
+        if layer == 0 or is_large or family == "data2vec-audio":
+            shapes |= {f"{name}.layer_norm.weight": (conv,), f"{name}.layer_norm.bias": (conv,)}
+    for part in ("weight", "bias"):
+        shapes[f"feature_projection.layer_norm.{part}"] = (conv,)
+        shapes[f"encoder.layer_norm.{part}"] = (width,)
+    shapes |= {"feature_projection.projection.weight": (width, conv)}
+    shapes |= {"feature_projection.projection.bias": (width,)}
+    stack = family == "data2vec-audio"
+    kernel = config["conv_pos_kernel_size" if stack else "num_conv_pos_embeddings"]
+    for name in [f"layers.{i}.conv" for i in range(config["num_conv_pos_embeddings"])] if stack else ["conv"]:
+        shapes[f"encoder.pos_conv_embed.{name}.weight"] = (width, width // groups, kernel)
+        shapes[f"encoder.pos_conv_embed.{name}.bias"] = (width,)
+    for layer in range(config["num_hidden_layers"]):
+        name = f"encoder.layers.{layer}"
+        names = ("attention", "layer_norm", "feed_forward.intermediate_dense", "feed_forward.output_dense")
+        shapes |= _layer_shapes(name, width, config["intermediate_size"], names)
+        if family == "wavlm":
+            heads = config["num_attention_heads"]
+            shapes[f"{name}.attention.gru_rel_pos_const"] = (1, heads, 1, 1)
+            shapes |= {f"{name}.attention.gru_rel_pos_linear.weight": (8, width // heads)}
+            shapes |= {f"{name}.attention.gru_rel_pos_linear.bias": (8,)}
+    if family == "wavlm":
+        heads = config["num_attention_heads"]
+        shapes["encoder.layers.0.attention.rel_attn_embed.weight"] = (config["num_buckets"], heads)
+    return shapes
+
+
+def write_folder(
+    folder: Path, name: str, tensors: dict[str, np.ndarray] | None = None, *, prefix: str = "", **config: Any
+) -> Path:
+    """Write a folder of `FOLDERS` in Hugging Face's layout, with some fields or tensors replaced."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = tensors_of(name) if tensors is None else tensors
+    save_file({prefix + key: value for key, value in tensors.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**config_of(name), **config}))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16_000}))
+    return folder
