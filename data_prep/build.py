@@ -6,12 +6,13 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,14 +24,20 @@ from jaxser.features.recipes import Recipe, tokens
 from jaxser.features.sources import Source
 from jaxser.types import InputError, Reading, Rejection, Utterance
 
+from .corpora.parsing import is_copy
 from .jobs import Job, Part, Precomputed, finished_part, plan_jobs
+from .labels import Labels
 from .word_vectors import finished_vectors, make_vectors, vectors_source, write_vectors
+
+if TYPE_CHECKING:
+    from jaxser.encoders.frames import FrameEncoder
 
 Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]], None]
 """Runs all jobs and calls the function with each job and its part."""
 
 FOLDS = "folds.json"
 REJECTED = "rejected.jsonl"
+IGNORED = "ignored.jsonl"
 TFDS_FILES = ("dataset_info.json", "features.json")
 
 
@@ -43,7 +50,9 @@ class BuildPlan:
     name: str
     directory: Path
     reading: Reading
+    labels: Labels
     rejected: tuple[Rejection, ...]  # before any audio is read
+    copies: int  # byte-identical copies of utterances, which count once
     vocabulary: text.Vocabulary
     jobs: tuple[Job, ...]
     precomputed: Precomputed | None = None
@@ -58,22 +67,33 @@ def plan_build(
     out: Path,
     sources: Mapping[str, Source],
     precomputed: Precomputed | None = None,
+    labels: Labels | None = None,
+    encoder: FrameEncoder | None = None,
 ) -> BuildPlan:
-    """Plans the jobs of a dataset. Of utterances with the same id, only the first is used.
+    """Plan the jobs of a dataset.
+
+    Of utterances with the same id only the first is used. The others are copies if their files are byte-identical and
+    their annotations equal; otherwise they are rejected.
 
     Raises:
         InputError: if the corpus has no usable utterance.
     """
     chosen: dict[str, Utterance] = {}
-    rejected = list(reading.rejected)
+    rejected, copies = list(reading.rejected), reading.copies
     for utterance in reading.utterances:
         first = chosen.setdefault(utterance.id, utterance)
-        if first is not utterance:
-            rejected.append(
-                Rejection(utterance.id, utterance.wav, f"has the same id as {first.wav}, which is used")
-            )
+        if first is utterance:
+            continue
+        if is_copy(root, first, utterance):
+            copies += 1
+        else:
+            reason = f"has the same id as {first.wav}, which is used"
+            rejected.append(Rejection(utterance.id, utterance.wav, reason))
+    assert len(chosen) + copies + len(rejected) == (
+        len(reading.utterances) + reading.copies + len(reading.rejected)
+    )
     if not chosen:
-        why = f"; the first of {len(rejected)} rejected: {rejected[0].reason}" if rejected else ""
+        why = f"; {len(rejected)} were rejected, {_most_common(rejected)}" if rejected else ""
         raise InputError(f"{root}: no utterance of {corpus} can be used{why}")
     directory = out / name / recipe.name / recipe.version
     utterances = [chosen[key] for key in sorted(chosen)]
@@ -83,15 +103,43 @@ def plan_build(
         vocabulary = precomputed.vocabulary()
     else:
         vocabulary = text.build_vocabulary(tokens(recipe, utterance) for utterance in utterances)
-    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources, precomputed)
+    jobs = plan_jobs(root, directory, name, recipe, utterances, vocabulary, sources, precomputed, encoder)
     return BuildPlan(
-        corpus, recipe, name, directory, reading, tuple(rejected), vocabulary, tuple(jobs), precomputed
+        corpus=corpus,
+        recipe=recipe,
+        name=name,
+        directory=directory,
+        reading=reading,
+        labels=labels or Labels(),
+        rejected=tuple(rejected),
+        copies=copies,
+        vocabulary=vocabulary,
+        jobs=tuple(jobs),
+        precomputed=precomputed,
     )
+
+
+def is_up_to_date(plan: BuildPlan, glove: str | Path | None, max_rejected: float) -> bool:
+    """Whether a dataset is complete and current. Nothing is written, so its folder may be read-only.
+
+    Raises:
+        InputError: if it is, but has too many rejected utterances.
+    """
+    if not (plan.directory / shards.MANIFEST).is_file():
+        return False
+    parts = {job.index: part for job in plan.jobs if (part := finished_part(job))}
+    vectors = finished_vectors(plan.directory, vectors_source(plan.vocabulary, glove, plan.precomputed))
+    if len(parts) < len(plan.jobs) or not vectors:
+        return False
+    if not _is_current(plan.directory, _manifest(plan, parts, vectors)):
+        return False
+    _check_rejections(plan, parts, max_rejected)
+    return True
 
 
 def build_dataset(
     plan: BuildPlan, glove: str | Path | None, run_all: Runner, max_rejected: float, quiet: bool
-) -> bool:
+) -> None:
     """Build the parts of a dataset that are missing or outdated.
 
     Args:
@@ -101,9 +149,6 @@ def build_dataset(
         max_rejected: the fraction of utterances that may be rejected.
         quiet: whether to hide the progress bar.
 
-    Returns:
-        False if the dataset was already complete and up to date.
-
     Raises:
         InputError: if too many utterances are rejected, or if the GloVe file cannot be read.
     """
@@ -111,10 +156,6 @@ def build_dataset(
     parts = {job.index: part for job in plan.jobs if (part := finished_part(job))}
     inputs = (plan.vocabulary, glove, plan.precomputed)
     table, vectors = None, finished_vectors(directory, vectors_source(*inputs))
-    if len(parts) == len(plan.jobs) and vectors:
-        _check_rejections(plan, parts, max_rejected)
-        if _is_current(directory, _manifest(plan, parts, vectors)):
-            return False
     if not vectors:
         table, vectors = make_vectors(*inputs)  # before anything is removed, as the GloVe file may be damaged
     (directory / shards.MANIFEST).unlink(missing_ok=True)  # an incomplete folder must not look like a dataset
@@ -123,32 +164,39 @@ def build_dataset(
         write_vectors(directory, plan.vocabulary, table, vectors)
     _run_missing(plan, parts, run_all, quiet)
     rejected = _rejections(plan, parts)
-    with shards.atomic_write(directory / REJECTED) as file:
-        file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in rejected).encode())
+    for name, entries in ((REJECTED, rejected), (IGNORED, plan.reading.ignored)):
+        with shards.atomic_write(directory / name) as file:
+            file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in entries).encode())
     _check_rejections(plan, parts, max_rejected)
-    _write_metadata(plan, parts, vectors, {entry.id for entry in rejected})
-    return True
+    _write_metadata(plan, parts, vectors)
 
 
-def _write_metadata(
-    plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any], rejected: set[str]
-) -> None:
+def _write_metadata(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> None:
     """Write the corpus's own folds, the files that TensorFlow Datasets reads, and then the manifest."""
     directory = plan.directory
     if plan.reading.folds:
-        _write_folds(plan, rejected)
+        _write_folds(plan, parts)
     infos = [parts[job.index].shard for job in plan.jobs]
     shards.write_metadata(directory, plan.recipe.version, plan.recipe.arrays, infos)
-    names = (VOCABULARY, EMBEDDINGS, REJECTED, *TFDS_FILES, *([FOLDS] if plan.reading.folds else []))
+    names = (
+        VOCABULARY,
+        EMBEDDINGS,
+        REJECTED,
+        IGNORED,
+        *TFDS_FILES,
+        *([FOLDS] if plan.reading.folds else []),
+    )
     files = {name: _sha256(directory / name) for name in names}
     shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, vectors), "files": files})
 
 
-def _write_folds(plan: BuildPlan, rejected: set[str]) -> None:
+def _write_folds(plan: BuildPlan, parts: Mapping[int, Part]) -> None:
     """Write the corpus's own folds, for `--config.protocol.name=file --config.protocol.file=folds.json`."""
+    unusable = {entry.id for job in plan.jobs for entry in parts[job.index].rejected}
+    used = {utterance.id for job in plan.jobs for utterance in job.utterances} - unusable
     folds = [
         {
-            key: [identity for identity in value if identity not in rejected] if key != "name" else value
+            key: [identity for identity in value if identity in used] if key != "name" else value
             for key, value in fold.items()
         }
         for fold in plan.reading.folds
@@ -183,6 +231,9 @@ def _run_missing(plan: BuildPlan, parts: dict[int, Part], run_all: Runner, quiet
 def _manifest(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, Any]) -> dict[str, Any]:
     recipe, in_order = plan.recipe, [parts[job.index] for job in plan.jobs]
     labels, flags = _sum(part.labels for part in in_order), _sum(part.flags for part in in_order)
+    for job in plan.jobs:
+        part = parts[job.index]
+        assert len(job.utterances) == part.shard.records + len(part.rejected)
     return {
         "name": plan.name,
         "corpus": plan.corpus,
@@ -192,11 +243,21 @@ def _manifest(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, 
         "normalise": recipe.normalise,
         "arrays": {key: {"dtype": spec.dtype, "shape": spec.shape} for key, spec in recipe.arrays.items()},
         "utterances": sum(labels.values()),
-        "labels": {"found": labels, "expected": dict(plan.reading.expected)},
+        "labels": {
+            "found": labels,
+            "expected": dict(plan.reading.expected),
+            "label_map": dict(plan.labels.label_map),
+            "classes": dict(plan.labels.classes),
+            "left_out": dict(plan.labels.left_out),
+        },
         "rejected": len(_rejections(plan, parts)),
+        "ignored": len(plan.reading.ignored),
+        "copies": plan.copies,
+        "identical_recordings": _identical(in_order),
         "flags": flags,
         "cut": {key.removeprefix("cut_"): count for key, count in flags.items() if key.startswith("cut_")},
         "facts": dict(plan.reading.facts),
+        "warnings": list(plan.reading.warnings),
         "embeddings": dict(vectors),
         "jaxser": importlib.metadata.version("jaxser"),
         "number_of_shards": len(in_order),
@@ -223,16 +284,34 @@ def _check_rejections(plan: BuildPlan, parts: Mapping[int, Part], max_rejected: 
     rejected = _rejections(plan, parts)
     used = sum(parts[job.index].shard.records for job in plan.jobs)
     if rejected and (not used or len(rejected) > max_rejected * (used + len(rejected))):
-        reason, times = Counter(entry.reason for entry in rejected).most_common(1)[0]
         raise InputError(
             f"{len(rejected)} of {used + len(rejected)} utterances were rejected, more than "
-            f"--max_rejected={max_rejected:g} allows; most common reason ({times}): {reason}; "
+            f"--max_rejected={max_rejected:g} allows; {_most_common(rejected)}; "
             f"all reasons are in {plan.directory / REJECTED}"
         )
 
 
+def _most_common(rejected: Sequence[Rejection]) -> str:
+    """Describe the most common kind of reason by its first example."""
+    kinds = [reason_kind(entry.reason) for entry in rejected]
+    kind, times = Counter(kinds).most_common(1)[0]
+    return f"most often ({times} times): {rejected[kinds.index(kind)].reason}"
+
+
+def reason_kind(reason: str) -> str:
+    """Return a reason without what differs from utterance to utterance: texts in quotes, paths and numbers."""
+    quoted = re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason)
+    return " ".join("..." if re.search(r"[0-9/\\]|\w\.\w", word) else word for word in quoted.split())
+
+
+def _identical(parts: Sequence[Part]) -> int:
+    """Count the recordings that are byte-identical to an earlier one of another id."""
+    digests = [digest for part in parts for digest in part.digests]
+    return len(digests) - len(set(digests))
+
+
 def _remove_stale(plan: BuildPlan) -> None:
-    """Removes half-written files of killed runs, and shards of another division of the corpus."""
+    """Remove half-written files of killed runs, and shards of another division of the corpus."""
     directory = plan.directory
     expected = {shards.shard_name(plan.name, job.index, job.count) for job in plan.jobs}
     expected |= {job.part.name for job in plan.jobs} | {"embeddings.json"}
@@ -243,7 +322,7 @@ def _remove_stale(plan: BuildPlan) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Locks the folder of a dataset, since concurrent preparations would delete each other's files.
+    """Lock the folder of a dataset, since concurrent preparations would delete each other's files.
 
     Raises:
         InputError: if another preparation holds the lock.

@@ -16,24 +16,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
 from jaxser.features.audio import SAMPLE_RATE, read_audio, split_span
-from jaxser.features.extraction import extract
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.sources import Source
 from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
 
+from .augment import extract_with_copies
+from .corpora.parsing import LFS_REASON, is_lfs_pointer
+
+if TYPE_CHECKING:
+    from jaxser.encoders.frames import FrameEncoder  # imports JAX, which worker processes do not need
 UTTERANCES_PER_SHARD = 128
 _RECORD_FORMAT = 2
+_DIGEST_DIGITS = 16
 
 
 @runtime_checkable
@@ -82,6 +88,7 @@ class Job:
     fingerprint: str
     sources: Mapping[str, Source] = field(default_factory=dict)  # of precomputed arrays
     precomputed: Precomputed | None = None
+    encoder: FrameEncoder | None = None  # a job with an encoder runs in this process
 
     @property
     def part(self) -> Path:
@@ -91,13 +98,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """The outcome of a job: its shard, the number of utterances by label and by flag, and the rejected ones."""
+    """The outcome of a job: its shard, the number of utterances by label and by flag, and the rejected ones.
+
+    `digests` are the first digits of the SHA-256 of each recording, by which identical ones are counted.
+    """
 
     fingerprint: str
     shard: shards.ShardInfo
     labels: Mapping[str, int]
     flags: Mapping[str, int]
     rejected: tuple[Rejection, ...]
+    digests: tuple[str, ...]
 
 
 def plan_jobs(
@@ -109,6 +120,7 @@ def plan_jobs(
     vocabulary: Vocabulary,
     sources: Mapping[str, Source],
     precomputed: Precomputed | None = None,
+    encoder: FrameEncoder | None = None,
 ) -> list[Job]:
     """Split the utterances, in their order, into shards of `UTTERANCES_PER_SHARD`."""
     starts = range(0, len(utterances), UTTERANCES_PER_SHARD)
@@ -123,7 +135,19 @@ def plan_jobs(
             stamped["ready"] = precomputed  # the key is part of the digest
         fingerprint = _fingerprint(salt, root, chosen, stamped)
         jobs.append(
-            Job(root, directory, dataset, recipe, index, len(starts), chosen, fingerprint, own, precomputed)
+            Job(
+                root=root,
+                directory=directory,
+                dataset=dataset,
+                recipe=recipe,
+                index=index,
+                count=len(starts),
+                utterances=chosen,
+                fingerprint=fingerprint,
+                sources=own,
+                precomputed=precomputed,
+                encoder=encoder,
+            )
         )
     return jobs
 
@@ -131,8 +155,10 @@ def plan_jobs(
 def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     """Write the shard of a job, then its part file. Equal jobs write equal bytes."""
     rejected: list[Rejection] = []
+    digests: list[str] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
+    frames = _encoded(job)
 
     def records() -> Iterator[tuple[Utterance, shards.Arrays]]:
         for utterance in job.utterances:
@@ -140,11 +166,11 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
                 if job.precomputed:
                     complete, arrays = job.precomputed.read(utterance)
                 else:
-                    complete, arrays = _features(job, utterance, vocabulary)
+                    complete, arrays = _features(job, utterance, vocabulary, frames.get(utterance.id))
             except InputError as error:
-                reason = str(error).removeprefix(f"{job.root / utterance.wav}: ")
-                rejected.append(Rejection(utterance.id, utterance.wav, reason))
+                rejected.append(Rejection(utterance.id, utterance.wav, _reason(job, utterance, error)))
                 continue
+            digests.append(complete.sha256[:_DIGEST_DIGITS])
             labels[complete.label] += 1
             flags.update(complete.flags)
             yield complete, arrays
@@ -152,21 +178,51 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     path = job.directory / shards.shard_name(job.dataset, job.index, job.count)
     shard = shards.write_shard(path, records(), job.recipe.arrays)
     part = Part(
-        job.fingerprint, shard, dict(sorted(labels.items())), dict(sorted(flags.items())), tuple(rejected)
+        fingerprint=job.fingerprint,
+        shard=shard,
+        labels=dict(sorted(labels.items())),
+        flags=dict(sorted(flags.items())),
+        rejected=tuple(rejected),
+        digests=tuple(digests),
     )
     shards.write_json(job.part, asdict(part))
     return part
 
 
-def _features(job: Job, utterance: Utterance, vocabulary: Vocabulary) -> tuple[Utterance, shards.Arrays]:
+def _reason(job: Job, utterance: Utterance, error: InputError) -> str:
+    """Return why an utterance is rejected, without the path of its recording."""
+    if not job.precomputed and is_lfs_pointer(split_span(job.root / utterance.wav)[0]):
+        return LFS_REASON
+    return str(error).removeprefix(f"{job.root / utterance.wav}: ")
+
+
+def _encoded(job: Job) -> dict[str, np.ndarray]:
+    """Return the encoder's frames of all recordings that can be read, by the ids of their utterances."""
+    if job.encoder is None:
+        return {}
+    signals = {}
+    for utterance in job.utterances:
+        with suppress(InputError):  # `_features` reports it
+            samples = read_audio(job.root / utterance.wav).samples
+            signals[utterance.id] = samples[: job.recipe.max_samples + job.recipe.hop]
+    return dict(zip(signals, job.encoder.encode(list(signals.values())), strict=True))
+
+
+def _features(
+    job: Job, utterance: Utterance, vocabulary: Vocabulary, frames: np.ndarray | None = None
+) -> tuple[Utterance, shards.Arrays]:
     """Return the utterance with its flags and digest, and its arrays."""
     recording = read_audio(job.root / utterance.wav)
     samples = recording.samples
     precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
-    arrays = extract(job.recipe, utterance, samples, vocabulary, precomputed)
+    if frames is not None:
+        precomputed["audio"] = frames
+    arrays = extract_with_copies(job.recipe, utterance, samples, vocabulary, precomputed)
     quality = quality_flags(job.recipe, utterance, samples, precomputed)
     flags = tuple(dict.fromkeys((*utterance.flags, *recording.flags, *quality)))
-    return replace(utterance, sha256=recording.sha256, duration=len(samples) / SAMPLE_RATE, flags=flags), arrays
+    return replace(
+        utterance, sha256=recording.sha256, duration=len(samples) / SAMPLE_RATE, flags=flags
+    ), arrays
 
 
 def finished_part(job: Job) -> Part | None:
@@ -179,6 +235,7 @@ def finished_part(job: Job) -> Part | None:
             content["labels"],
             content["flags"],
             tuple(Rejection(**entry) for entry in content["rejected"]),
+            tuple(content["digests"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

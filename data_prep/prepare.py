@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,14 +27,19 @@ from jaxser import cli
 from jaxser.cli import run_command
 from jaxser.corpora import DEMO_DATASETS
 from jaxser.data import shards
-from jaxser.features.recipes import RECIPES, with_sources
+from jaxser.features.recipes import RECIPES, with_encoder, with_sources
 from jaxser.features.sources import FILES
 from jaxser.types import InputError, UsageError
 
-from .build import REJECTED, BuildPlan, Runner, build_dataset, locked, plan_build
+from .augment import RANGES, with_copies
+from .build import IGNORED, REJECTED, BuildPlan, Runner, build_dataset, is_up_to_date, locked, plan_build
 from .jobs import Precomputed, run_jobs
+from .labels import apply_labels, read_label_map
 from .readers import CORPUS_FLAGS, READERS, CorpusReader, import_reader, reader_options
 from .sources import open_sources
+
+if TYPE_CHECKING:
+    from jaxser.encoders.frames import FrameEncoder
 
 RUNNERS = ("local", "beam")
 
@@ -49,15 +54,22 @@ def prepare(
     glove: str | Path | None = None,
     files: Mapping[str, str | Path] | None = None,
     resnet: str | Path | None = None,
+    encoder: str | Path | None = None,
+    layers: str = "last",
+    padding: str | None = None,
+    augment: Sequence[str] = (),
+    copies: int = 1,
     workers: int | None = None,
     runner: str = "local",
     beam_options: str = "",
     max_rejected: float = 0.05,
     demo: Mapping[str, Any] | None = None,
     corpus_options: Mapping[str, Any] | None = None,
+    label_map: Mapping[str, str] | str | Path | None = None,
+    classes: str = "",
     quiet: bool = False,
 ) -> Path:
-    """Prepares a corpus with a recipe.
+    """Prepare a corpus with a recipe.
 
     Args:
         corpus: a key of `READERS`.
@@ -68,12 +80,21 @@ def prepare(
         glove: a GloVe text file; None gives random word vectors.
         files: folders or HDF5 files of precomputed arrays, by flag (`frames`, `video`, `prosody`).
         resnet: an ONNX network that computes `video` from the corpus's own videos.
+        encoder: the folder of a pretrained encoder in Hugging Face's layout, for recipe `encoder`.
+        layers: the hidden states of the encoder: `last`, `all`, `mean` or numbers such as `3,6,9`.
+        padding: "exact" or "as_published", see `jaxser.encoders.load`; None is the family's default.
+        augment: the kinds of changes of augmented copies, of `data_prep.augment.RANGES`.
+        copies: the number of augmented copies of each recording.
         workers: the number of processes; None uses one per core.
         runner: "local" or "beam".
         beam_options: the options of the Beam pipeline.
         max_rejected: the fraction of utterances that may be rejected.
         demo: the settings of the demo corpus (`utterances`, `mix`, `seed`).
         corpus_options: the arguments that only this corpus's `read` has (`CORPUS_FLAGS`).
+        label_map: the new name of each label, as a mapping, as "A=angry,H=happy" or as a file; labels that are renamed
+            to "" are left out.
+        classes: a label set of the corpus, or classes such as "ang,hap+exc,sad,neu"; utterances with other labels are
+            left out.
         quiet: whether to hide progress and summary.
 
     Returns:
@@ -87,27 +108,41 @@ def prepare(
     console = Console(quiet=quiet, markup=False, highlight=False, soft_wrap=True)
     reader = import_reader(corpus)
     _check(corpus, recipe, name, glove, workers, max_rejected)
-    run_all = _runner(runner, workers or _cores(), beam_options)
+    run_all = _runner(runner, 1 if encoder else workers or _cores(), beam_options)
     name, out = name or corpus, Path(out)
     try:
         if root is None and (table := (corpus_options or {}).get("metadata")):
             root = Path(table).parent  # `read` reports a missing table
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
         reading = reader.read(source, **corpus_options or {})
+        reading, labels = apply_labels(corpus, reading, _label_map(label_map), classes)
         paths = {**_own_video(reader, source, recipe, make=root is None, resnet=resnet), **(files or {})}
         sources = open_sources(RECIPES[recipe], reader, source, reading.utterances, paths, resnet)
         precomputed = _precomputed(reader, source, recipe, glove)
-        resolved = with_sources(RECIPES[recipe], sources)
-        plan = plan_build(corpus, reading, source, resolved, name, out, sources, precomputed)
-        with locked(plan.directory):
-            changed = build_dataset(plan, glove, run_all, max_rejected, quiet)
+        frame_encoder = _open_encoder(recipe, encoder, layers, padding)
+        resolved = RECIPES[recipe]
+        if frame_encoder:
+            resolved = with_encoder(resolved, frame_encoder.described, frame_encoder.width)
+        resolved = with_sources(resolved, sources)
+        if augment:
+            resolved = with_copies(resolved, augment, copies)
+        plan = plan_build(
+            corpus, reading, source, resolved, name, out, sources, precomputed, labels, frame_encoder
+        )
+        current = is_up_to_date(plan, glove, max_rejected)
+        if not current:
+            with locked(plan.directory):
+                build_dataset(plan, glove, run_all, max_rejected, quiet)
     except OSError as error:
         raise InputError(f"{error.filename or out}: {error.strerror or error}") from error
     seconds = time.monotonic() - started
-    if changed:
-        _print_summary(console, plan, seconds)
-    else:
+    if current:
         console.print(f"{plan.directory} is up to date ({seconds:.1f} s)")
+    else:
+        _print_summary(console, plan, seconds)
+    if not quiet:
+        for warning in plan.reading.warnings:
+            print(f"prepare: warning: {warning}", file=sys.stderr)
     return plan.directory
 
 
@@ -213,6 +248,21 @@ def _precomputed(
     return precomputed
 
 
+def _open_encoder(
+    recipe: str, folder: str | Path | None, layers: str, padding: str | None
+) -> FrameEncoder | None:
+    """Load the encoder of recipe `encoder`; None for other recipes."""
+    if recipe != "encoder":
+        if folder is not None:
+            raise UsageError(f"--encoder={folder}: only for --recipe=encoder, not for {recipe}")
+        return None
+    if folder is None:
+        return None  # `with_sources` asks for it
+    from jaxser.encoders.frames import open_encoder  # imports JAX
+
+    return open_encoder(folder, layers, padding)
+
+
 def _print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
     manifest = json.loads((plan.directory / shards.MANIFEST).read_text(encoding="utf-8"))
     console.print(f"{plan.name}: {manifest['utterances']} utterances")
@@ -220,6 +270,8 @@ def _print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
     see = f" (see {plan.directory / REJECTED})" if manifest["rejected"] else ""
     flags = ", ".join(f"{flag} {count}" for flag, count in manifest["flags"].items()) or "none"
     console.print(f"rejected: {manifest['rejected']}{see}; quality flags: {flags}")
+    for line in _other_counts(manifest, plan.directory / IGNORED):
+        console.print(line)
     if coverage := manifest["embeddings"].get("coverage"):
         console.print(
             f"GloVe covers {coverage['types']:.1%} of the vocabulary and {coverage['tokens']:.1%} of the text"
@@ -228,6 +280,27 @@ def _print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
     console.print(
         f"{plan.directory}: {megabytes:.1f} MB in {manifest['number_of_shards']} shards, {seconds:.1f} s"
     )
+
+
+def _other_counts(manifest: Mapping[str, Any], ignored: Path) -> list[str]:
+    """Return one line for each kind of item that is not used, or is used twice, if there are any."""
+    left_out = manifest["labels"]["left_out"]
+    counted = ", ".join(f"{label} {count}" for label, count in left_out.items())
+    lines = {
+        f"left out by their labels: {counted}": len(left_out),
+        f"byte-identical copies, each used once: {manifest['copies']}": manifest["copies"],
+        f"recordings that are identical to one of another id: {manifest['identical_recordings']}": manifest[
+            "identical_recordings"
+        ],
+        f"ignored files and lines about utterances that are used: {manifest['ignored']} (see {ignored})": manifest[
+            "ignored"
+        ],
+    }
+    return [line for line, count in lines.items() if count]
+
+
+def _label_map(value: Mapping[str, str] | str | Path | None) -> Mapping[str, str] | None:
+    return read_label_map(str(value)) if isinstance(value, str | Path) else value
 
 
 def _label_table(found: Mapping[str, int], expected: Mapping[str, int]) -> Table:
@@ -253,7 +326,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", help=f"recipe frames: {features}")
     parser.add_argument("--video", help=f"recipe self_cross: {features}")
     parser.add_argument("--resnet", help="recipe self_cross: ONNX network that computes video features")
+    parser.add_argument(
+        "--encoder", help="recipe encoder: folder of a pretrained encoder (Hugging Face's layout)"
+    )
+    parser.add_argument(
+        "--layers", default="last", help="recipe encoder: last (default), all, mean, or numbers such as 3,6,9"
+    )
+    parser.add_argument(
+        "--padding",
+        help="recipe encoder: exact or as_published (default: as the family is published, if it can be)",
+    )
     parser.add_argument("--prosody", help=f"recipe self_cross: {features}")
+    parser.add_argument(
+        "--augment",
+        type=lambda kinds: kinds.split(","),
+        default=(),
+        help=f"make augmented copies for training: some of {','.join(RANGES)}",
+    )
+    parser.add_argument("--copies", type=int, default=1, help="number of augmented copies (default: 1)")
     parser.add_argument("--workers", type=int, help="number of processes (default: one per core)")
     parser.add_argument(
         "--runner", default="local", help="local (default), or beam for a cluster (see data_prep/beam.py)"
@@ -272,6 +362,15 @@ def _parser() -> argparse.ArgumentParser:
         "--meld_twins", help="meld: cut of test clips with two cuts, plain (default) or final"
     )
     parser.add_argument("--max_seconds", type=float, help="meld: cut longer clips to the times in the tables")
+    parser.add_argument(
+        "--label_map", help="new names of labels: a JSON, YAML, CSV or TSV file, or A=angry,H=happy"
+    )
+    parser.add_argument(
+        "--classes", default="", help="labels to use: a label set such as four, or ang,hap+exc,sad,neu"
+    )
+    parser.add_argument(
+        "--words_tier", help="folder: tier of words in TextGrids (default: words, word or ORT-MAU)"
+    )
     parser.add_argument("--metadata", help="folder: its table (default: metadata.csv or .jsonl in --root)")
     return parser
 

@@ -23,6 +23,7 @@ CORPUS_FLAGS = {
     "meld_twins": ("meld", "twins"),
     "max_seconds": ("meld", "max_seconds"),
     "metadata": ("folder", "metadata"),
+    "words_tier": ("folder", "words_tier"),
 }
 """Flags of a single corpus: the corpus, and the argument of its `read`."""
 
@@ -43,7 +44,7 @@ class CorpusReader(Protocol):
 
 
 def import_reader(corpus: str) -> CorpusReader:
-    """Imports the module that reads a corpus.
+    """Import the module that reads a corpus.
 
     Raises:
         UsageError: if the corpus is unknown.

@@ -79,13 +79,14 @@ def read(root: Path) -> Reading:
     found = tuple(utterance for utterance in utterances if utterance is not None)
     if not found:
         raise InputError(f"{root}: no recordings of EmoDB found (wav/03a01Fa.wav, ...)")
-    return Reading(found, tuple(release.rejected), EXPECTED)
+    return Reading(found, tuple(release.rejected), EXPECTED, ignored=tuple(release.ignored))
 
 
 @dataclass
 class _Release:
     root: Path
     rejected: list[Rejection] = field(default_factory=list)
+    ignored: list[Rejection] = field(default_factory=list)
     syllables: dict[str, Path] = field(init=False)
     ratings: dict[str, dict[str, float]] = field(init=False)
 
@@ -98,7 +99,8 @@ class _Release:
         """Return the utterance of a recording, or None if its file name is rejected."""
         parts = _NAME.fullmatch(path.stem)
         if parts is None:
-            self._reject(path, "the file name is not speaker, sentence, emotion and version, as in 03a01Fa")
+            reason = "the file name is not speaker, sentence, emotion and version, as in 03a01Fa"
+            self.rejected.append(self._rejection(path, reason))
             return None
         speaker, sentence, emotion, _ = parts.groups()
         words, flags = self._words(path, sentence)
@@ -121,17 +123,19 @@ class _Release:
         try:
             words = join_syllables(read_syllables(path.read_bytes()), SENTENCES[sentence])
         except OSError as error:
-            self._reject(path, f"alignment not used: cannot be read ({error.strerror})")
+            self.ignored.append(
+                self._rejection(path, f"alignment not used: cannot be read ({error.strerror})")
+            )
             return None, ("bad_alignment",)
         except ValueError as error:
-            self._reject(path, f"alignment not used: {error}")
+            self.ignored.append(self._rejection(path, f"alignment not used: {error}"))
             return None, ("bad_alignment",)
         kept = _before_end(words, audio_duration(wav))
         return kept, (() if kept == words else ("cut_alignment",))
 
-    def _reject(self, path: Path, reason: str) -> None:
+    def _rejection(self, path: Path, reason: str) -> Rejection:
         where = printable(path.relative_to(self.root).as_posix())
-        self.rejected.append(Rejection(Path(where).stem, where, reason))
+        return Rejection(Path(where).stem, where, reason)
 
 
 @dataclass(frozen=True)

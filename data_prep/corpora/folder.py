@@ -10,20 +10,21 @@ part of a longer recording) and `alignment` (a file with the times of the words)
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance, Word
+from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
 
-from .parsing import csv_rows, decode, parse_wdseg, printable
+from .alignments import read_words
+from .parsing import find_file, is_copy
+from .tables import MISSING, Row, csv_rows, json_rows, parse_number, read_text
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 REQUIRED = ("path", "label")
@@ -49,74 +50,61 @@ SPLITS = {
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman", "w"), "F"),
     **dict.fromkeys(("m", "male", "man"), "M"),
-    "": "",
+    **dict.fromkeys(("", "unknown", "unk", "u", "?", "-", "other", "o", "x", "nonbinary", "non-binary"), ""),
 }
+"""The gender of an utterance by its cell in lower case; other cells are unknown too, with a warning."""
 
-_WORD_COLUMNS = ("start", "end", "word")
-_WORD_TIERS = ("words", "word", "ort", "mau")
-_QUOTED = r'"((?:[^"]|"")*)"'
-_TIER = re.compile(rf"item \[[0-9]+\]:\s*class = \"IntervalTier\"\s*name = {_QUOTED}")
-_INTERVAL = re.compile(rf"xmin = (\S+)\s*xmax = (\S+)\s*text = {_QUOTED}")
+_MAY_BE_MISSING = ("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment")
 
 
-def read(root: Path, metadata: str | Path | None = None) -> Reading:
+def read(root: Path, metadata: str | Path | None = None, words_tier: str = "") -> Reading:
     """Read the table of a corpus.
 
-    Unusable rows are rejected with their line number. Audio files are not opened: missing ones are rejected later, when
-    features are computed. Flag: `bad_alignment` (the alignment file is missing or contradicts itself; words are None).
+    Every row is an utterance, a byte-identical copy of one, or rejected with its line number. Audio files are not
+    opened: missing ones are rejected later, when features are computed. Flags: `bad_alignment` (the alignment file is
+    missing or contradicts itself; words are None), `no_alignment` (it has no words, but the table has a text).
 
     Args:
         root: the folder that paths are relative to.
         metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`.
+        words_tier: the tier of TextGrids that contains the words; "" chooses it by its name.
 
     Raises:
-        InputError: if there is no table, it has no rows, or a required column is missing.
+        InputError: if there is no table, it has no rows, a required column is missing, or a quote is not closed.
         UsageError: if `metadata` is not a file.
     """
     table = _find_table(Path(root), metadata)
-    corpus = _Corpus(Path(root), table)
-    rows = _json_rows(table, corpus) if table.suffix.lower() in (".jsonl", ".json") else _table_rows(table)
-    for line, row in rows:
-        corpus.add(line, row)
-    if not corpus.utterances and not corpus.rejected:
+    text, encoding = read_text(table)
+    corpus = _Corpus(Path(root), table, words_tier)
+    rows = 0
+    for row in _rows(table, text):
+        corpus.add(row)
+        rows += 1
+    if not rows:
         raise InputError(f"{table}: the table has no rows")
-    facts: dict[str, Any] = {"table": table.name}
-    if corpus.ignored:
-        facts["ignored_columns"] = sorted(corpus.ignored)
-    return Reading(tuple(corpus.utterances.values()), tuple(corpus.rejected), facts=facts)
-
-
-def read_words(path: Path) -> tuple[Word, ...]:
-    """Read an alignment file: words and their times, in seconds of the utterance's own recording.
-
-    Supported are Sphinx's `.wdseg`, Praat's `.TextGrid` in the long format (the tier `words`, or the only tier), and
-    tables of `start,end,word` with or without a header.
-
-    Raises:
-        ValueError: if the file is malformed, or times overlap or decrease.
-    """
-    text = _decode_table(path.read_bytes())
-    if path.suffix.lower() == ".wdseg":
-        return parse_wdseg(text.split("\n"))
-    rows = _textgrid_rows(text) if path.suffix.lower() == ".textgrid" else _word_rows(text)
-    words, latest = [], 0.0
-    for start_cell, end_cell, word in rows:
-        try:
-            start, end = float(start_cell), float(end_cell)
-        except ValueError:
-            raise ValueError(f"{start_cell!r} to {end_cell!r} are not numbers of seconds") from None
-        if not latest - 1e-6 <= start <= end < math.inf:
-            raise ValueError(f"{start:g} to {end:g} s does not follow {latest:g} s")
-        latest = end
-        if word.strip() and not re.fullmatch(r"<.*>|\[.*\]", word.strip()):
-            words.append(Word(word.strip().lower(), start, end))
-    return tuple(words)
+    assert rows == len(corpus.utterances) + len(corpus.rejected) + corpus.copies
+    facts: dict[str, Any] = {"table": table.name, "rows": rows}
+    warnings = corpus.warnings()
+    if encoding == "cp1252":
+        facts["encoding"] = encoding
+        warnings.append(f"{table.name} is not UTF-8 and was read as Windows-1252; check its accents")
+    if corpus.ignored_columns:
+        facts["ignored_columns"] = sorted(corpus.ignored_columns)
+    return Reading(
+        tuple(corpus.utterances.values()),
+        tuple(corpus.rejected),
+        facts=facts,
+        ignored=tuple(corpus.ignored),
+        copies=corpus.copies,
+        warnings=tuple(warnings),
+    )
 
 
 def _find_table(root: Path, metadata: str | Path | None) -> Path:
     if metadata is not None:
         if not Path(metadata).is_file():
-            raise UsageError(f"--metadata={metadata}: no such file")
+            what = "a folder, not a table" if Path(metadata).is_dir() else "no such file"
+            raise UsageError(f"--metadata={metadata}: {what}")
         return Path(metadata)
     found = [root / name for name in TABLES if (root / name).is_file()]
     if not found:
@@ -131,142 +119,135 @@ def _find_table(root: Path, metadata: str | Path | None) -> Path:
 
 @dataclass
 class _Corpus:
+    """The rows of a table so far; `missing` and `genders` count cells that are taken as unknown."""
+
     root: Path
     table: Path
+    words_tier: str = ""
     utterances: dict[str, Utterance] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
-    ignored: set[str] = field(default_factory=set)
+    ignored: list[Rejection] = field(default_factory=list)
+    copies: int = 0
+    ignored_columns: set[str] = field(default_factory=set)
+    missing: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    genders: Counter[str] = field(default_factory=Counter)
 
-    def add(self, line: int, row: Mapping[str, str]) -> None:
-        """Add a row as an utterance, or reject it."""
-        where = f"{self.table.name}:{line}"
-        identity = row.get("id", "") or _without_suffix(row.get("path", ""))
-        self.ignored.update(row.keys() - set(COLUMNS))
+    def add(self, row: Row) -> None:
+        """Add a row as an utterance, count it as a copy, or reject it."""
+        where = f"{self.table.name}:{row.line}"
+        self.ignored_columns.update(row.cells.keys() - set(COLUMNS))
+        identity = ""
         try:
-            utterance = self._utterance(identity, row)
+            if row.problem:
+                raise ValueError(row.problem)
+            cells = self._known(row.cells)
+            identity = unicodedata.normalize("NFC", cells.get("id", "") or _without_suffix(cells["path"]))
+            utterance = self._utterance(identity, cells)
         except ValueError as error:
             self.rejected.append(Rejection(identity, where, str(error)))
             return
-        if identity in self.utterances:
-            self.rejected.append(
-                Rejection(identity, where, f"the same id as {self.utterances[identity].wav}")
-            )
-            return
-        self.utterances[identity] = self._aligned(utterance, row.get("alignment", ""), where)
+        utterance, problem = self._aligned(utterance, cells.get("alignment", ""))
+        first = self.utterances.setdefault(identity, utterance)
+        if first is utterance:
+            self.ignored += [Rejection(identity, where, problem)] if problem else []
+        elif is_copy(self.root, first, utterance):
+            self.copies += 1
+        else:
+            self.rejected.append(Rejection(identity, where, f"the same id as {first.wav}"))
 
-    def _utterance(self, identity: str, row: Mapping[str, str]) -> Utterance:
+    def warnings(self) -> list[str]:
+        """Return one sentence for each column with cells that are taken as unknown."""
+        found = {
+            f"{column} is unknown where the table says {_counted(cells)}"
+            for column, cells in self.missing.items()
+        }
+        if self.genders:
+            found.add(f"gender is unknown where it is neither F nor M: {_counted(self.genders)}")
+        return sorted(found)
+
+    def _known(self, row: Mapping[str, str]) -> dict[str, str]:
+        """Return the cells of known columns, without those that stand for a missing value."""
+        cells = {"path": "", "label": "", **{name: row[name] for name in COLUMNS if name in row}}
+        for column in _MAY_BE_MISSING:
+            if cells.get(column) in MISSING:
+                self.missing[column][cells[column]] += 1
+                cells[column] = ""
+        return cells
+
+    def _utterance(self, identity: str, cells: Mapping[str, str]) -> Utterance:
         for column in REQUIRED:
-            if not row.get(column):
+            if not cells[column]:
                 raise ValueError(f"no {column}")
+        for column, cell in {**cells, "id": identity, "text": ""}.items():
+            if control := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", cell):
+                raise ValueError(f"{column} has the control character U+{ord(control[0]):04X}")
+        path = find_file(self.root, _forward_slashes(cells["path"]))
+        gender = cells.get("gender", "")
+        if gender.lower() not in GENDERS:
+            self.genders[gender] += 1
         return Utterance(
             id=identity,
-            wav=_forward_slashes(row["path"]) + _span(row.get("start", ""), row.get("end", "")),
-            label=row["label"],
-            transcript=row.get("text", ""),
-            speaker=row.get("speaker", ""),
-            gender=_choice("gender", row.get("gender", ""), GENDERS),
-            session=row.get("session", ""),
-            dialogue=row.get("dialogue", ""),
-            split=_choice("split", row.get("split", ""), SPLITS),
+            wav=path + _span(cells.get("start", ""), cells.get("end", "")),
+            label=cells["label"],
+            transcript=cells.get("text", ""),
+            speaker=unicodedata.normalize("NFC", cells.get("speaker", "")),
+            gender=GENDERS.get(gender.lower(), ""),
+            session=unicodedata.normalize("NFC", cells.get("session", "")),
+            dialogue=unicodedata.normalize("NFC", cells.get("dialogue", "")),
+            split=_split(cells.get("split", "")),
         )
 
-    def _aligned(self, utterance: Utterance, alignment: str, where: str) -> Utterance:
+    def _aligned(self, utterance: Utterance, alignment: str) -> tuple[Utterance, str]:
+        """Return the utterance with its words, and why the alignment is not used, "" if it is."""
         if not alignment:
-            return utterance
+            return utterance, ""
+        path = self.root / find_file(self.root, _forward_slashes(alignment))
         try:
-            words = read_words(self.root / _forward_slashes(alignment))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            self.rejected.append(Rejection(utterance.id, where, f"alignment {alignment} not used: {reason}"))
-            return replace(utterance, flags=("bad_alignment",))
-        return replace(utterance, words=words)
+            words = read_words(path, self.words_tier, utterance.speaker)
+        except ValueError as error:
+            return (
+                replace(utterance, flags=("bad_alignment",)),
+                f"alignment {alignment} not used: {str(error).removeprefix(f'{path}: ')}",
+            )
+        if not words and utterance.transcript:
+            problem = f"alignment {alignment} not used: it has no words, so the text is used"
+            return replace(utterance, flags=("no_alignment",)), problem
+        return replace(utterance, words=words), ""
 
 
-def _textgrid_rows(text: str) -> Iterator[tuple[str, str, str]]:
-    tiers = list(_TIER.finditer(text))
-    named = [tier for tier in tiers if tier[1].lower().split(" - ")[-1] in _WORD_TIERS]
-    chosen = named or (tiers if len(tiers) == 1 else [])
-    if not chosen:
-        names = [tier[1] for tier in tiers]
-        raise ValueError(f"no tier of words among {names} (is the TextGrid in the long format?)")
-    begin = chosen[0].end()
-    end = min((tier.start() for tier in tiers if tier.start() > begin), default=len(text))
-    for interval in _INTERVAL.finditer(text, begin, end):
-        yield interval[1], interval[2], interval[3].replace('""', '"')
+def _rows(table: Path, text: str) -> Iterator[Row]:
+    if table.suffix.lower() in (".jsonl", ".json", ".ndjson"):
+        return _json_rows(table, text)
+    return csv_rows(table, text, partial(_column_names, table), REQUIRED, _looks_like_row)
 
 
-def _word_rows(text: str) -> Iterator[tuple[str, str, str]]:
-    delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for number, cells in enumerate(reader, start=1):
-            is_header = number == 1 and tuple(cell.strip().lower() for cell in cells) == _WORD_COLUMNS
-            if is_header or not any(cells):
-                continue
-            if len(cells) != len(_WORD_COLUMNS):
-                raise ValueError(f"row {number} is not start, end and word")
-            yield cells[0], cells[1], cells[2]
-    except csv.Error as error:
-        raise ValueError(f"not a table ({error})") from None
+def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
+    """Whether cells have a label and a path with the suffix of the row that they are in."""
+    suffix, expected = Path(cells["path"]).suffix, Path(within.get("path", "")).suffix
+    return bool(cells["label"]) and bool(suffix) and suffix.lower() == (expected or suffix).lower()
 
 
-def _table_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    text = _read_text(table)
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    return csv_rows(table, text, partial(_column_names, table), delimiter)
-
-
-def _json_rows(table: Path, corpus: _Corpus) -> Iterator[tuple[int, dict[str, str]]]:
-    names: set[str] = set()
-    rows = []
-    for number, line in enumerate(_read_text(table).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-        except (ValueError, RecursionError) as error:
-            where = f"{table.name}:{number}"
-            corpus.rejected.append(Rejection("", where, f"not a JSON object ({error})"))
-            continue
-        cells = {
-            name.strip().lower(): printable("" if cell is None else str(cell)).strip()
-            for name, cell in row.items()
-        }
-        names.update(cells)
-        rows.append((number, cells))
-    if rows:
+def _json_rows(table: Path, text: str) -> Iterator[Row]:
+    if text.lstrip("\ufeff \t\r\n").startswith("["):
+        raise InputError(f"{table}: a JSON array; write one object per line, without commas between them")
+    rows = list(json_rows(text, COLUMNS))
+    names = {name for row in rows for name in row.cells}
+    if any(not row.problem for row in rows):
         _column_names(table, sorted(names))
     yield from rows
 
 
 def _column_names(table: Path, header: list[str]) -> list[str]:
     """Return the names in lower case; raises `InputError` if a required one is missing or one is repeated."""
-    names = [name.strip().lower() for name in header]
+    names = [name.lower() for name in header]
     if missing := [name for name in REQUIRED if name not in names]:
         raise InputError(
             f"{table}: no column {' and no column '.join(missing)}; found {', '.join(names)[:200] or 'none'}; "
             f"known columns are {', '.join(COLUMNS)}"
         )
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
         raise InputError(f"{table}: two columns are called {', '.join(repeated)}")
     return names
-
-
-def _read_text(table: Path) -> str:
-    try:
-        return _decode_table(table.read_bytes())
-    except OSError as error:
-        raise InputError(f"{table}: cannot be read ({error.strerror})") from None
-
-
-def _decode_table(content: bytes) -> str:
-    """Decode what spreadsheets write: UTF-8, UTF-16 with a byte order mark, or else Windows' Latin-1."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace")
-    return decode(content, fallback="cp1252")
 
 
 def _span(start_cell: str, end_cell: str) -> str:
@@ -274,7 +255,8 @@ def _span(start_cell: str, end_cell: str) -> str:
     if not start_cell and not end_cell:
         return ""
     try:
-        start, end = float(start_cell or 0), float(end_cell or "inf")
+        start = parse_number(start_cell) if start_cell else 0.0
+        end = parse_number(end_cell) if end_cell else math.inf
     except ValueError:
         raise ValueError(f"start {start_cell!r}, end {end_cell!r}: not numbers of seconds") from None
     if not 0 <= start < end or math.isinf(start):
@@ -284,11 +266,10 @@ def _span(start_cell: str, end_cell: str) -> str:
     return f"#t={start:.6f}" + ("" if math.isinf(end) else f",{end:.6f}")
 
 
-def _choice(column: str, cell: str, choices: Mapping[str, str]) -> str:
-    if cell.lower() not in choices:
-        allowed = ", ".join(sorted(set(choices.values()) - {""}))
-        raise ValueError(f"{column} {cell!r}: must be one of {allowed}")
-    return choices[cell.lower()]
+def _split(cell: str) -> str:
+    if cell.lower() not in SPLITS:
+        raise ValueError(f"split {cell!r}: must be one of train, validation, test")
+    return SPLITS[cell.lower()]
 
 
 def _forward_slashes(path: str) -> str:
@@ -298,3 +279,9 @@ def _forward_slashes(path: str) -> str:
 
 def _without_suffix(path: str) -> str:
     return re.sub(r"(?<=[^/])\.[^./]*$", "", _forward_slashes(path))
+
+
+def _counted(cells: Mapping[str, int], number: int = 5) -> str:
+    shown = sorted(cells, key=lambda cell: (-cells[cell], cell))[:number]
+    more = f" and {len(cells) - number} others" if len(cells) > number else ""
+    return ", ".join(f"{cell[:40]!r} ({cells[cell]})" for cell in shown) + more

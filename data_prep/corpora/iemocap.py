@@ -14,7 +14,7 @@ from pathlib import Path
 from jaxser.features.video import Clip
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
-from .parsing import audio_duration, decode, is_apple_double, parse_wdseg, printable
+from .parsing import audio_duration, decode, is_apple_double, parse_wdseg, printable, same_bytes
 
 EXPECTED = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
 """Utterances per label in the release, for the usual seven labels."""
@@ -63,7 +63,14 @@ def read(root: Path) -> Reading:
             f"{root}: the Session folders contain no utterances; expected "
             f"Session1/sentences/wav/DIALOGUE/UTTERANCE.wav and Session1/dialog/EmoEvaluation/DIALOGUE.txt"
         )
-    return Reading(tuple(utterances), tuple(release.rejected), EXPECTED)
+    used = {utterance.id for utterance in utterances}
+    return Reading(
+        tuple(utterances),
+        tuple(entry for entry in release.rejected if entry.id not in used),
+        EXPECTED,
+        ignored=tuple(entry for entry in release.rejected if entry.id in used),
+        copies=release.copies,
+    )
 
 
 def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
@@ -120,6 +127,7 @@ class _Release:
     transcript_lines: dict[str, str] = field(default_factory=dict)
     alignments: dict[str, Path] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
+    copies: int = 0
 
     def read_session(self, session: Path) -> None:
         """Collect the recordings, alignments, labels and transcripts of a session."""
@@ -142,7 +150,7 @@ class _Release:
         for identity in sorted(self.transcripts.keys() - known):
             where = self.transcript_lines[identity]
             self._reject(identity, where, "a transcript, but neither wav nor label")
-        for identity in sorted(self.alignments.keys() - known):
+        for identity in sorted(self.alignments.keys() - known - self.transcripts.keys()):
             where = self._relative(self.alignments[identity])
             self._reject(identity, where, "an alignment, but neither wav nor label")
         return [self._utterance(identity) for identity in sorted(self.labels.keys() & self.wavs.keys())]
@@ -187,6 +195,8 @@ class _Release:
             if not ANONYMOUS.fullmatch(identity):
                 reason = "the file name is not an utterance id such as Ses01F_impro01_M003"
                 self._reject(identity, self._relative(path), reason)
+        elif identity in found and same_bytes(found[identity], path):
+            self.copies += path.suffix.lower() == ".wav"
         elif identity in found:
             self._reject(identity, self._relative(path), f"the same id as {self._relative(found[identity])}")
         else:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
 
-from .parsing import csv_rows, decode, find_audio, printable
+from .parsing import find_audio, printable
+from .tables import csv_rows, read_text
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 """Names of the splits by the names in the release's files."""
@@ -94,9 +95,8 @@ def read(root: Path, twins: str = "plain", max_seconds: float | int | None = Non
     clips = _find_clips(root, twins)
     rows: dict[Key, Utterance] = {}
     for split, path in _find_tables(root).items():
-        for key, utterance in _rows(split, path, root, clips):
+        for key, where, utterance in _rows(split, path, root, clips):
             if key in rows:
-                where = path.relative_to(root).as_posix()
                 clips.rejected.append(Rejection(utterance.id, where, "a second row with this id"))
             else:
                 rows[key] = _capped(utterance, max_seconds)
@@ -165,26 +165,36 @@ def _find_tables(root: Path) -> dict[str, Path]:
     return tables
 
 
-def _rows(split: str, path: Path, root: Path, clips: _Clips) -> Iterator[tuple[Key, Utterance]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    for line, cells in csv_rows(path, _decode_table(content), partial(_column_names, path)):
-        where = f"{path.relative_to(root).as_posix()}:{line}"
-        dialogue, number, label = cells["Dialogue_ID"], cells["Utterance_ID"], cells["Emotion"].lower()
-        if not _NUMBER.fullmatch(dialogue) or not _NUMBER.fullmatch(number):
+def _rows(split: str, path: Path, root: Path, clips: _Clips) -> Iterator[tuple[Key, str, Utterance]]:
+    """Yield the key, the line and the utterance of each usable row."""
+    text, _ = read_text(path)
+    text = text.translate(_CHARACTERS)  # Windows quotes became C1 control characters when taken for Latin-1
+    names = [column.lower() for column in _COLUMNS]
+    for row in csv_rows(path, text, partial(_column_names, path), names, _looks_like_row):
+        where = f"{path.relative_to(root).as_posix()}:{row.line}"
+        if row.problem:
+            clips.rejected.append(Rejection("", where, row.problem))
+        elif not _has_numbers(row.cells):
             clips.rejected.append(Rejection("", where, "Dialogue_ID and Utterance_ID are not two numbers"))
-        elif not label:
+        elif not row.cells["Emotion"]:
             clips.rejected.append(Rejection("", where, "no emotion"))
         else:
-            key = (split, int(dialogue), int(number))
-            yield key, _utterance(key, label, cells, clips.chosen.get(key))
+            key = (split, int(row.cells["Dialogue_ID"]), int(row.cells["Utterance_ID"]))
+            label = row.cells["Emotion"].lower()
+            yield key, where, _utterance(key, label, row.cells, clips.chosen.get(key))
+
+
+def _has_numbers(cells: Mapping[str, str]) -> bool:
+    return all(_NUMBER.fullmatch(cells[column]) for column in ("Dialogue_ID", "Utterance_ID"))
+
+
+def _looks_like_row(cells: Mapping[str, str], _: Mapping[str, str]) -> bool:
+    return _has_numbers(cells) and cells["Emotion"].lower() in EXPECTED
 
 
 def _column_names(path: Path, header: list[str]) -> list[str]:
     if missing := [column for column in _COLUMNS if column not in header]:
-        raise InputError(f"{path}: no column {', '.join(missing)}; found {header}")
+        raise InputError(f"{path}: no column {', '.join(missing)}; found {', '.join(header)[:200] or 'none'}")
     return header
 
 
@@ -217,11 +227,6 @@ def _capped(utterance: Utterance, max_seconds: float | int | None) -> Utterance:
 
 def _id(key: Key) -> str:
     return f"{key[0]}_dia{key[1]}_utt{key[2]}"
-
-
-def _decode_table(content: bytes) -> str:
-    """Decode text whose Windows quotes became C1 control characters when it was taken for Latin-1."""
-    return decode(content).translate(_CHARACTERS)
 
 
 def _seconds(time: str) -> float:

@@ -1,20 +1,32 @@
-"""Helpers shared by the corpus readers: finding audio files, decoding text, CSV tables and word alignments."""
+"""Helpers shared by the corpus readers: finding and reading files, decoding text, and Sphinx's word alignments."""
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import soundfile
 
-from jaxser.types import InputError, Word
+from jaxser.features.audio import split_span
+from jaxser.types import Utterance, Word
 
 FRAMES_PER_SECOND = 100  # of a Sphinx alignment
 ALIGNMENT_TOLERANCE = 0.05  # s by which an alignment may exceed its recording
 
+_BLOCK_BYTES = 2**20
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_BYTE_ORDER_MARKS = {  # UTF-32 first, whose mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _FRAME = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 _PRONUNCIATION_VARIANT = re.compile(r"\([0-9]+\)$", re.ASCII)
 _NOT_A_WORD = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]")
@@ -52,28 +64,114 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def csv_rows(
-    table: Path, text: str, column_names: Callable[[list[str]], list[str]], delimiter: str = ","
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and the stripped cells by column of every row of a CSV table.
+def decode_text(content: bytes) -> tuple[str, str]:
+    """Decode what spreadsheets and editors write, and return the text and the name of its encoding.
 
-    Args:
-        table: the file's path, for messages.
-        text: its contents.
-        column_names: called with the header; returns the column names to use, or raises `InputError`.
-        delimiter: the character between cells.
+    This is UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or else Windows' Latin-1 ("cp1252").
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding, "replace"), encoding
+    even, odd = content[:4096:2], content[1:4096:2]
+    if len(content) % 2 == 0 and odd:
+        for nul, other, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+            if nul.count(0) > len(nul) / 2 and not other.count(0):
+                return content.decode(encoding, "replace"), encoding
+    try:
+        return content.decode("utf-8-sig"), "utf-8"
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace"), "cp1252"
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of limited size.
 
     Raises:
-        InputError: if the text is not CSV.
+        ValueError: if it is missing, something else, too large or a git-lfs pointer. The message does not name it.
     """
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        reader.fieldnames = column_names(list(reader.fieldnames or ()))
-        for row in reader:
-            cells = {name: (cell or "").strip() for name, cell in row.items() if isinstance(name, str)}
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise InputError(f"{table}: line {reader.line_num + 1} is not valid CSV ({error})") from None
+        if not path.is_file():
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
+        if (size := path.stat().st_size) > max_bytes:
+            raise ValueError(f"{size} bytes are more than the {max_bytes} allowed")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error})") from None
+    if content.startswith(_LFS_POINTER):
+        raise ValueError(LFS_REASON)
+    return content
+
+
+LFS_REASON = "a git-lfs pointer instead of the file itself; run `git lfs pull` in its repository"
+"""The reason not to use a file that git-lfs has not fetched."""
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the pointer that git-lfs leaves in the place of a file that it has not fetched."""
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except (OSError, ValueError):
+        return False
+
+
+def find_file(root: Path, relative: str) -> str:
+    """Return a path as it is spelled on the disk, where letters with accents may be composed (NFC) or not (NFD).
+
+    A path that does not exist in either spelling is returned unchanged.
+    """
+    if relative.isascii() or (root / relative).exists():
+        return relative
+    folder, found = root, []
+    for part in Path(relative).parts:
+        spelled = part if (folder / part).exists() else _spelling(folder, part)
+        if spelled is None:
+            return relative
+        found.append(spelled)
+        folder = folder / spelled
+    return Path(*found).as_posix()
+
+
+def _spelling(folder: Path, name: str) -> str | None:
+    try:
+        names = _names(folder, os.stat(folder).st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+    return names.get(unicodedata.normalize("NFC", name))
+
+
+@lru_cache(64)
+def _names(folder: Path, changed: int) -> dict[str, str]:
+    """The names in a folder by their composed form; `changed`, its time of modification, keeps the cache valid."""
+    return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}
+
+
+def is_copy(root: Path, first: Utterance, second: Utterance) -> bool:
+    """Whether two utterances differ at most in the path of their file, and their files are byte-identical."""
+    if replace(second, wav=first.wav) != first:
+        return False
+    files = []
+    for utterance in (first, second):
+        path, span = split_span(utterance.wav)
+        files.append((root / path, span))
+    (one, span), (other, other_span) = files
+    return span == other_span and same_bytes(one, other)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two paths lead to files of the same content; False if one cannot be read."""
+    if one == other:
+        return True
+    try:
+        if not (one.is_file() and other.is_file()) or one.stat().st_size != other.stat().st_size:
+            return False
+        with one.open("rb") as first, other.open("rb") as second:
+            while block := first.read(_BLOCK_BYTES):
+                if block != second.read(_BLOCK_BYTES):
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def parse_wdseg(lines: Sequence[str], duration: float | None = None) -> tuple[Word, ...]:

@@ -27,12 +27,13 @@ class Protocol:
         name: "random", "session", "holdout", "speaker", "official" or "file".
         folds: the number of folds; 0 means 10 random folds, or one fold per session or group of speakers.
         split_seed: the seed of random splits.
-        validation_share: the fraction that validates (`random`); 0 means that the next fold validates.
+        validation_share: the fraction that validates (`random`); 0 means that the next fold validates. In `official`,
+            the fraction of the training part that validates if the split has no validation part.
         validation_from: what this is a fraction of: "rest" (everything but the held-out fold) or "test" (that fold).
         select: the part that selects the epoch. With "test" (Ramet et al. 2018) the validation part is trained on.
         groups: the speakers that are tested together (`speaker`); () makes groups of consecutive speakers.
-        group_by: a key of `GROUP_BY` (`random`): utterances with the same value stay in one part. Utterances whose
-            value is unknown are split one by one.
+        group_by: a key of `GROUP_BY` (`random`, `official`): utterances with the same value stay in one part. Those
+            whose value is unknown are split one by one.
         file: a JSON file of folds as lists of utterance ids (`file`).
     """
 
@@ -82,9 +83,9 @@ def _check(protocol: Protocol) -> None:
         value = getattr(protocol, field)
         if value not in allowed and not (field == "group_by" and not value):
             raise UsageError(f"protocol.{field}={value!r} is not one of {', '.join(allowed)}")
-    if protocol.group_by and protocol.name != "random":
+    if protocol.group_by and protocol.name not in ("random", "official"):
         raise UsageError(
-            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random, not {protocol.name}"
+            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random or official, not {protocol.name}"
         )
 
 
@@ -230,12 +231,31 @@ def _by_group(group: np.ndarray, what: str, protocol: Protocol, number: int = 0)
 
 
 def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold: the official split of the corpus (MELD)."""
+    """One fold: the official split of the corpus (MELD). If it has no validation part, the training part gives it."""
     split = dataset.column("split")
     parts = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
-    if any(len(rows) == 0 for rows in parts.values()):
+    missing = [name for name, rows in parts.items() if len(rows) == 0]
+    if len(missing) == 3:
         raise UsageError(
             f"protocol official: {dataset.name} has no official split; use session, speaker or random"
+        )
+    if missing == ["validation"] and protocol.validation_share:
+        groups = _groups(dataset, protocol.group_by)
+        validation = _stratified_fraction(
+            dataset, parts["train"], groups, protocol.validation_share, protocol.split_seed
+        )
+        return (
+            Fold("official", np.setdiff1d(parts["train"], validation), np.sort(validation), parts["test"]),
+        )
+    if missing == ["validation"]:
+        raise UsageError(
+            f"protocol official: the split of {dataset.name} has no validation part; "
+            "--config.protocol.validation_share=0.1 takes a tenth of its training part "
+            "(with --config.protocol.group_by=speaker, of whole speakers)"
+        )
+    if missing:
+        raise UsageError(
+            f"protocol official: the split of {dataset.name} has no {' and no '.join(missing)} part"
         )
     return (Fold("official", **parts),)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +22,28 @@ Those of the training part, of its neutral utterances (Ramet et al. 2018), of ea
 
 NOT_NORMALISED = ("video",)
 """Features that are never normalised: Rajan et al. 2022 standardise only audio."""
+
+
+NEUTRAL = (
+    "neu",
+    "neutral",
+    "neutre",
+    "neutro",
+    "neutra",
+    "neutrale",
+    "neutralny",
+    "нейтральный",
+    "中性",
+    "中立",
+    "중립",
+)
+"""First words of labels of neutral speech, in lower case: English, German, French, Spanish, Italian, Polish, ..."""
+
+
+def is_neutral(label: str) -> bool:
+    """Whether a label names neutral speech: `neu`, `Neutral`, `neutral state`, `01_neutral`; not `non-neutral`."""
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", label).casefold())
+    return bool(words) and words[0] in NEUTRAL
 
 
 def is_standardised(name: str, dtype: np.dtype) -> bool:
@@ -42,15 +66,21 @@ def fold_normalisations(
         One mapping per training part, from array name to statistics; empty for "utterance" and "none".
 
     Raises:
-        UsageError: if `normalise` is "train_neutral" and a training part has no utterance labelled neutral.
+        UsageError: if `normalise` is "train_neutral" and a training part has no neutral utterance.
     """
     if normalise in ("utterance", "none"):
         return [{} for _ in rows]
     if normalise == "train_neutral":
-        neutral = np.isin(dataset.column("label"), ("neu", "neutral"))
+        labels = dataset.column("label")
+        neutral = np.array([is_neutral(label) for label in labels], dtype=bool)
         rows = [part[neutral[part]] for part in rows]
         if any(len(part) == 0 for part in rows):
-            raise UsageError("config.normalise=train_neutral: a training part has no neutral utterance")
+            names = ", ".join(sorted(set(labels[neutral].tolist()))) or (
+                f"none of the labels {', '.join(sorted(set(labels.tolist()))[:12])}, which --label_map can rename"
+            )
+            raise UsageError(
+                f"config.normalise=train_neutral: a training part has no neutral utterance (neutral are: {names})"
+            )
     arrays = {name: dataset.arrays[name] for name in needs}
     sums = {name: FrameSums.of(a) for name, a in arrays.items() if is_standardised(name, a.values.dtype)}
     return [{name: own.normalisation(part) for name, own in sums.items()} for part in rows]
@@ -84,7 +114,7 @@ class FrameSums(NamedTuple):
 
 def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:
     """Normalise each utterance by its own statistics, on the host and before training."""
-    values = frames.values.copy()
+    values = frames.values.astype(np.float32)
     sums = FrameSums.of(frames)
     for n, (start, length) in enumerate(zip(frames.offset, frames.length, strict=True)):
         own = sums.normalisation(np.array([n]))
@@ -99,11 +129,17 @@ def utterance_statistics(
     x: Float[AnyArray, "B T D"], mask: Bool[AnyArray, "B T"]
 ) -> tuple[Float[Array, "B 1 D"], Float[Array, "B 1 D"]]:
     """Compute mean and standard deviation of each utterance of a padded batch."""
+    x = _widened(x)
     count = jnp.maximum(mask.sum(1, keepdims=True), 1)[..., None].astype(x.dtype)
     valid = mask[..., None]
     mean = jnp.where(valid, x, 0).sum(1, keepdims=True) / count
     variance = jnp.where(valid, (x - mean) ** 2, 0).sum(1, keepdims=True) / count
     return mean, _standard_deviation(mean, variance, jnp)
+
+
+def _widened(x: Shaped[AnyArray, ...]) -> Shaped[AnyArray, ...]:
+    """Convert float16, as the frames of an encoder are stored, to float32."""
+    return x.astype(jnp.float32) if x.dtype == jnp.float16 else x
 
 
 def normalised(
@@ -117,6 +153,7 @@ def normalised(
 
     Padded frames are set to zero afterwards; if `pads_first`, they are set to zero before and converted too.
     """
+    x = _widened(x)
     valid = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
     if pads_first:
         x = jnp.where(valid, x, 0)

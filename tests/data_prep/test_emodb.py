@@ -97,7 +97,7 @@ def test_pauses_are_not_part_of_words():
 )
 def test_unusable_syllables_are_reported(tmp_path, silb, reason):
     reading = emodb.read(write_release(tmp_path, silb=silb))
-    [utterance], [rejection] = reading.utterances, reading.rejected
+    [utterance], [rejection] = reading.utterances, reading.ignored
     assert (utterance.words, utterance.flags) == (None, ("bad_alignment",))
     assert rejection.where == "silb/03a01Fa.silb"
     assert reason in rejection.reason
@@ -144,7 +144,7 @@ def test_arbitrary_syllable_files_never_crash_the_reader(tmp_path_factory, conte
     root = tmp_path_factory.mktemp("emodb")
     reading = emodb.read(write_release(root, silb=content, seconds=0.1))
     [utterance] = reading.utterances
-    assert (utterance.words is None) == ("bad_alignment" in utterance.flags) == bool(reading.rejected)
+    assert (utterance.words is None) == ("bad_alignment" in utterance.flags) == bool(reading.ignored)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_real_release(release):
         f"speaker{number}": gender for number, gender in emodb.GENDERS.items()
     }
     assert sum(utterance.words is not None for utterance in utterances) == 534
-    assert [rejection.where for rejection in release.rejected] == ["silb/13a01Wb.silb"]  # an empty file
+    assert [rejection.where for rejection in release.ignored] == ["silb/13a01Wb.silb"]  # an empty file
     assert (
         min(utterance.attributes["recognised"] for utterance in utterances) >= 0.8
     )  # a criterion of the release

@@ -25,7 +25,8 @@ from jaxser.types import InputError, Utterance, Word
 
 
 def reasons(root: Path) -> dict[str, str]:
-    return {rejection.where: rejection.reason for rejection in read(root).rejected}
+    reading = read(root)
+    return {entry.where: entry.reason for entry in (*reading.rejected, *reading.ignored)}
 
 
 def test_reads_all_fields_of_an_utterance(tmp_path: Path) -> None:

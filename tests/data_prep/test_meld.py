@@ -176,8 +176,9 @@ def test_max_seconds_cuts_long_clips(tmp_path):
         ([row("x", 0), row(0, 0)], "train_sent_emo.csv:2", "are not two numbers"),
         ([row(0, 0), row(0, -1)], "train_sent_emo.csv:3", "are not two numbers"),
         ([row(0, 0, label="")], "train_sent_emo.csv:2", "no emotion"),
-        ([row(0, 0), row(0, 0)], "train_sent_emo.csv", "a second row with this id"),
-        ([row(0, 0), ["1", "cut"]], "train_sent_emo.csv:3", "are not two numbers"),
+        ([row(0, 0), row(0, 0)], "train_sent_emo.csv:3", "a second row with this id"),
+        ([row(0, 0), ["1", "cut"]], "train_sent_emo.csv:3", "2 cells, but 11 columns"),
+        ([row(0, 0), [*row(0, 1), ""]], "train_sent_emo.csv:3", "12 cells, but 11 columns"),
     ],
 )
 def test_unusable_rows_are_rejected_with_their_line(tmp_path, train, where, reason):
@@ -208,8 +209,8 @@ def test_clips_without_a_row_are_rejected(tmp_path):
             "no column Utterance, Speaker, Emotion, Dialogue_ID",
         ),
         (
-            lambda root: (root / "dev_sent_emo.csv").write_bytes(table(row(0, 0, "a" * 200_000))),
-            "line 2 is not valid CSV",
+            lambda root: (root / "dev_sent_emo.csv").write_bytes(table(row(0, 0)) + b'2,"Hi.,Joey,joy\n'),
+            "line 3: a quote is not closed",
         ),
     ],
 )

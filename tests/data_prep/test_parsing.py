@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.corpora import ALIGNMENT, HEADER
-from jaxser.data_prep.corpora.parsing import csv_rows, decode, find_audio, parse_wdseg, printable
-from jaxser.types import InputError
+from jaxser.data_prep.corpora.parsing import decode, find_audio, parse_wdseg, printable
 
 
 def test_finds_audio_without_apple_double_files(tmp_path: Path) -> None:
@@ -24,17 +23,6 @@ def test_decodes_utf8_or_the_fallback(content: bytes) -> None:
 def test_printable_escapes_surrogates() -> None:
     assert printable("a\udcff") == "a\\udcff"
     assert printable("é") == "é"
-
-
-def test_csv_rows_have_line_numbers_and_stripped_cells() -> None:
-    text = 'Path,Label\na.wav, calm \n"b\n.wav"\n'
-    rows = csv_rows(Path("t.csv"), text, lambda header: [name.lower() for name in header])
-    assert list(rows) == [(2, {"path": "a.wav", "label": "calm"}), (4, {"path": "b\n.wav", "label": ""})]
-
-
-def test_invalid_csv_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"t\.csv: line 2 is not valid CSV"):
-        list(csv_rows(Path("t.csv"), f"path\n{'x' * 200_000}\n", list))
 
 
 def rows(*frames: tuple[int, int, str]) -> list[str]:

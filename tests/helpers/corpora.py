@@ -78,6 +78,52 @@ def write_iemocap(root: Path, files: dict[str, str | bytes | None] | None = None
     return root
 
 
+def textgrid(*tiers: tuple[str, list[tuple[float, float, str]]], short: bool = False) -> str:
+    """Return a TextGrid of tiers of intervals, as Praat writes it in its long or short form."""
+    end = max(interval[1] for _, intervals in tiers for interval in intervals)
+
+    def quoted(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"'
+
+    if short:
+        lines = [
+            'File type = "ooTextFile"',
+            'Object class = "TextGrid"',
+            "",
+            "0",
+            str(end),
+            "<exists>",
+            str(len(tiers)),
+        ]
+        for name, intervals in tiers:
+            lines += ['"IntervalTier"', quoted(name), "0", str(end), str(len(intervals))]
+            lines += [
+                line for start, stop, text in intervals for line in (str(start), str(stop), quoted(text))
+            ]
+        return "\n".join(lines) + "\n"
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0 ", f"xmax = {end} "]
+    lines += ["tiers? <exists> ", f"size = {len(tiers)} ", "item []: "]
+    for number, (name, intervals) in enumerate(tiers, start=1):
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier" ',
+            f"        name = {quoted(name)} ",
+        ]
+        lines += [
+            "        xmin = 0 ",
+            f"        xmax = {end} ",
+            f"        intervals: size = {len(intervals)} ",
+        ]
+        for index, (start, stop, text) in enumerate(intervals, start=1):
+            lines += [
+                f"        intervals [{index}]:",
+                f"            xmin = {start} ",
+                f"            xmax = {stop} ",
+            ]
+            lines += [f"            text = {quoted(text)} "]
+    return "\n".join(lines) + "\n"
+
+
 def make_demo(root: Path, **settings: object) -> Path:
     """Make a demo corpus without a progress bar."""
     assert corpus.make(root, progress=False, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,187 @@
+"""Word alignments of a user's own corpus: Praat's TextGrids, Sphinx's `.wdseg`, and tables of start, end and word."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxser.types import InputError, Word
+
+from .parsing import decode_text, parse_wdseg, read_file
+from .tables import best_delimiter, parse_number, split_rows
+
+WORD_TIERS = ("words", "word", "ort-mau", "ort")
+"""Names of tiers of words, in lower case and in order of preference: Montreal Forced Aligner, P2FA, WebMAUS.
+
+With several speakers, they follow the speaker's name: `anna - words`.
+"""
+
+_WORD_COLUMNS = ("start", "end", "word")
+_MAX_BYTES = 10**8
+_NOT_A_WORD = re.compile(r"<.*>|\[.*\]|\{.*\}|sil|sp|spn", re.IGNORECASE | re.DOTALL)
+_TOKEN = re.compile(r'"((?:[^"]|"")*+)"|(<\w+>)|![^\r\n]*|([^\s"=<]+)|.', re.DOTALL)
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
+
+_Row = tuple[str, str, str]
+"""Start, end and text, as they are in the file."""
+
+
+def read_words(path: Path, tier: str = "", speaker: str = "") -> tuple[Word, ...]:
+    """Read an alignment file: words and their times, in seconds of the utterance's own recording.
+
+    Supported are Sphinx's `.wdseg`, Praat's `.TextGrid` as text, long or short, and tables of `start,end,word` with or
+    without a header. Pauses and noises are removed.
+
+    Args:
+        path: the file.
+        tier: the tier of a TextGrid that contains the words; "" chooses one of `WORD_TIERS`.
+        speaker: the speaker whose tier is chosen if several have words.
+
+    Raises:
+        ValueError: if the file cannot be read or is malformed, or if times overlap or decrease.
+    """
+    text, _ = decode_text(read_file(path, _MAX_BYTES))
+    suffix = path.suffix.lower()
+    if suffix == ".wdseg":
+        return parse_wdseg(text.split("\n"))
+    rows = (
+        _tier_rows(parse_textgrid(text), tier, speaker) if suffix == ".textgrid" else _table_rows(path, text)
+    )
+    words, latest = [], 0.0
+    for start_cell, end_cell, cell in rows:
+        try:
+            start, end = parse_number(start_cell), parse_number(end_cell)
+        except ValueError:
+            raise ValueError(f"{start_cell!r} to {end_cell!r} are not numbers of seconds") from None
+        if not latest - 1e-6 <= start <= end < math.inf:
+            raise ValueError(f"{start:g} to {end:g} s does not follow {latest:g} s")
+        latest = end
+        word = cell.strip().lower()
+        if len(word.split()) > 1 and suffix == ".textgrid":
+            raise ValueError(f"an interval of several words ({word[:40]!r}), so the tier is not one of words")
+        if word and not _NOT_A_WORD.fullmatch(word):
+            words.append(Word(word, start, end))
+    return tuple(words)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A tier of intervals, each with start, end and text as they are in the file."""
+
+    name: str
+    intervals: tuple[_Row, ...]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether an interval has a text."""
+        return any(text.strip() for _, _, text in self.intervals)
+
+
+def parse_textgrid(text: str) -> list[Tier]:
+    """Parse the tiers of intervals of a TextGrid; tiers of points are left out.
+
+    As in Praat, only the texts in quotes, the numbers that stand alone and the flags count. The long and the short form
+    differ in the rest.
+
+    Raises:
+        ValueError: if the text is not a complete TextGrid.
+    """
+    tokens = _tokens(text)
+    try:
+        kind, content = next(tokens), next(tokens)
+        if not kind.startswith('"ooTextFile') or content != '"TextGrid':
+            raise ValueError("not a TextGrid in text form; save it in Praat as a text file")
+        _numbers(tokens, 2)
+        if next(tokens) != "<exists>":
+            return []
+        tiers = []
+        for _ in range(_count(tokens)):
+            kind, name = _texts(tokens, 2)
+            _numbers(tokens, 2)
+            if kind not in ("IntervalTier", "TextTier"):
+                raise ValueError(f"a tier of the unknown class {kind[:40]!r}")
+            times = 2 if kind == "IntervalTier" else 1
+            rows = [(*_numbers(tokens, times), *_texts(tokens, 1)) for _ in range(_count(tokens))]
+            if kind == "IntervalTier":
+                tiers.append(Tier(name.strip(), tuple((row[0], row[1], row[2]) for row in rows)))
+    except (StopIteration, OverflowError):
+        raise ValueError("the TextGrid is cut short or damaged") from None
+    return tiers
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Yield the texts, as `"text` with doubled quotes resolved, the numbers and the flags of a Praat file."""
+    for token in _TOKEN.finditer(text):
+        quoted, flag, word = token.groups()
+        if quoted is not None:
+            yield '"' + quoted.replace('""', '"')
+        elif flag or (word and _NUMBER.fullmatch(word)):
+            yield flag or word
+
+
+def _texts(tokens: Iterator[str], number: int) -> list[str]:
+    found = [next(tokens) for _ in range(number)]
+    if not all(token.startswith('"') for token in found):
+        raise ValueError(f"a malformed TextGrid: a text in quotes expected, found {found[0][:40]!r}")
+    return [token[1:] for token in found]
+
+
+def _numbers(tokens: Iterator[str], number: int) -> list[str]:
+    found = [next(tokens) for _ in range(number)]
+    if not all(_NUMBER.fullmatch(token) for token in found):
+        raise ValueError(f"a malformed TextGrid: a number expected, found {found[0][:40]!r}")
+    return found
+
+
+def _count(tokens: Iterator[str]) -> int:
+    [number] = _numbers(tokens, 1)
+    return int(float(number))
+
+
+def _tier_rows(tiers: Sequence[Tier], wanted: str, speaker: str) -> tuple[_Row, ...]:
+    """Return the intervals of the tier of words."""
+    for name in (wanted.lower(),) if wanted else WORD_TIERS:
+        named = [tier for tier in tiers if name in (tier.name.lower(), _without_speaker(tier.name))]
+        spoken = [tier for tier in named if tier.has_words]
+        if len(spoken) > 1:
+            own = [
+                tier for tier in spoken if speaker and tier.name.lower().startswith(f"{speaker.lower()} - ")
+            ]
+            if len(own) != 1:
+                names = ", ".join(tier.name for tier in spoken)
+                raise ValueError(
+                    f"several tiers of words ({names}); choose one by --words_tier or by the speaker"
+                )
+            spoken = own
+        if spoken:
+            return spoken[0].intervals
+    known = (wanted.lower(),) if wanted else WORD_TIERS
+    if any(_without_speaker(tier.name) in known or tier.name.lower() in known for tier in tiers):
+        return ()
+    names = ", ".join(tier.name for tier in tiers) or "none"
+    expected = f"no tier {wanted}" if wanted else "no tier of words"
+    raise ValueError(f"{expected} among the tiers ({names}); choose one by --words_tier")
+
+
+def _without_speaker(name: str) -> str:
+    return name.lower().rpartition(" - ")[2].strip()
+
+
+def _table_rows(path: Path, text: str) -> Iterator[_Row]:
+    lines = [line for line in re.split(r"\r\n|\n|\r", text[: 10**5]) if line.strip()]
+    order = [0, 1, 2]
+    try:
+        for index, row in enumerate(split_rows(path, text, best_delimiter(lines, len(_WORD_COLUMNS)))):
+            names = [cell.lower() for cell in row.cells]
+            if index == 0 and sorted(names) == sorted(_WORD_COLUMNS):
+                order = [names.index(column) for column in _WORD_COLUMNS]
+            elif any(row.cells):
+                if len(row.cells) != len(_WORD_COLUMNS) or row.problem:
+                    raise ValueError(f"line {row.line} is not start, end and word")
+                start, end, word = (row.cells[place] for place in order)
+                yield start, end, word
+    except InputError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None
