@@ -14,6 +14,7 @@ from jaxser import corpora
 from jaxser.configs import common
 from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.models import MODELS
+from jaxser.models.layer_mix import with_layer_weights
 from jaxser.models.network import Network
 from jaxser.training import augment, scalars
 from jaxser.training.mesh import STRATEGIES
@@ -26,7 +27,6 @@ from jaxser.types import UsageError
 _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "training": common.TRAININGS,
     "selection": SELECTIONS,
-    "classes": corpora.LABEL_SETS,
     "subset": corpora.SUBSETS,
     "normalise": NORMALISATIONS,
     "class_weights": ("none", "balanced"),
@@ -61,8 +61,13 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     return config
 
 
-def build_model(config: ConfigDict, num_classes: int) -> Network:
+def build_model(config: ConfigDict, num_classes: int, parameters: Mapping[str, Any] | None = None) -> Network:
     """Build the network that a resolved config describes.
+
+    Args:
+        config: a resolved config.
+        num_classes: the number of classes.
+        parameters: the parameters of the recipe, from the manifest of the dataset.
 
     Raises:
         UsageError: if there is no such network, or it has no field of that name.
@@ -76,7 +81,7 @@ def build_model(config: ConfigDict, num_classes: int) -> Network:
             raise UsageError(
                 f"config.model.{field}: {name} has no such field; it has {', '.join(sorted(allowed))}"
             )
-    return MODELS[name](num_classes=num_classes, **fields)
+    return with_layer_weights(MODELS[name](num_classes=num_classes, **fields), parameters or {})
 
 
 def check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
@@ -109,7 +114,7 @@ def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
     Raises:
         UsageError: if one that the user has set does not suit the network, or contradicts another.
     """
-    used = scalars.used(config.hyper, config.sweep)
+    used = scalars.used(config.hyper.to_dict(), config.sweep.to_dict())
     by_regime = common.TRAININGS[config.training].get("hyper", {})
     for name in [name for name in used if name in OPTIONAL]:
         if reason := _unsuitable(name, model):
@@ -191,6 +196,10 @@ def _check_values(config: ConfigDict) -> None:
             raise UsageError(f"config.{name}={config[name]} must be at least 1")
     if config.patience < 0:
         raise UsageError(f"config.patience={config.patience} must be at least 0 (0 trains all epochs)")
+    try:
+        corpora.check_classes(config.classes)
+    except UsageError as error:
+        raise UsageError(f"config.{error}") from None
     values = flatten(config.to_dict())
     for field, allowed in _CHOICES.items():
         _check_choice(field, values[field], allowed)

@@ -169,7 +169,7 @@ def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
 def _sweep(
     config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int
 ) -> Sweep:
-    model = build_model(config, len(dataset.classes))
+    model = build_model(config, len(dataset.classes), dataset.manifest.get("parameters"))
     optimizer = Adam(**config.optimizer)
     _check_fit(config, dataset, model, optimizer, devices, strategy)
     folds = make_folds(dataset, Protocol(**config.protocol))

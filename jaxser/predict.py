@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxser import cli
-from jaxser.cli import CACHE_DIR, enable_compilation_cache, run_command
-from jaxser.features.sources import FILES
-from jaxser.types import InputError, UsageError
+from jaxser.cli import CACHE_DIR, enable_compilation_cache, note, printable, run_command
+
+with cli.importing("jaxser.predict"):
+    from jaxser.evaluation.csv_cells import to_cells
+    from jaxser.features.sources import FILES
+    from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
     from jaxser.inference.ensemble import Ensemble, Prediction
@@ -46,7 +49,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are printed on one line each."""
     args = _parser().parse_args(arguments)
-    return run_command(PROGRAM, lambda: _predict(args))
+    return run_command(PROGRAM, lambda: _predict(args), output="standard output", prints_result=True)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -62,14 +65,28 @@ def _predict(args: argparse.Namespace) -> int:
             f"--text is the transcript of one recording, but {len(paths)} are given: put NAME.txt beside NAME.wav"
         )
     files = {flag: path for flag in FILES if (path := getattr(args, flag)) is not None}
-    reader = ensemble.reader(paths, window=args.window, hop=args.hop, files=files, resnet=args.resnet)
+    reader = ensemble.reader(
+        paths, window=args.window, hop=args.hop, files=files, resnet=args.resnet, encoder=args.encoder
+    )
     if args.explain and not ensemble.axes:
         raise UsageError(f"--explain: the network of {args.run} has no attention")
     predictor = _Predictor(ensemble, reader, _transcript(args, reader), args.explain)
     begin = time.monotonic()
-    found = list(predictor.predictions(paths))
+    found: list[Prediction] = []
+
+    def write() -> None:
+        sys.stdout.write(_FORMATS[args.format](ensemble, found, predictor.failed))
+        sys.stdout.flush()
+
+    try:
+        for one in predictor.predictions(paths):
+            found.append(one)
+    except BaseException:  # an error or an interrupt loses no finished prediction
+        if found:
+            write()
+        raise
+    write()
     seconds = time.monotonic() - begin
-    sys.stdout.write(_FORMATS[args.format](ensemble, found, predictor.failed))
     for _, reason in predictor.failed:
         _log(reason)
     if found:
@@ -166,7 +183,9 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
     table.add_column("recording", overflow="fold")
     heads = (["seconds"] if has_windows else []) + ["emotion"] + (["agree"] if has_several else [])
     for name in (*heads, *ensemble.classes):
-        table.add_column(name, justify="left" if name == "emotion" else "right", no_wrap=True)
+        table.add_column(
+            Text(printable(name)), justify="left" if name == "emotion" else "right", no_wrap=True
+        )
     table.add_column("notes", overflow="fold")
     for one in found:
         times = [f"{one.start:.1f}-{one.end:.1f}"] if has_windows else []
@@ -175,7 +194,8 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
             f"{mean:.0f} ±{deviation:<2.0f}" if has_several else f"{mean:.0f}"
             for mean, deviation in zip(100 * one.probabilities, 100 * one.std, strict=True)
         ]
-        table.add_row(*map(Text, (one.path, *times, one.label, *agree, *cells, _notes(ensemble, one))))
+        texts = (one.path, *times, one.label, *agree, *cells, _notes(ensemble, one))
+        table.add_row(*(Text(printable(text)) for text in texts))
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as printed:
         console.print(table)
@@ -183,10 +203,10 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
 
 
 def _notes(ensemble: Ensemble, one: Prediction) -> str:
-    from jaxser.features.audio import HOP, SAMPLE_RATE
+    from jaxser.features.audio import SAMPLE_RATE
 
     recipe = ensemble.recipe
-    heard = recipe.parameters["max_frames"] * HOP / SAMPLE_RATE
+    heard = recipe.max_samples / SAMPLE_RATE
     wording = {} if "audio" in recipe.precomputed else {"cut_audio": f"cut audio (heard: {heard:g} s)"}
     unknown = [f"unknown words: {' '.join(one.unknown)}"] if one.unknown else []
     return ", ".join([*(wording.get(flag, flag.replace("_", " ")) for flag in one.flags), *unknown])
@@ -196,21 +216,18 @@ def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     numbers = [f"{kind}_{name}" for kind in ("p", "std") for name in ensemble.classes]
-    writer.writerow(["path", "start", "end", "label", "agreement", *numbers, "text", "notes"])
+    writer.writerow(to_cells(["path", "start", "end", "label", "agreement", *numbers, "text", "notes"]))
     for one in found:
         cells = [f"{value:.6g}" for value in (one.agreement, *one.probabilities, *one.std)]
-        writer.writerow(
-            [
-                one.path,
-                f"{one.start:.3f}",
-                f"{one.end:.3f}",
-                one.label,
-                *cells,
-                one.text,
-                _notes(ensemble, one),
-            ]
-        )
-    return file.getvalue()
+        times = [f"{one.start:.3f}", f"{one.end:.3f}"]
+        row = [one.path, *times, one.label, *cells, one.text, _notes(ensemble, one)]
+        writer.writerow(to_cells(row))
+    return _for_terminal(file.getvalue())
+
+
+def _for_terminal(text: str) -> str:
+    """The text, without control characters if it goes to a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
 
 
 def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
@@ -222,7 +239,8 @@ def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> st
         "predictions": [_to_json(one) for one in found],
         "failed": [{"path": str(path), "reason": reason} for path, reason in failed],
     }
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    is_unicode = "utf" in (sys.stdout.encoding or "").lower()
+    return _for_terminal(json.dumps(value, ensure_ascii=not is_unicode, indent=2) + "\n")
 
 
 def _to_json(one: Prediction) -> dict[str, Any]:
@@ -244,7 +262,7 @@ _FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
 def _log(line: str) -> None:
-    print(f"{PROGRAM}: {line}", file=sys.stderr)
+    note(f"{PROGRAM}: {line}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -265,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", type=Path, help="precomputed audio features: a folder of <recording>.npy, or HDF5")
     add("--video", type=Path, help="precomputed video features: a folder of <recording>.npy, or HDF5")
     add("--prosody", type=Path, help="precomputed prosody: a folder of <recording>.npy, or HDF5")
+    add("--encoder", type=Path, help="the folder of the pretrained encoder whose frames the run reads")
     add("--resnet", type=Path, help="the ONNX network that extracted the run's video features")
     add("--cache_dir", default=CACHE_DIR, help="folder for compiled programs; empty: do not keep them")
     output = parser.add_mutually_exclusive_group()

@@ -105,15 +105,32 @@ class FrameEncoder:
         parts = [_windows(signal, self.encoder.hop) for signal in signals]
         windows = [window for part in parts for window in part]
         encoded: list[np.ndarray] = [np.empty(0)] * len(windows)
-        for batch in _batches([len(window) for window in windows]):
+        for batch in self._batches([len(window) for window in windows]):
             for index, frames in zip(batch, self._encode_batch([windows[i] for i in batch]), strict=True):
                 encoded[index] = frames
         remaining = iter(encoded)
         return [np.concatenate([next(remaining) for _ in part]) for part in parts]
 
+    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Divide windows into batches of similar length; returns their indices."""
+        batches: list[list[int]] = []
+        for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+            size = _padded_length(lengths[batches[-1][0]]) if batches else 0
+            if not batches or len(batches[-1]) == self._rows(size) or _padded_length(lengths[index]) < size:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+    def _rows(self, length: int) -> int:
+        """The number of rows of a batch whose waveforms have `length` samples."""
+        module = self.encoder.module
+        if module.padding == "as_published":
+            length = module.max_samples or length  # Whisper's window of 30 s
+        return max(BATCH_SECONDS * SAMPLE_RATE // length, 1)
+
     def _encode_batch(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         length = _padded_length(max(map(len, windows)))
-        rows = _rows(length)
+        rows = self._rows(length)
         padded = np.zeros((rows, length), np.float32)
         lengths = np.zeros(rows, np.int32)
         for row, window in enumerate(windows):
@@ -151,21 +168,5 @@ def _windows(signal: Float[np.ndarray, " samples"], hop: int) -> list[Float[np.n
     return [np.pad(window, (0, max(_SHORTEST - len(window), 0))) for window in windows]
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Divide windows into batches of similar length; returns their indices."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        size = _padded_length(lengths[batches[-1][0]]) if batches else 0
-        if not batches or len(batches[-1]) == _rows(size) or _padded_length(lengths[index]) < size:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
-
-
 def _padded_length(samples: int) -> int:
     return -(-samples // _STEP) * _STEP
-
-
-def _rows(length: int) -> int:
-    """The number of rows of a batch whose waveforms have `length` samples."""
-    return max(BATCH_SECONDS * SAMPLE_RATE // length, 1)

@@ -21,7 +21,7 @@ from jaxser.features.audio import SAMPLE_RATE
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.inference.attention_plots import Attention
-from jaxser.inference.recordings import Reader, Text, Window, find_recordings, open_precomputed
+from jaxser.inference.recordings import Reader, Text, Window, find_recordings, open_encoder, open_precomputed
 from jaxser.models.network import Network
 from jaxser.training.mesh import STRATEGIES
 from jaxser.types import (
@@ -147,6 +147,7 @@ class Ensemble:
         hop: float | None = None,
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
+        encoder: str | Path | None = None,
     ) -> list[Prediction]:
         """Predict the emotion of recordings, with one prediction per window.
 
@@ -159,13 +160,14 @@ class Ensemble:
             hop: seconds from one window to the next; by default, `window`.
             files: folders or HDF5 files of precomputed features, by flag (`frames`, `video` or `prosody`).
             resnet: the ONNX network that extracts video features.
+            encoder: the folder of the pretrained encoder whose frames the run reads.
 
         Raises:
             InputError: if a recording cannot be used, or lacks something that the network reads.
             UsageError: if the arguments are not valid for this run.
         """
         found = find_recordings(paths)
-        reader = self.reader(found, window=window, hop=hop, files=files, resnet=resnet)
+        reader = self.reader(found, window=window, hop=hop, files=files, resnet=resnet, encoder=encoder)
         return self.predict_windows([one for path in found for one in reader.read(path, text)])
 
     def attention(
@@ -177,9 +179,12 @@ class Ensemble:
         hop: float | None = None,
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
+        encoder: str | Path | None = None,
     ) -> list[Attention]:
         """Compute the attention weights for a recording, window by window; arguments and errors as in `predict`."""
-        reader = self.reader([Path(path)], window=window, hop=hop, files=files, resnet=resnet)
+        reader = self.reader(
+            [Path(path)], window=window, hop=hop, files=files, resnet=resnet, encoder=encoder
+        )
         return [self.attention_in(one) for one in reader.read(path, text)]
 
     def reader(
@@ -190,6 +195,7 @@ class Ensemble:
         hop: float | None = None,
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
+        encoder: str | Path | None = None,
     ) -> Reader:
         """Create the reader of these recordings; arguments and errors as in `predict`."""
         for name, seconds, minimum in (("window", window, 0.0), ("hop", hop, 0.01)):
@@ -199,7 +205,8 @@ class Ensemble:
         made = self.recipe.parameters.get("sources", {})
         identities = (path.stem for path in paths)
         sources = open_precomputed(self.recipe, widths, made, identities, files or {}, resnet)
-        return Reader(self.recipe, self.model.needs, self.vocabulary, sources, window, hop)
+        opened = open_encoder(self.recipe, encoder)
+        return Reader(self.recipe, self.model.needs, self.vocabulary, sources, opened, window, hop)
 
     def predict_windows(self, windows: Sequence[Window]) -> list[Prediction]:
         """Predict windows that a `Reader` has read, in their order."""

@@ -237,9 +237,12 @@ def open_precomputed(
     flags = {FILES[flag]: flag for flag in files} | ({"video": "resnet"} if resnet else {})
     _check_flags(flags, wanted, made)
     identities = list(identities)
-    sources: dict[str, Source] = {FILES[f]: open_arrays(path, identities, f) for f, path in files.items()}
+    sources: dict[str, Source] = {
+        FILES[f]: open_arrays(path, identities, f, recipe.precomputed[FILES[f]], allow_outside_root=True)
+        for f, path in files.items()
+    }
     if resnet:
-        opened = open_network(resnet, Path(), {})
+        opened = open_network(resnet, Path(), {}, allow_outside_root=True)
         if opened.sha256 != _network_digest(made, "video"):
             raise UsageError(
                 f"--resnet={resnet}: not the network that extracted the video features of this run"

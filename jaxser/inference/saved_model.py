@@ -29,6 +29,7 @@ from jaxser.files import CheckedFolder
 from jaxser.inference.ensemble import Ensemble, ReplicaParameters
 from jaxser.inference.fit import check_fit
 from jaxser.models import MODELS
+from jaxser.models.layer_mix import with_layer_weights
 from jaxser.models.network import Network
 from jaxser.types import Dataset, InputError, Normalisation, Trained, UsageError
 
@@ -249,7 +250,8 @@ def _network(source: CheckedFolder, description: _Description) -> Network:
         typed = {key: msgspec.convert(value, kinds[key]) for key, value in fields.items()}
     except msgspec.ValidationError as error:
         raise source.damaged(DESCRIPTION, f"network {name}: {error}") from None
-    return network(num_classes=len(description.classes), **typed)
+    built = network(num_classes=len(description.classes), **typed)
+    return with_layer_weights(built, description.recipe.parameters)
 
 
 def _recipe(source: CheckedFolder, description: _Description) -> Recipe:
