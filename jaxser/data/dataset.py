@@ -42,7 +42,7 @@ def load_prepared(
         recipe: the expected recipe; None accepts any.
         version: the expected version of the recipe; None is the version of the installed code.
         corpus: the expected corpus; None accepts any.
-        classes: a label set of the corpus, such as "four" (`jaxser.corpora`).
+        classes: a label set of the corpus, such as "four", or a list such as "ang,hap+exc,sad" (`jaxser.corpora`).
         subset: a key of `jaxser.corpora.SUBSETS`.
 
     Raises:
@@ -50,13 +50,12 @@ def load_prepared(
             has a label of the label set.
         InputError: if a file of the dataset is damaged.
     """
-    _check_choice("classes", classes, corpora.LABEL_SETS)
+    corpora.check_classes(classes)
     _check_choice("subset", subset, corpora.SUBSETS)
     folder = find_prepared(directory, recipe, version, corpus)
     manifest = read_manifest(folder)
     labels = sorted(manifest["labels"]["found"])
-    label_sets = corpora.find(manifest["corpus"]).label_sets
-    class_of = label_sets.get(classes, corpora.LABEL_SETS[classes]) or {label: label for label in labels}
+    class_of = _class_of(folder, manifest, classes)
     vocabulary = read_vocabulary(folder)
     utterances, arrays, left_out = _read(folder, manifest, class_of, subset)
     _check_words(folder, arrays, vocabulary)
@@ -317,6 +316,23 @@ def _check_words(folder: Path, arrays: Mapping[str, Ragged], vocabulary: Sequenc
         raise InputError(
             f"{folder / VOCABULARY} is of another dataset: it lacks words of the utterances; {shards.REMEDY}"
         )
+
+
+def _class_of(folder: Path, manifest: Mapping[str, Any], classes: str) -> dict[str, str]:
+    """Return the class of each label. A dataset prepared with `--classes` already has the classes as its labels."""
+    corpus, prepared = corpora.find(manifest["corpus"]), manifest["labels"].get("classes")
+    if not prepared:
+        return corpora.class_of_labels(corpus, classes, manifest["labels"]["found"])
+    names = list(dict.fromkeys(prepared.values()))
+    if (
+        classes != "all"
+        and dict(corpora.LABEL_SETS.get(classes) or corpora.parse_classes(classes)) != prepared
+    ):
+        raise UsageError(
+            f"{folder}: was prepared with the classes {', '.join(names)}, so classes={classes} cannot be chosen; "
+            "write --config.classes=all, or prepare the dataset again without --classes"
+        )
+    return {name: name for name in names}
 
 
 def _check_choice(name: str, value: str, choices: Mapping[str, Any]) -> None:

@@ -142,6 +142,40 @@ def test_official_split(data):
         make_folds(data, Protocol("official"))
 
 
+def with_splits(data, *splits: str):
+    """The dataset with these official splits, in turn."""
+    return dataclasses.replace(
+        data,
+        utterances=tuple(
+            dataclasses.replace(u, split=splits[n % len(splits)]) for n, u in enumerate(data.utterances)
+        ),
+    )
+
+
+@pytest.mark.parametrize("group_by", ["", "speaker"])
+def test_official_split_without_a_validation_part(data, group_by):
+    split = with_splits(data, "train", "train", "train", "test")
+    with pytest.raises(
+        UsageError, match=r"has no validation part; --config\.protocol\.validation_share=0\.1 takes"
+    ):
+        make_folds(split, Protocol("official"))
+    (fold,) = make_folds(split, Protocol("official", validation_share=0.25, group_by=group_by))
+    rows = np.arange(len(split.utterances))
+    assert fold.test.tolist() == rows[rows % 4 == 3].tolist()
+    assert sorted([*fold.train, *fold.validation]) == rows[rows % 4 != 3].tolist()
+    assert len(fold.validation) > 0
+    if group_by:
+        speakers = split.column("speaker")
+        assert not set(speakers[fold.train]) & set(speakers[fold.validation])
+
+
+def test_official_split_without_other_parts(data):
+    with pytest.raises(UsageError, match="the split of tiny has no test part"):
+        make_folds(with_splits(data, "train", "validation"), Protocol("official"))
+    with pytest.raises(UsageError, match="the split of tiny has no validation and no test part"):
+        make_folds(with_splits(data, "train"), Protocol("official"))
+
+
 def test_folds_from_a_file(data, tmp_path):
     folds = make_folds(data, Protocol("session"))
     path = tmp_path / "folds.json"

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import tiny
 from jaxser.data.device import on_host
-from jaxser.data.normalisation import FrameSums, fold_normalisations, utterance_statistics
+from jaxser.data.normalisation import FrameSums, fold_normalisations, is_neutral, utterance_statistics
 from jaxser.types import Ragged, UsageError
 
 
@@ -75,3 +75,15 @@ def test_statistics_in_jax_equal_those_on_the_host():
         np.testing.assert_allclose(mean[row, 0], own.mean, rtol=1e-5)
         np.testing.assert_allclose(std[row, 0], own.std, rtol=1e-5)
     assert std[0, 0, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "neutral"),
+    [
+        ("neu", True), ("neutral", True), ("Neutral", True), ("NEU", True), ("neutral state", True),
+        ("01_neutral", True), ("Neutral;", True), ("neutre", True), ("中性", True),
+        ("non-neutral", False), ("calm", False), ("N", False), ("", False), ("neutralised", False),
+    ],
+)  # fmt: skip
+def test_names_of_neutral_speech(label, neutral):
+    assert is_neutral(label) == neutral
