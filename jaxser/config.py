@@ -200,10 +200,6 @@ def _check_values(config: ConfigDict) -> None:
         corpora.check_classes(config.classes)
     except UsageError as error:
         raise UsageError(f"config.{error}") from None
-    try:
-        corpora.check_classes(config.classes)
-    except UsageError as error:
-        raise UsageError(f"config.{error}") from None
     values = flatten(config.to_dict())
     for field, allowed in _CHOICES.items():
         _check_choice(field, values[field], allowed)
