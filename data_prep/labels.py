@@ -147,7 +147,8 @@ def _one_spelling(counts: Mapping[str, int], renamed: Mapping[str, str]) -> tupl
     for label, count in counts.items():
         if renamed[label]:
             groups[renamed[label].casefold()][renamed[label]] += count
-    spelled, warnings = {}, []
+    spelled: dict[str, str] = {}
+    warnings = []
     for group in groups.values():
         if len(group) > 1:
             best = min(group, key=lambda name: (-group[name], name))
