@@ -18,7 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 import pytest
 from hypothesis import settings
 
-settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 REAL_DATA = Path(os.environ.get("JAXSER_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
