@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.metadata
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxser import files
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
 from jaxser.features import text
@@ -38,7 +36,6 @@ Runner = Callable[[Sequence[Job], text.Vocabulary, Callable[[Job, Part], None]],
 FOLDS = "folds.json"
 REJECTED = "rejected.jsonl"
 IGNORED = "ignored.jsonl"
-TFDS_FILES = ("dataset_info.json", "features.json")
 
 
 @dataclass(frozen=True)
@@ -158,15 +155,14 @@ def build_dataset(
     table, vectors = None, finished_vectors(directory, vectors_source(*inputs))
     if not vectors:
         table, vectors = make_vectors(*inputs)  # before anything is removed, as the GloVe file may be damaged
-    (directory / shards.MANIFEST).unlink(missing_ok=True)  # an incomplete folder must not look like a dataset
+    files.remove(directory, shards.MANIFEST)  # an incomplete folder must not look like a dataset
     _remove_stale(plan)
     if table is not None:
         write_vectors(directory, plan.vocabulary, table, vectors)
     _run_missing(plan, parts, run_all, quiet)
     rejected = _rejections(plan, parts)
     for name, entries in ((REJECTED, rejected), (IGNORED, plan.reading.ignored)):
-        with shards.atomic_write(directory / name) as file:
-            file.write("".join(json.dumps(asdict(entry)) + "\n" for entry in entries).encode())
+        files.write(directory, name, "".join(json.dumps(asdict(entry)) + "\n" for entry in entries))
     _check_rejections(plan, parts, max_rejected)
     _write_metadata(plan, parts, vectors)
 
@@ -183,11 +179,12 @@ def _write_metadata(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping
         EMBEDDINGS,
         REJECTED,
         IGNORED,
-        *TFDS_FILES,
+        *shards.TFDS_FILES,
         *([FOLDS] if plan.reading.folds else []),
     )
-    files = {name: _sha256(directory / name) for name in names}
-    shards.write_json(directory / shards.MANIFEST, {**_manifest(plan, parts, vectors), "files": files})
+    digests = {name: files.sha256(directory / name) for name in names}
+    manifest = {**_manifest(plan, parts, vectors), "files": digests}
+    shards.write_json(directory, shards.MANIFEST, files.sealed(manifest))
 
 
 def _write_folds(plan: BuildPlan, parts: Mapping[int, Part]) -> None:
@@ -201,7 +198,7 @@ def _write_folds(plan: BuildPlan, parts: Mapping[int, Part]) -> None:
         }
         for fold in plan.reading.folds
     ]
-    shards.write_json(plan.directory / FOLDS, {"folds": folds})
+    shards.write_json(plan.directory, FOLDS, {"folds": folds})
 
 
 def _run_missing(plan: BuildPlan, parts: dict[int, Part], run_all: Runner, quiet: bool) -> None:
@@ -268,10 +265,13 @@ def _manifest(plan: BuildPlan, parts: Mapping[int, Part], vectors: Mapping[str, 
 def _is_current(directory: Path, wanted: Mapping[str, Any]) -> bool:
     try:
         found = json.loads((directory / shards.MANIFEST).read_text(encoding="utf-8"))
-        files = found.pop("files")
+        if not files.is_intact(found):
+            return False
+        digests = found.pop("files")
+        found.pop("digest", None)
         if json.dumps(found) != json.dumps(wanted):
             return False
-        return all(_sha256(directory / name) == digest for name, digest in files.items())
+        return all(files.sha256(directory / name) == digest for name, digest in digests.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
 
@@ -317,27 +317,9 @@ def _remove_stale(plan: BuildPlan) -> None:
     expected |= {job.part.name for job in plan.jobs} | {"embeddings.json"}
     for path in [*directory.glob("*.tfrecord-*"), *directory.glob("*.tmp"), *directory.glob("parts/*")]:
         if path.name not in expected:
-            path.unlink(missing_ok=True)  # a worker of a killed run may be renaming it right now
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Lock the folder of a dataset, since concurrent preparations would delete each other's files.
-
-    Raises:
-        InputError: if another preparation holds the lock.
-    """
-    (directory / "parts").mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{directory}: another preparation is writing to this folder; wait until it has finished"
-            ) from None
-        except OSError:
-            pass  # the file system has no locks
-        yield
+            files.remove(
+                directory, path.relative_to(directory)
+            )  # a worker of a killed run may be renaming it right now
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -345,7 +327,3 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(sorted(total.items()))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

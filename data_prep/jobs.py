@@ -33,7 +33,6 @@ from jaxser.features.text import Vocabulary
 from jaxser.types import InputError, Rejection, Utterance
 
 from .augment import extract_with_copies
-from .corpora.parsing import LFS_REASON, is_lfs_pointer
 
 if TYPE_CHECKING:
     from jaxser.encoders.frames import FrameEncoder  # imports JAX, which worker processes do not need
@@ -168,7 +167,11 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
                 else:
                     complete, arrays = _features(job, utterance, vocabulary, frames.get(utterance.id))
             except InputError as error:
-                rejected.append(Rejection(utterance.id, utterance.wav, _reason(job, utterance, error)))
+                rejected.append(
+                    Rejection(
+                        utterance.id, utterance.wav, str(error).removeprefix(f"{job.root / utterance.wav}: ")
+                    )
+                )
                 continue
             digests.append(complete.sha256[:_DIGEST_DIGITS])
             labels[complete.label] += 1
@@ -185,15 +188,8 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
         rejected=tuple(rejected),
         digests=tuple(digests),
     )
-    shards.write_json(job.part, asdict(part))
+    shards.write_json(job.directory, job.part.relative_to(job.directory), asdict(part))
     return part
-
-
-def _reason(job: Job, utterance: Utterance, error: InputError) -> str:
-    """Return why an utterance is rejected, without the path of its recording."""
-    if not job.precomputed and is_lfs_pointer(split_span(job.root / utterance.wav)[0]):
-        return LFS_REASON
-    return str(error).removeprefix(f"{job.root / utterance.wav}: ")
 
 
 def _encoded(job: Job) -> dict[str, np.ndarray]:

@@ -10,7 +10,6 @@ is not a dataset. After an interruption, the same command writes only the shards
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -21,22 +20,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from jaxser import cli
 from jaxser.cli import run_command
 from jaxser.corpora import DEMO_DATASETS
-from jaxser.data import shards
-from jaxser.features.recipes import RECIPES, with_encoder, with_sources
+from jaxser.features.recipes import RECIPES, with_encoder, with_segmenter, with_sources
 from jaxser.features.sources import FILES
+from jaxser.features.text import SEGMENTERS
+from jaxser.files import lock
 from jaxser.types import InputError, UsageError
 
 from .augment import RANGES, with_copies
-from .build import IGNORED, REJECTED, BuildPlan, Runner, build_dataset, is_up_to_date, locked, plan_build
+from .build import Runner, build_dataset, is_up_to_date, plan_build
 from .jobs import Precomputed, run_jobs
 from .labels import apply_labels, read_label_map
 from .readers import CORPUS_FLAGS, READERS, CorpusReader, import_reader, reader_options
-from .sources import open_sources
+from .sources import open_sources, within_root
+from .summary import print_summary
 
 if TYPE_CHECKING:
     from jaxser.encoders.frames import FrameEncoder
@@ -65,6 +65,8 @@ def prepare(
     max_rejected: float = 0.05,
     demo: Mapping[str, Any] | None = None,
     corpus_options: Mapping[str, Any] | None = None,
+    segmenter: str = SEGMENTERS[0],
+    allow_outside_root: bool = False,
     label_map: Mapping[str, str] | str | Path | None = None,
     classes: str = "",
     quiet: bool = False,
@@ -91,6 +93,8 @@ def prepare(
         max_rejected: the fraction of utterances that may be rejected.
         demo: the settings of the demo corpus (`utterances`, `mix`, `seed`).
         corpus_options: the arguments that only this corpus's `read` has (`CORPUS_FLAGS`).
+        segmenter: how texts in scripts without spaces are divided (`jaxser.features.text.SEGMENTERS`).
+        allow_outside_root: whether ids, paths and links may lead out of the corpus and the folders of features.
         label_map: the new name of each label, as a mapping, as "A=angry,H=happy" or as a file; labels that are renamed
             to "" are left out.
         classes: a label set of the corpus, or classes such as "ang,hap+exc,sad,neu"; utterances with other labels are
@@ -114,13 +118,20 @@ def prepare(
         if root is None and (table := (corpus_options or {}).get("metadata")):
             root = Path(table).parent  # `read` reports a missing table
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
-        reading = reader.read(source, **corpus_options or {})
+        options = dict(corpus_options or {})
+        if allow_outside_root and corpus == "folder":  # whose table names further files
+            options["allow_outside_root"] = True
+        reading = reader.read(source, **options)
+        if not allow_outside_root:
+            reading = within_root(reading, source)
         reading, labels = apply_labels(corpus, reading, _label_map(label_map), classes)
         paths = {**_own_video(reader, source, recipe, make=root is None, resnet=resnet), **(files or {})}
-        sources = open_sources(RECIPES[recipe], reader, source, reading.utterances, paths, resnet)
+        sources = open_sources(
+            RECIPES[recipe], reader, source, reading.utterances, paths, resnet, allow_outside_root
+        )
         precomputed = _precomputed(reader, source, recipe, glove)
         frame_encoder = _open_encoder(recipe, encoder, layers, padding)
-        resolved = RECIPES[recipe]
+        resolved = with_segmenter(RECIPES[recipe], segmenter)
         if frame_encoder:
             resolved = with_encoder(resolved, frame_encoder.described, frame_encoder.width)
         resolved = with_sources(resolved, sources)
@@ -131,7 +142,8 @@ def prepare(
         )
         current = is_up_to_date(plan, glove, max_rejected)
         if not current:
-            with locked(plan.directory):
+            advice = "wait until it has ended, or give another --name or --out"
+            with lock(plan.directory, advice):
                 build_dataset(plan, glove, run_all, max_rejected, quiet)
     except OSError as error:
         raise InputError(f"{error.filename or out}: {error.strerror or error}") from error
@@ -139,7 +151,7 @@ def prepare(
     if current:
         console.print(f"{plan.directory} is up to date ({seconds:.1f} s)")
     else:
-        _print_summary(console, plan, seconds)
+        print_summary(console, plan, seconds)
     if not quiet:
         for warning in plan.reading.warnings:
             print(f"prepare: warning: {warning}", file=sys.stderr)
@@ -263,55 +275,8 @@ def _open_encoder(
     return open_encoder(folder, layers, padding)
 
 
-def _print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
-    manifest = json.loads((plan.directory / shards.MANIFEST).read_text(encoding="utf-8"))
-    console.print(f"{plan.name}: {manifest['utterances']} utterances")
-    console.print(_label_table(manifest["labels"]["found"], manifest["labels"]["expected"]))
-    see = f" (see {plan.directory / REJECTED})" if manifest["rejected"] else ""
-    flags = ", ".join(f"{flag} {count}" for flag, count in manifest["flags"].items()) or "none"
-    console.print(f"rejected: {manifest['rejected']}{see}; quality flags: {flags}")
-    for line in _other_counts(manifest, plan.directory / IGNORED):
-        console.print(line)
-    if coverage := manifest["embeddings"].get("coverage"):
-        console.print(
-            f"GloVe covers {coverage['types']:.1%} of the vocabulary and {coverage['tokens']:.1%} of the text"
-        )
-    megabytes = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
-    console.print(
-        f"{plan.directory}: {megabytes:.1f} MB in {manifest['number_of_shards']} shards, {seconds:.1f} s"
-    )
-
-
-def _other_counts(manifest: Mapping[str, Any], ignored: Path) -> list[str]:
-    """Return one line for each kind of item that is not used, or is used twice, if there are any."""
-    left_out = manifest["labels"]["left_out"]
-    counted = ", ".join(f"{label} {count}" for label, count in left_out.items())
-    lines = {
-        f"left out by their labels: {counted}": len(left_out),
-        f"byte-identical copies, each used once: {manifest['copies']}": manifest["copies"],
-        f"recordings that are identical to one of another id: {manifest['identical_recordings']}": manifest[
-            "identical_recordings"
-        ],
-        f"ignored files and lines about utterances that are used: {manifest['ignored']} (see {ignored})": manifest[
-            "ignored"
-        ],
-    }
-    return [line for line, count in lines.items() if count]
-
-
 def _label_map(value: Mapping[str, str] | str | Path | None) -> Mapping[str, str] | None:
     return read_label_map(str(value)) if isinstance(value, str | Path) else value
-
-
-def _label_table(found: Mapping[str, int], expected: Mapping[str, int]) -> Table:
-    """Return the number of utterances by label, beside that of the original release if it is known."""
-    table = Table("label")
-    columns = {"found": found, **({"in the original release": expected} if expected else {})}
-    for title in columns:
-        table.add_column(title, justify="right")
-    for label in sorted({**found, **expected}):
-        table.add_row(label, *(str(counts.get(label, 0)) for counts in columns.values()))
-    return table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -322,7 +287,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", default="mcsan", help=f"one of {', '.join(RECIPES)} (default: mcsan)")
     parser.add_argument("--out", default="data", help="folder of prepared datasets (default: data)")
     parser.add_argument("--name", help="name of the dataset (default: that of the corpus)")
-    parser.add_argument("--glove", help="GloVe text file, such as glove.840B.300d.txt")
+    parser.add_argument(
+        "--glove", help="word vectors: text of GloVe, fastText or word2vec, which may be packed (.gz, .zip)"
+    )
+    parser.add_argument(
+        "--segmenter",
+        default=SEGMENTERS[0],
+        help=f"words in scripts without spaces: {' or '.join(SEGMENTERS)} (default: {SEGMENTERS[0]})",
+    )
+    parser.add_argument(
+        "--allow_outside_root",
+        action="store_true",
+        help="use files outside the corpus and the folders of features, by paths or links",
+    )
     parser.add_argument("--frames", help=f"recipe frames: {features}")
     parser.add_argument("--video", help=f"recipe self_cross: {features}")
     parser.add_argument("--resnet", help="recipe self_cross: ONNX network that computes video features")

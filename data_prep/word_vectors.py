@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxser import files
 from jaxser.data import shards
 from jaxser.data.dataset import EMBEDDINGS, VOCABULARY
 from jaxser.features import text, vectors
@@ -65,11 +66,11 @@ def write_vectors(
     directory: Path, vocabulary: text.Vocabulary, table: Float[np.ndarray, "V E"], entry: Mapping[str, Any]
 ) -> None:
     """Write the vectors and the vocabulary, then their part file."""
-    with shards.atomic_write(directory / EMBEDDINGS) as file:
+    with files.open_binary(directory, EMBEDDINGS) as file:
         np.save(file, table, allow_pickle=False)
-    shards.write_json(directory / VOCABULARY, asdict(vocabulary))
-    files = {name: _sha256(directory / name) for name in (EMBEDDINGS, VOCABULARY)}
-    shards.write_json(directory / "parts" / _PART, {"entry": entry, "files": files})
+    shards.write_json(directory, VOCABULARY, asdict(vocabulary))
+    digests = {name: files.sha256(directory / name) for name in (EMBEDDINGS, VOCABULARY)}
+    shards.write_json(directory, f"parts/{_PART}", {"entry": entry, "files": digests})
 
 
 def finished_vectors(directory: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -77,11 +78,7 @@ def finished_vectors(directory: Path, source: Mapping[str, Any]) -> dict[str, An
     try:
         part = json.loads((directory / "parts" / _PART).read_text(encoding="utf-8"))
         same = all(part["entry"].get(key) == value for key, value in source.items())
-        intact = all(_sha256(directory / name) == digest for name, digest in part["files"].items())
+        intact = all(files.sha256(directory / name) == digest for name, digest in part["files"].items())
         return part["entry"] if same and intact else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

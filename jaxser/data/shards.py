@@ -11,11 +11,10 @@ import json
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -215,9 +214,9 @@ def write_metadata(
             files.write(directory, name, (Path(made) / name).read_bytes())
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically."""
-    files.write(path.parent, path.name, json.dumps(content, indent=1) + "\n")
+def write_json(root: Path, name: files.Name, content: Any) -> None:
+    """Write a JSON file of a dataset."""
+    files.write(root, name, json.dumps(content, indent=1) + "\n")
 
 
 def shard_info(content: Mapping[str, Any]) -> ShardInfo:
@@ -228,13 +227,6 @@ def shard_info(content: Mapping[str, Any]) -> ShardInfo:
 def shard_json(shard: ShardInfo) -> dict[str, Any]:
     """Convert a `ShardInfo` to JSON."""
     return asdict(shard)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that gets its name when it is complete. An interrupted process leaves a file ending in `.tmp`."""
-    with files.open_binary(path.parent, path.name) as file:
-        yield file
 
 
 _TEXTS = ("id", "wav", "label", "transcript", "speaker", "gender", "session", "dialogue", "split", "sha256")

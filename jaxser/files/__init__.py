@@ -3,6 +3,7 @@
 from jaxser.files.checking import CheckedFolder, decode_array, decode_json, is_intact, sealed, sha256
 from jaxser.files.locking import LOCK, lock
 from jaxser.files.writing import (
+    Name,
     make_folder,
     open_appending,
     open_binary,
@@ -18,6 +19,7 @@ from jaxser.files.writing import (
 __all__ = [
     "LOCK",
     "CheckedFolder",
+    "Name",
     "decode_array",
     "decode_json",
     "is_intact",
