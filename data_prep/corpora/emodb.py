@@ -14,9 +14,10 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+from jaxser.features.audio import audio_duration
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
-from .parsing import audio_duration, find_audio, is_apple_double, printable
+from .parsing import find_audio, is_apple_double, printable
 
 EMOTIONS = {
     "W": "anger",

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxser.features.paths import OUTSIDE, leaves
 from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
 
 from .alignments import read_words
@@ -57,7 +58,12 @@ GENDERS = {
 _MAY_BE_MISSING = ("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment")
 
 
-def read(root: Path, metadata: str | Path | None = None, words_tier: str = "") -> Reading:
+def read(
+    root: Path,
+    metadata: str | Path | None = None,
+    words_tier: str = "",
+    allow_outside_root: bool = False,
+) -> Reading:
     """Read the table of a corpus.
 
     Every row is an utterance, a byte-identical copy of one, or rejected with its line number. Audio files are not
@@ -68,6 +74,7 @@ def read(root: Path, metadata: str | Path | None = None, words_tier: str = "") -
         root: the folder that paths are relative to.
         metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`.
         words_tier: the tier of TextGrids that contains the words; "" chooses it by its name.
+        allow_outside_root: whether alignment files may be outside the root.
 
     Raises:
         InputError: if there is no table, it has no rows, a required column is missing, or a quote is not closed.
@@ -75,7 +82,7 @@ def read(root: Path, metadata: str | Path | None = None, words_tier: str = "") -
     """
     table = _find_table(Path(root), metadata)
     text, encoding = read_text(table)
-    corpus = _Corpus(Path(root), table, words_tier)
+    corpus = _Corpus(Path(root), table, words_tier, allow_outside_root)
     rows = 0
     for row in _rows(table, text):
         corpus.add(row)
@@ -124,6 +131,7 @@ class _Corpus:
     root: Path
     table: Path
     words_tier: str = ""
+    allow_outside_root: bool = False
     utterances: dict[str, Utterance] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     ignored: list[Rejection] = field(default_factory=list)
@@ -201,8 +209,11 @@ class _Corpus:
         """Return the utterance with its words, and why the alignment is not used, "" if it is."""
         if not alignment:
             return utterance, ""
-        path = self.root / find_file(self.root, _forward_slashes(alignment))
+        relative = find_file(self.root, _forward_slashes(alignment))
+        path = self.root / relative
         try:
+            if not self.allow_outside_root and leaves(self.root, relative):
+                raise ValueError(OUTSIDE)
             words = read_words(path, self.words_tier, utterance.speaker)
         except ValueError as error:
             return (

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jaxser.features.audio import audio_duration
 from jaxser.features.video import Clip
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
-from .parsing import audio_duration, decode, is_apple_double, parse_wdseg, printable, same_bytes
+from .parsing import decode, is_apple_double, parse_wdseg, printable, same_bytes
 
 EXPECTED = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
 """Utterances per label in the release, for the usual seven labels."""

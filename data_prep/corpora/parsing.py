@@ -11,16 +11,14 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import soundfile
-
 from jaxser.features.audio import split_span
+from jaxser.features.paths import LFS_POINTER, LFS_REASON
 from jaxser.types import Utterance, Word
 
 FRAMES_PER_SECOND = 100  # of a Sphinx alignment
 ALIGNMENT_TOLERANCE = 0.05  # s by which an alignment may exceed its recording
 
 _BLOCK_BYTES = 2**20
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _BYTE_ORDER_MARKS = {  # UTF-32 first, whose mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -41,14 +39,6 @@ def find_audio(root: Path, suffixes: Collection[str] = (".wav", ".flac")) -> lis
 def is_apple_double(path: Path) -> bool:
     """Whether a file holds macOS metadata, which several releases include next to every file."""
     return path.name.startswith("._")
-
-
-def audio_duration(path: Path) -> float | None:
-    """Return the duration in seconds, or None if the file is not readable audio (reported when it is read)."""
-    try:
-        return float(soundfile.info(str(path)).duration)
-    except (soundfile.LibsndfileError, OSError, RuntimeError, UnicodeError, ZeroDivisionError):
-        return None
 
 
 def decode(content: bytes, fallback: str = "latin-1") -> str:
@@ -97,22 +87,9 @@ def read_file(path: Path, max_bytes: int) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror or error})") from None
-    if content.startswith(_LFS_POINTER):
+    if content.startswith(LFS_POINTER):
         raise ValueError(LFS_REASON)
     return content
-
-
-LFS_REASON = "a git-lfs pointer instead of the file itself; run `git lfs pull` in its repository"
-"""The reason not to use a file that git-lfs has not fetched."""
-
-
-def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the pointer that git-lfs leaves in the place of a file that it has not fetched."""
-    try:
-        with path.open("rb") as file:
-            return path.is_file() and file.read(len(_LFS_POINTER)) == _LFS_POINTER
-    except (OSError, ValueError):
-        return False
 
 
 def find_file(root: Path, relative: str) -> str:

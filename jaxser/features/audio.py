@@ -17,7 +17,7 @@ import soxr
 from jaxtyping import Float
 
 from jaxser.features.containers import FFMPEG_OPTIONS, Container, check_container
-from jaxser.features.paths import open_regular
+from jaxser.features.paths import LFS_POINTER, LFS_REASON, open_regular
 from jaxser.types import InputError
 
 SAMPLE_RATE = 16_000
@@ -94,8 +94,8 @@ def decode_audio(
     head = file.read(64)
     if not head:
         raise InputError("the file is empty")
-    if head.startswith(_LFS_POINTER):
-        raise InputError("a Git LFS pointer, not audio; run 'git lfs pull'")
+    if head.startswith(LFS_POINTER):
+        raise InputError(LFS_REASON)
     container = check_container(file)
     file.seek(0)
     blocks = _video_blocks(file) if container.needs_ffmpeg else _sound_blocks(file, container)
@@ -106,6 +106,18 @@ def decode_audio(
         raise InputError(f"{len(mono)} samples at 16 kHz: shorter than one window of 25 ms")
     flags = () if container.states_size else ("header_size",)
     return np.ascontiguousarray(mono, dtype=np.float32), flags
+
+
+def audio_duration(path: str | Path) -> float | None:
+    """Return the duration in seconds, or None if the file is not readable audio (reported when it is read)."""
+    try:
+        with open_regular(path) as file:
+            patched = _PatchedFile(file, check_container(file).patches)
+            patched.seek(0)
+            with soundfile.SoundFile(patched) as sound:
+                return float(sound.frames / sound.samplerate)
+    except (InputError, soundfile.SoundFileError, OSError, RuntimeError, ZeroDivisionError):
+        return None
 
 
 def num_frames(num_samples: int) -> int:
@@ -121,7 +133,6 @@ _LOWEST_RATE, _HIGHEST_RATE = (
 _MOST_CHANNELS = 64
 _MAX_SAMPLES = MAX_SECONDS * 48_000  # kept at the recording's own rate
 _MAX_DECODING = 600.0  # s
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _SPAN = re.compile(r"(.+)#t=([0-9]+(?:\.[0-9]+)?)(?:,([0-9]+(?:\.[0-9]+)?))?", re.ASCII | re.DOTALL)
 _BLOCK_SAMPLES = 2**20
 _MIN_DECODED = 0.9  # of the duration in a container's header, which includes the encoder's padding

@@ -93,7 +93,7 @@ def _correct_size(stated: int, start: int, size: int) -> int | None:
     )
     if is_placeholder or missing <= _SLACK or missing in (start, start - 8):
         return present
-    raise InputError(f"truncated: {present} of {stated} bytes of audio are present")
+    raise InputError(f"truncated: {present} of {stated} bytes are present")
 
 
 def _corrected(stated: int, start: int, size: int, field: int, form: str, extra: int = 0) -> Container:

@@ -12,6 +12,12 @@ from jaxser.types import InputError
 MAX_FILE_BYTES = 2**32
 """The size of the largest recording that is read: that of a WAV file whose sizes have 32 bits."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that git-lfs has not fetched."""
+
+LFS_REASON = "a git-lfs pointer instead of the file itself; run `git lfs pull` in its repository"
+"""The reason not to use such a file."""
+
 OUTSIDE = "outside the folder of the corpus or its features; --allow_outside_root permits it"
 
 

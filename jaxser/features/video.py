@@ -13,15 +13,18 @@ ImageNet; its output has 2048 numbers per frame. PyAV decodes the videos, and on
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxser.features.containers import FFMPEG_OPTIONS, check_container
+from jaxser.features.paths import OUTSIDE, leaves, open_regular
 from jaxser.features.sources import file_stamp
 from jaxser.types import InputError, UsageError
 
@@ -53,12 +56,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class VideoNetwork:
-    """A source of video features that a network computes from clips; see `jaxser.features.sources.Source`."""
+    """A source of video features that a network computes from clips; see `jaxser.features.sources.Source`.
+
+    Attributes:
+        network: the ONNX file.
+        sha256: its digest.
+        root: the folder that the clips are relative to.
+        clips: the clip of each utterance.
+        allow_outside_root: whether the clips may be outside the folder.
+    """
 
     network: Path
     sha256: str
     root: Path
     clips: Mapping[str, Clip]
+    allow_outside_root: bool = False
 
     @property
     def width(self) -> int:
@@ -79,8 +91,10 @@ class VideoNetwork:
         clip = self.clips.get(identity)
         if clip is None:
             raise InputError("no video")
+        if not self.allow_outside_root and leaves(self.root, clip.path):
+            raise InputError(f"{clip.path}: {OUTSIDE}")
         try:
-            return frame_features(self.network, read_frames(self.root / clip.path, clip))
+            return frame_features(self.network, self.sha256, read_frames(self.root / clip.path, clip))
         except InputError as error:
             raise InputError(str(error).replace(f"{self.root / clip.path}: ", f"{clip.path}: ")) from None
 
@@ -96,13 +110,16 @@ class VideoNetwork:
         return replace(self, clips={key: self.clips[key] for key in identities if key in self.clips})
 
 
-def open_network(path: str | Path, root: Path, clips: Mapping[str, Clip]) -> VideoNetwork:
+def open_network(
+    path: str | Path, root: Path, clips: Mapping[str, Clip], allow_outside_root: bool = False
+) -> VideoNetwork:
     """Open a network and run it once.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file, with its weights.
         root: the corpus root.
         clips: the clip of each utterance, by id.
+        allow_outside_root: whether the clips may be outside the root.
 
     Raises:
         UsageError: if the file is not a suitable network, or if PyAV or onnxruntime is not installed.
@@ -110,30 +127,37 @@ def open_network(path: str | Path, root: Path, clips: Mapping[str, Clip]) -> Vid
     path = Path(path)
     _av()
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--resnet={path}: cannot be read ({error.strerror})") from None
-    frame_features(path, np.zeros((1, SIDE, SIDE, 3), np.uint8))
-    return VideoNetwork(path, hashlib.sha256(content).hexdigest(), root, clips)
+        with open_regular(path) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        frame_features(path, sha256, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    except InputError as error:
+        raise UsageError(f"--resnet={path}: {error}") from None
+    return VideoNetwork(path, sha256, root, clips, allow_outside_root)
 
 
 def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]:
     """Decode the frame at the start of a clip and every third of a second after it, in RGB and at most 32 frames.
 
     Raises:
-        InputError: if the video cannot be decoded, or has no frame in the clip.
+        InputError: if the file is not a regular one, is incomplete, cannot be decoded in time, or has no frame in the
+            clip.
     """
     av = _av()
     count = int(np.clip(np.ceil((clip.end - clip.start) * RATE - 1e-6), 1, MAX_FRAMES))
     wanted = clip.start + np.arange(count) / RATE
     frames: list[np.ndarray] = []
     try:
-        with av.open(str(path)) as container:
-            for moment, frame in _decoded(container, clip.start):
-                while len(frames) < count and moment >= wanted[len(frames)]:
-                    frames.append(_crop(frame, clip.half))
-                if len(frames) == count:
-                    break
+        with open_regular(path) as file:
+            check_container(file)
+            file.seek(0)
+            with av.open(file, options=FFMPEG_OPTIONS) as container:
+                for moment, frame in _decoded(container, clip.start):
+                    while len(frames) < count and moment >= wanted[len(frames)]:
+                        frames.append(_crop(frame, clip.half))
+                    if len(frames) == count:
+                        break
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable video ({' '.join(str(error).split())})") from None
     if not frames:
@@ -142,10 +166,15 @@ def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]
 
 
 def frame_features(
-    network: Path, images: UInt8[np.ndarray, "frames 224 224 3"]
+    network: Path, sha256: str, images: UInt8[np.ndarray, "frames 224 224 3"]
 ) -> Float[np.ndarray, "frames 2048"]:
-    """Run the network on prepared frames."""
-    session, takes_one = _session(network)
+    """Run the network on prepared frames.
+
+    Raises:
+        UsageError: if the network is not suitable.
+        InputError: if it has another digest, or its features are not finite.
+    """
+    session, takes_one = _session(network, sha256)
     standardised = (images.astype(np.float32) / 255 - _MEAN) / _DEVIATION
     inputs = standardised.transpose(0, 3, 1, 2)  # [N, 3, 224, 224]
     batches = np.split(inputs, len(inputs)) if takes_one else [inputs]
@@ -158,7 +187,15 @@ def frame_features(
         raise UsageError(
             f"--resnet={network}: cannot be run ({' '.join(str(error).split())[:200]})"
         ) from None
-    return np.concatenate(outputs).astype(np.float32)
+    with np.errstate(over="ignore"):
+        features = np.concatenate(outputs).astype(np.float32)
+    if not np.isfinite(features).all():
+        raise InputError("the network's features are NaN or infinite")
+    return features
+
+
+_MAX_PIXELS = 2**26  # of a frame
+_MAX_DECODING = 600.0  # s
 
 
 def _decoded(container: Any, start: float) -> Iterator[tuple[float, Any]]:
@@ -170,8 +207,12 @@ def _decoded(container: Any, start: float) -> Iterator[tuple[float, Any]]:
     origin = float((stream.start_time or 0) * stream.time_base)
     if start > 0:
         container.seek(int((start + origin) / stream.time_base), stream=stream)
-    moment = start
+    moment, started = start, time.monotonic()
     for frame in container.decode(stream):
+        if frame.width * frame.height > _MAX_PIXELS:
+            raise InputError(f"frames of {frame.width} x {frame.height} pixels, more than {_MAX_PIXELS:,}")
+        if time.monotonic() - started > _MAX_DECODING:
+            raise InputError(f"decoding takes more than {_MAX_DECODING:g} s")
         moment = frame.time - origin if frame.time is not None else moment + period
         yield moment + period / 2, frame
 
@@ -199,9 +240,9 @@ def _select_output(network: Path, outputs: list[np.ndarray], count: int) -> np.n
     raise UsageError(f"--resnet={network}: no output has {WIDTH} numbers per frame (found {shapes})")
 
 
-@cache
-def _session(network: Path) -> tuple[Any, bool]:
-    """The network, and whether it accepts only one frame at a time."""
+@lru_cache(maxsize=2)
+def _session(network: Path, sha256: str) -> tuple[Any, bool]:
+    """The network of this digest, and whether it accepts only one frame at a time."""
     try:
         import onnxruntime
     except ImportError:
@@ -211,8 +252,12 @@ def _session(network: Path) -> tuple[Any, bool]:
     options.log_severity_level = 4
     usable = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in usable if name in onnxruntime.get_available_providers()]
-    try:
-        session = onnxruntime.InferenceSession(str(network), options, providers=providers)
+    with open_regular(network) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{network} has changed since it was opened")
+    try:  # from memory, since weights in another file are not covered by the digest
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no other common base class
         raise UsageError(
             f"--resnet={network}: not an ONNX network ({' '.join(str(error).split())[:200]})"

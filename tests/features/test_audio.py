@@ -188,7 +188,7 @@ def test_more_channels_than_any_recording_has_are_rejected(tmp_path):
 
 def test_a_git_lfs_pointer_is_named():
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
-    with pytest.raises(InputError, match="a Git LFS pointer, not audio; run 'git lfs pull'"):
+    with pytest.raises(InputError, match="a git-lfs pointer instead of the file itself; run `git lfs pull`"):
         audio.decode_audio(io.BytesIO(pointer))
 
 

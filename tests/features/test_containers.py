@@ -139,7 +139,7 @@ def test_all_of_a_wav_file_with_a_wrong_size_is_read_and_flagged(name):
 @pytest.mark.parametrize("missing", [200, 5_000, 32_000])
 def test_a_plausible_size_that_promises_more_is_a_truncated_file(missing):
     with pytest.raises(
-        InputError, match=f"truncated: 64000 of {64_000 + missing} bytes of audio are present"
+        InputError, match=f"truncated: 64000 of {64_000 + missing} bytes are present"
     ):
         decoded(with_size(encoded("WAV"), 64_000 + missing))
 

@@ -187,7 +187,7 @@ def test_recipes_without_words_have_no_tokens():
 
 
 def test_precomputed_arrays_that_a_recipe_does_not_accept_are_rejected(tmp_path):
-    source = ArrayFiles(tmp_path, width=3)
+    source = ArrayFiles(tmp_path, width=3, max_rows=32)
     with pytest.raises(
         UsageError, match=r"recipe mcsan does not accept precomputed video \(.* accepts: none\)"
     ):

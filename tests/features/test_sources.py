@@ -1,7 +1,9 @@
 """Precomputed arrays, as files or as one HDF5 file, and recipe `frames`, which needs them."""
 
 import json
+import os
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,7 +120,7 @@ def write_archive(path: Path) -> None:
 
 
 BAD = {
-    "no such file": Path.unlink,
+    "No such file or directory": Path.unlink,
     "magic string is not correct": write_pickle,
     "Python objects in dtype": write_object_array,
     "not a readable array": cut,
@@ -169,16 +171,17 @@ def test_unusable_hdf5_datasets_are_rejected_with_a_reason(corpus, tmp_path, dam
 
 def test_width_is_that_of_the_first_readable_file(corpus, tmp_path):
     (tmp_path / "frames" / "talk_0000.npy").write_bytes(b"")
-    assert open_arrays(tmp_path / "frames", [u.id for u in corpus.utterances], "frames").width == WIDTH
+    assert open_arrays(tmp_path / "frames", [u.id for u in corpus.utterances], "frames", 3_000).width == WIDTH
     with pytest.raises(
-        InputError, match=r"no utterance has a readable array; the first: x\.npy: no such file"
+        InputError,
+        match=r"no utterance has a readable array; the first: x\.npy: cannot be read \(No such file",
     ):
-        open_arrays(tmp_path / "frames", ["x", "y"], "frames")
+        open_arrays(tmp_path / "frames", ["x", "y"], "frames", 3_000)
 
 
 def test_a_vector_is_one_row_and_half_precision_is_widened(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(4, dtype=np.float16))
-    found = ArrayFiles(tmp_path, 4).read("a")
+    found = ArrayFiles(tmp_path, 4, 9).read("a")
     assert found.dtype == np.float32
     assert found.tolist() == [[0, 1, 2, 3]]
 
@@ -225,7 +228,7 @@ def test_missing_h5py_gives_one_line_that_names_the_extra(tmp_path, monkeypatch)
     (tmp_path / "x.h5").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UsageError, match=r'pip install "jaxser\[frames\]"'):
-        open_arrays(tmp_path / "x.h5", ["a"], "frames")
+        open_arrays(tmp_path / "x.h5", ["a"], "frames", 9)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_wrong_usage_is_one_line_and_exit_status_2(corpus, tmp_path, arguments, 
 
 
 def test_ids_that_are_not_file_names_give_no_traceback(tmp_path):
-    source = ArrayFiles(tmp_path, 3)
+    source = ArrayFiles(tmp_path, 3, 9)
     for identity in ("a\0b", "x" * 5_000, "../../etc", "\udcff"):
         with pytest.raises(InputError):
             source.read(identity)
@@ -268,3 +271,113 @@ def test_a_corpus_without_utterances_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
     with pytest.raises(InputError, match="no utterance of chatter can be used"):
         prepare(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def secret(tmp_path) -> Path:
+    """A folder of features, next to an array that must not be read."""
+    (tmp_path / "frames" / "clips").mkdir(parents=True)
+    np.save(tmp_path / "frames" / "clips" / "a.npy", np.ones((2, 3)))
+    np.save(tmp_path / "secret.npy", np.ones((2, 3)))
+    (tmp_path / "frames" / "link.npy").symlink_to(tmp_path / "secret.npy")
+    (tmp_path / "frames" / "folder").symlink_to(tmp_path)
+    (tmp_path / "frames" / "inside.npy").symlink_to("clips/a.npy")
+    return tmp_path
+
+
+def test_ids_and_links_do_not_leave_the_folder_unless_it_is_allowed(secret):
+    source = ArrayFiles(secret / "frames", 3, 9)
+    for identity in ("clips/a", "inside"):
+        assert source.read(identity).shape == (2, 3)
+    outside = ("../secret", str(secret / "secret"), "clips/../../secret", "link", "folder/secret")
+    for identity in outside:
+        with pytest.raises(InputError, match=r"outside the folder .* --allow_outside_root permits it"):
+            source.read(identity)
+        assert source.stamp(identity) == []
+        assert replace(source, allow_outside_root=True).read(identity).shape == (2, 3)
+    (secret / "other").symlink_to(secret / "frames")  # the folder itself may be a link
+    assert ArrayFiles(secret / "other", 3, 9).read("clips/a").shape == (2, 3)
+
+
+def test_hdf5_files_are_not_left(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = np.ones((2, 3))
+        file["group/a"] = np.ones((2, 3))
+    (tmp_path / "raw").write_bytes(bytes(24))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["clips/a"] = np.ones((2, 3))
+        file["soft"] = h5py.SoftLink("/clips/a")
+        file["clips/up"] = h5py.SoftLink("/soft")
+        file["circle"] = h5py.SoftLink("/circle")
+        file["external"] = h5py.ExternalLink("other.h5", "/a")
+        file["folder"] = h5py.ExternalLink("other.h5", "/group")
+        file["hidden"] = h5py.SoftLink("/folder/a")
+        layout = h5py.VirtualLayout((2, 3), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "a", (2, 3))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("raw", (2, 3), "f4", external=[(str(tmp_path / "raw"), 0, 24)])
+    source = ArrayFiles(tmp_path / "x.h5", 3, 9)
+    for identity in ("clips/a", "soft", "clips/up", "/clips/a"):
+        assert source.read(identity).tolist() == [[1.0] * 3] * 2
+    for identity in ("external", "folder/a", "hidden", "virtual", "raw"):
+        with pytest.raises(InputError, match=r"another file"):
+            source.read(identity)
+    for identity in ("circle", "nothing", "clips/a/b", "clips", ""):
+        with pytest.raises(InputError, match=r"too many links|no such dataset|a group, not a dataset"):
+            source.read(identity)
+
+
+def test_only_the_rows_that_are_used_are_read(tmp_path):
+    """Arrays of gigabytes, which take no space: a sparse file, and compressed zeros."""
+    with (tmp_path / "sparse.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**8, 24)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * 24 * 10**8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("zeros", (10**9, 24), "f4", chunks=(1_000, 24), compression="gzip")
+    tracemalloc.start()
+    try:
+        for path, identity in ((tmp_path, "sparse"), (tmp_path / "x.h5", "zeros")):
+            assert ArrayFiles(path, 24, 9).read(identity).shape == (10, 24)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_wide_rows_and_large_chunks_are_rejected(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("row", (1, 10**9), "f4", chunks=(1, 1_000))
+        file.create_dataset("vector", (10**9,), "f4", chunks=(1_000,))
+        file.create_dataset("chunk", (10**7, 24), "f4", chunks=(10**7, 24), compression="gzip")
+    for identity, reason in {
+        "row": "1 rows of 1,000,000,000 numbers take 4,000,000,000 bytes",
+        "vector": "1 rows of 1,000,000,000 numbers",
+        "chunk": "chunks of 960,000,000 bytes",
+    }.items():
+        with pytest.raises(InputError, match=reason):
+            ArrayFiles(tmp_path / "x.h5", 24, 9).read(identity)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff",  # a header of 4 GB
+        b"\x93NUMPY\x01\x00\x08\x00((((((((",
+        b"\x93NUMPY\x01\x00\x10\x00" + b"[" * 16,
+        b"\x93NUMPY\x01\x00\x06\x00'a\n\n\n'",
+        b"\x93NUMPY\x09\x00\x06\x00{}    ",
+    ],
+)
+def test_damaged_headers_are_rejected(tmp_path, start):
+    (tmp_path / "a.npy").write_bytes(start + bytes(100))
+    with pytest.raises(InputError, match=r"a.npy: not a readable array") as caught:
+        ArrayFiles(tmp_path, 3, 9).read("a")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_a_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.npy")
+    (tmp_path / "b.npy").symlink_to("/dev/zero")
+    for identity in ("a", "b"):
+        with pytest.raises(InputError, match=r"not a regular file"):
+            ArrayFiles(tmp_path, 3, 9, allow_outside_root=True).read(identity)

@@ -1,7 +1,10 @@
 """Video features: which frames are read, the input of the network, and the half of the speaker."""
 
+import hashlib
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,10 +50,10 @@ def levels(images: np.ndarray) -> np.ndarray:
     return images.astype(float).mean(axis=(1, 2, 3))
 
 
-def write_network(path: Path, width: int = 2048, batch: int | str = "n") -> Path:
-    """Write a network whose outputs are the means of the channels: r, g, b, r, g, b, ..."""
+def write_network(path: Path, width: int = 2048, batch: int | str = "n", scale: float = 1.0) -> Path:
+    """Write a network whose outputs are the scaled means of the channels: r, g, b, r, g, b, ..."""
     weights = np.zeros((3, width), np.float32)
-    weights[np.arange(width) % 3, np.arange(width)] = 1
+    weights[np.arange(width) % 3, np.arange(width)] = scale
     graph = helper.make_graph(
         [
             helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
@@ -116,7 +119,7 @@ def test_network_input_is_standardised(tmp_path, batch):
     path = write_network(tmp_path / "x.onnx", batch=batch)
     images = np.zeros((3, 224, 224, 3), np.uint8)
     images[1, ..., 0], images[2] = 255, 128
-    found = frame_features(path, images)
+    found = frame_features(path, hashlib.sha256(path.read_bytes()).hexdigest(), images)
     assert found.shape == (3, 2048)
     assert found.dtype == np.float32
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -167,7 +170,7 @@ def test_unusable_videos_are_rejected_with_a_reason(clips, network, tmp_path):
     )
     write_clip(tmp_path / "late.mp4", 1.0)
     for identity, reason in {
-        "a": "none.mp4: not a readable video",
+        "a": "none.mp4: cannot be read (No such file",
         "b": "text.mp4: not a readable video",
         "c": "cut.mp4: not a readable video",
         "d": "late.mp4: no frame at 99.00 s or later",
@@ -177,6 +180,83 @@ def test_unusable_videos_are_rejected_with_a_reason(clips, network, tmp_path):
             source.read(identity)
         assert str(caught.value).startswith(reason)
         assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_replaces_another_one_is_noticed(tmp_path, clips):
+    """Sessions are kept by digest: a file of the same name is another network."""
+    path = write_network(tmp_path / "x.onnx")
+    source = open_network(path, clips, {"a": Clip("grey.mp4")})
+    before = source.read("a")
+    write_network(path, scale=2.0)
+    again = open_network(path, clips, {"a": Clip("grey.mp4")})
+    np.testing.assert_allclose(again.read("a"), 2 * before, rtol=1e-5)
+    video._session.cache_clear()
+    with pytest.raises(InputError, match=r"x\.onnx has changed since it was opened"):
+        source.read("a")
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_rejected(tmp_path, clips, scale):
+    path = write_network(tmp_path / "x.onnx", scale=scale)
+    with pytest.raises(UsageError, match="features are NaN or infinite"):
+        open_network(path, clips, {})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match="features are NaN or infinite"):
+        video.VideoNetwork(path, digest, clips, {"a": Clip("grey.mp4")}).read("a")
+
+
+def test_weights_in_a_second_file_are_refused(tmp_path, network):
+    """Such weights are not covered by the digest, and could be anywhere."""
+    model = onnx.load(network)
+    onnx.save_model(
+        model, tmp_path / "x.onnx", save_as_external_data=True, location="weights", size_threshold=0
+    )
+    with pytest.raises(UsageError, match="not an ONNX network"):
+        open_network(tmp_path / "x.onnx", tmp_path, {})
+
+
+def test_clips_do_not_leave_the_root_and_are_regular_files(tmp_path, clips, network):
+    (tmp_path / "root").mkdir()
+    write_clip(tmp_path / "grey.mp4", 1.0)
+    (tmp_path / "root" / "link.mp4").symlink_to(tmp_path / "grey.mp4")
+    os.mkfifo(tmp_path / "root" / "fifo.mp4")
+    wanted = {
+        name: Clip(name) for name in ("../grey.mp4", "link.mp4", str(tmp_path / "grey.mp4"), "fifo.mp4")
+    }
+    source = open_network(network, tmp_path / "root", wanted)
+    for name in wanted:
+        with pytest.raises(InputError, match=r"outside the folder|not a regular file"):
+            source.read(name)
+    assert len(replace(source, allow_outside_root=True).read("link.mp4")) == 3
+
+
+def test_names_are_not_addresses(tmp_path, monkeypatch):
+    """FFmpeg would connect to `tcp:`, and open the files of a playlist."""
+    monkeypatch.chdir(tmp_path)
+    name = "tcp:127.0.0.1:9"
+    write_clip(tmp_path / "grey.mp4", 1.0).rename(tmp_path / name)
+    assert len(read_frames(Path(name), Clip(name))) == 3
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{tmp_path / name}'\n")
+    with pytest.raises(InputError, match=r"list\.mp4: not a readable video"):
+        read_frames(tmp_path / "list.mp4", Clip("list.mp4"))
+
+
+@pytest.mark.parametrize("kind", ["avi", "mkv"])
+def test_videos_that_are_cut_are_rejected(tmp_path, kind):
+    whole = write_clip(tmp_path / f"a.{kind}", 4.0)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"truncated: \d+ of \d+ bytes are present"):
+        read_frames(whole, Clip(whole.name, 0.0, 0.5))
+
+
+def test_frames_have_a_limit_of_pixels_and_of_time(clips, monkeypatch):
+    monkeypatch.setattr(video, "_MAX_PIXELS", 96 * 64 - 1)
+    with pytest.raises(InputError, match=r"frames of 96 x 64 pixels"):
+        read_frames(clips / "grey.mp4", Clip("grey.mp4"))
+    monkeypatch.undo()
+    monkeypatch.setattr(video, "_MAX_DECODING", 0.0)
+    with pytest.raises(InputError, match=r"decoding takes more than 0 s"):
+        read_frames(clips / "grey.mp4", Clip("grey.mp4"))
 
 
 def release(root: Path, *, dialogue: str = "Ses01F_impro01") -> Path:
