@@ -97,7 +97,7 @@ class FrameEncoder:
             "window_seconds": WINDOW_SECONDS,
         }
 
-    def encode(self, signals: Sequence[Float[np.ndarray, " samples"]]) -> list[Float[np.ndarray, "frames D"]]:
+    def encode(self, signals: Sequence[Float[np.ndarray, _]]) -> list[Float[np.ndarray, "_ D"]]:
         """Compute the frames of signals at 16 kHz, in float16; the first frame of each signal is centred on its start.
 
         The result for a signal does not depend on the other ones beyond rounding.
@@ -159,7 +159,7 @@ def open_encoder(folder: str | Path, layers: str = "last", padding: str | None =
     return FrameEncoder(encoder, Layers.parse(layers, encoder.layers))
 
 
-def _windows(signal: Float[np.ndarray, " samples"], hop: int) -> list[Float[np.ndarray, " samples"]]:
+def _windows(signal: Float[np.ndarray, _], hop: int) -> list[Float[np.ndarray, _]]:
     """Cut a signal into the fewest windows of at most `WINDOW_SECONDS`, nearly equal in length."""
     frames = max(-(-len(signal) // hop), 1)
     count = -(-frames * hop // (WINDOW_SECONDS * SAMPLE_RATE))

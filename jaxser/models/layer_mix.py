@@ -70,7 +70,7 @@ class LayerMix(Network):
         }
         return self.network(batch._replace(**mixed), hyper, train=train)
 
-    def _mixed(self, x: Float[Array, "B T L*D"], weights: Float[Array, " L"]) -> Float[Array, "B T D"]:
+    def _mixed(self, x: Float[Array, "B T LD"], weights: Float[Array, " L"]) -> Float[Array, "B T D"]:
         layers = x.reshape(*x.shape[:2], self.num_layers, -1)
         return jnp.einsum("btld,l->btd", layers, weights.astype(x.dtype))
 
