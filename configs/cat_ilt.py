@@ -3,8 +3,7 @@
     python -m jaxser.main --config=configs/cat_ilt.py                      # demo corpus
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap              # 5 folds x 5 seeds
     python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.variant=ilt_trainable_plus
-    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.copies=train_and_validation  # as in the paper
-    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.recipe=cat_padded  # as in the paper: no masks
+    python -m jaxser.main --config=configs/cat_ilt.py:iemocap --config.as_published  # noise and padding as in the paper
 
 Printed WA / UA, without and with positions: CNN-Transformer 65.76 / 67.17, 66.91 / 67.60; CNN-LSTM-Transformer
 65.60 / 67.36, 66.47 / 67.52; ILT concatenation 66.05 / 66.82, 66.21 / 67.40; plus 67.26 / 68.38, 66.50 / 67.36;
@@ -84,4 +83,4 @@ def get_config(dataset: str = "demo") -> ConfigDict:
     config.protocol.name = "random"  # section 3.1: 5 folds
     config.protocol.folds = 5
     config.protocol.validation_share = 0.3125  # section 3.1: .25 of all utterances; .8 are not tested
-    return common.finish(config)
+    return common.finish(config, published={"copies": "train_and_validation", "recipe": "cat_padded"})

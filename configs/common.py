@@ -52,6 +52,8 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.paper = paper
     config.variant = ""
     config.training = "paper"  # paper | modern
+    config.as_published = False  # True: the paper's own settings, also where this config deviates from them
+    config.published = ConfigDict()  # the fields that as_published sets
     config.classes = "seven"  # seven | four_merged | four | all
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
@@ -100,7 +102,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     )
     config.protocol = ConfigDict(
         {
-            "name": "random",  # random | session | holdout | speaker | official | file
+            "name": "random",  # random | session | holdout | speaker | official | corpus | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
             "validation_share": 0.0,  # random: fraction used for validation; 0: the next fold validates
@@ -133,8 +135,36 @@ def corpus_of(config: ConfigDict) -> Corpus:
     return corpora.find(config.corpus)
 
 
-def finish(config: ConfigDict) -> ConfigDict:
-    """Fits the config to its corpus and makes every scalar in `hyper` sweepable, including those of its variants."""
+_SETTINGS = (
+    "training",
+    "recipe",
+    "normalise",
+    "copies",
+    "class_weights",
+    "selection",
+    "patience",
+    "seeds",
+    "epochs",
+    "batch_size",
+    "model",
+    "hyper",
+    "optimizer",
+    "variants",
+)
+"""The fields that `as_published` sets to the values that a config file gives them, before it fits them to a corpus."""
+
+
+def finish(config: ConfigDict, published: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Fit the config to its corpus, and make every scalar in `hyper` sweepable, including those of its variants.
+
+    Args:
+        config: the config, with the values of its paper.
+        published: the paper's own values of fields that deviate from the paper on purpose.
+    """
+    settings = config.copy_and_resolve_references()
+    config.published = ConfigDict({name: settings[name] for name in _SETTINGS})
+    config.published.note = "the paper's own settings (config.as_published)"
+    config.published.update(published or {})
     fit_corpus(config)
     scalars = [
         *config.hyper,

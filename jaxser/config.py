@@ -39,7 +39,9 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
 
 
 def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Return the config with the fields of its variant and of `config.training` set, and every value checked.
+    """Return the config with the fields of its variant and regime set, and every value checked.
+
+    The regime is `config.training` or, before the variant, `config.as_published`.
 
     Args:
         config: the config of a file in `jaxser.configs`.
@@ -50,6 +52,7 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
         UsageError: if a variant, field or value is not allowed.
     """
     config = config.copy_and_resolve_references()
+    _apply_published(config)
     _apply_variant(config)
     _apply_training(config)
     config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
@@ -163,6 +166,18 @@ def check_strategy(strategy: str) -> None:
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a nested mapping by their paths, such as "hyper.learning_rate"."""
     return flax.traverse_util.flatten_dict(dict(tree), sep=".")
+
+
+def _apply_published(config: ConfigDict) -> None:
+    """With `as_published`, set the paper's own settings."""
+    published = config.get("published", {})
+    if config.get("as_published") and not published:
+        raise UsageError("config.as_published: this config file does not state the settings of a paper")
+    with config.unlocked():
+        if config.get("as_published"):
+            config.update(published)
+        if "published" in config:
+            del config.published
 
 
 def _apply_variant(config: ConfigDict) -> None:

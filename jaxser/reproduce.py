@@ -1,7 +1,8 @@
 """Train every row of a paper's table, and print our scores next to the printed ones.
 
     python -m jaxser.reproduce --list
-    python -m jaxser.reproduce --table=lee2020/table4 --dataset=iemocap
+    python -m jaxser.reproduce --table=lee2020/table4 --dataset=iemocap                      # the paper's own settings
+    python -m jaxser.reproduce --table=lee2020/table4 --dataset=iemocap --protocol=config    # those of configs/can.py
     python -m jaxser.reproduce --table=lee2020/table4 --protocol=quick         # demo corpus: each row runs
 
 Each row is a run in `<runs>/<config>-<variant>-<dataset>`; tables that have a row in common share its run. To resume an
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib import import_module
@@ -39,7 +40,8 @@ from jaxser.report.run_tables import best_possible_score
 from jaxser.report.tables import Cell, Score, Table, escape_markdown, markdown
 from jaxser.types import Dataset, UsageError
 
-PROTOCOLS = ("paper", "quick")
+PROTOCOLS = ("paper", "config", "quick")
+"""The paper's own settings (`config.as_published`), those of the configs, or one short fold."""
 
 SHOWN = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1"}
 """The scores that papers print."""
@@ -89,6 +91,7 @@ def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> Conf
     module = import_module(f"jaxser.configs.{papers.CONFIGS[row.paper]}")
     config = module.get_config(with_corpus(row.corpus if dataset == "paper" else dataset, data_dir))
     config.variant = row.variant.name
+    config.as_published = protocol == "paper"
     config.update(row.variant.changes)
     config.training = "paper"
     config = resolve(config)
@@ -140,7 +143,7 @@ def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> 
     names = {name: title for name, title in SHOWN.items() if any(name in row.scores for row in rows)}
     is_demo = any(run.results.best_possible for run in runs.values())
     known = [name for name in names if name in ("wa", "ua")] if is_demo else []
-    spreads = {row.id: Spread.of(row, runs.get(row.id)) for row in rows}
+    spreads = {row.id: RowSpread.of(row, runs.get(row.id)) for row in rows}
     has_spread = any(one.printed or one.ours for one in spreads.values())
     header = ["", *(f"{title}, {whose}" for title in names.values() for whose in ("printed", "ours"))]
     header += ["± printed, over", "± ours, over"] if has_spread else []
@@ -166,7 +169,7 @@ def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> 
 
 
 @dataclass(frozen=True)
-class Spread:
+class RowSpread:
     """What the standard deviations of a row are over.
 
     Attributes:
@@ -180,7 +183,7 @@ class Spread:
     std: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, row: Printed, run: Run | None) -> Spread:
+    def of(cls, row: Printed, run: Run | None) -> RowSpread:
         """Return the standard deviations of the printed kind, or of the run's own kind if it has none of that kind."""
         has_std = any(std is not None for _, std in row.scores.values())
         printed = (row.std_over or "not stated") if has_std else ""
@@ -201,20 +204,31 @@ class Spread:
 
 
 def differences(rows: Sequence[Printed], runs: Mapping[str, Run]) -> list[str]:
-    """Return how our protocol differs from the paper's, one line per difference, and the warnings of the runs."""
-    lines: dict[str, None] = {}
-    for row in rows:
-        if row.id not in runs:
-            continue
-        run = runs[row.id]
-        for aspect in compare_protocols(row, Analysis(run)):
-            if aspect.differs is not False:
-                lines[f"{aspect.name}: printed {aspect.paper}; here {aspect.here}"] = None
-        if note := run.results.protocol.get("note"):
-            lines[f"Note: {note}"] = None
-        for warning in run.results.warnings:
-            lines[warning] = None
-    return list(lines)
+    """Return how our runs differ from the paper's, the caveats of the paper, and the warnings of the runs.
+
+    Each is a line, which names its rows unless it holds for all that are trained.
+    """
+    holds: dict[str, list[str]] = {}
+    trained = [row for row in rows if row.id in runs]
+    for row in trained:
+        for line in dict.fromkeys(_row_differences(row, runs[row.id])):
+            holds.setdefault(line, []).append(row.model)
+    return [line if len(of) == len(trained) else f"{line} ({_listing(of)})" for line, of in holds.items()]
+
+
+def _row_differences(row: Printed, run: Run) -> Iterator[str]:
+    for aspect in compare_protocols(row, Analysis(run)):
+        if aspect.differs is not False:
+            yield f"{aspect.name}: printed {aspect.paper}; here {aspect.here}"
+    yield from (f"Caveat: {caveat}" for caveat in row.caveats)
+    if note := run.results.protocol.get("note"):
+        yield f"Note: {note}"
+    yield from run.results.warnings
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more rows" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -223,7 +237,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list all tables")
     parser.add_argument("--table", help="such as lee2020/table4")
     parser.add_argument("--dataset", default="demo", help="demo, iemocap, meld, ...; paper: the paper's own")
-    parser.add_argument("--protocol", default="paper", help="paper, or quick: one fold, one seed, few epochs")
+    parser.add_argument(
+        "--protocol",
+        default="paper",
+        help="paper: its own settings; config: those of its config; quick: one fold, one seed, few epochs",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the prepared datasets")
     parser.add_argument(
@@ -283,7 +301,7 @@ def _folder(runs: Path, config: ConfigDict, protocol: str) -> Path:
     if config.subset != "all":
         parts.append(config.subset)
     parts.append(config.dataset)
-    if protocol == "quick" and config.dataset != "demo_quick":
+    if protocol == "paper" or (protocol == "quick" and config.dataset != "demo_quick"):
         parts.append(protocol)
     return runs / "-".join(parts)
 
@@ -306,7 +324,7 @@ def _write(
 ) -> Path:
     """Write the table as Markdown and JSON, with how the protocols differ."""
     trained = {identity: run_folder.read_run(folder) for identity, folder in folders.items()}
-    path = runs / f"{table.replace('/', '-')}-{dataset}{'-quick' if protocol == 'quick' else ''}.md"
+    path = runs / f"{table.replace('/', '-')}-{dataset}{'' if protocol == 'config' else f'-{protocol}'}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"# {table}: {rows[0].title}\n", f"    {_command(table, dataset, protocol)}\n"]
     lines += [f"- {escape_markdown(line)}" for line in differences(rows, trained)]
@@ -323,7 +341,7 @@ def _write(
 
 
 def _row_json(row: Printed, run: Run | None) -> dict[str, Any]:
-    spread = Spread.of(row, run)
+    spread = RowSpread.of(row, run)
     return {
         "id": row.id,
         "model": row.model,

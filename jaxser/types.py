@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -140,6 +141,7 @@ class Dataset:
         default_factory=dict
     )  # utterances per label that is not in the label set
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None  # of the files; None if the dataset has none
 
     def column(self, name: str) -> np.ndarray:
         """One field of all utterances, such as `speaker`, as an array of N strings."""

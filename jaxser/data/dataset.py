@@ -77,6 +77,7 @@ def load_prepared(
         embeddings=_read_embeddings(folder, len(vocabulary)),
         left_out=dict(sorted(left_out.items())),
         manifest=manifest,
+        folder=folder,
     )
 
 

@@ -24,7 +24,7 @@ class Protocol:
     """How a dataset is split.
 
     Attributes:
-        name: "random", "session", "holdout", "speaker", "official" or "file".
+        name: "random", "session", "holdout", "speaker", "official", "corpus" or "file".
         folds: the number of folds; 0 means 10 random folds, or one fold per session or group of speakers.
         split_seed: the seed of random splits.
         validation_share: the fraction that validates (`random`); 0 means that the next fold validates. In `official`,
@@ -262,20 +262,34 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     """Folds from a file of utterance ids, such as the `folds.json` of another run."""
+    return _read(dataset, Path(protocol.file), f"protocol.file={protocol.file!r}")
+
+
+def _corpus(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """The folds that were published with the corpus (Yoon et al. 2020), which preparation stores with the dataset."""
+    path = dataset.folder / "folds.json" if dataset.folder else None
+    if path is None or not path.is_file():
+        raise UsageError(
+            f"protocol corpus: no folds were published with {dataset.name}; use another protocol"
+        )
+    return _read(dataset, path, f"protocol corpus: {path}")
+
+
+def _read(dataset: Dataset, path: Path, named: str) -> tuple[Fold, ...]:
     try:
-        stored = json.loads(Path(protocol.file).read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
         entries = stored["folds"] if isinstance(stored, Mapping) else stored
         parts = [{p: entry[p] for p in ("train", "validation", "test")} for entry in entries]
         names = [str(entry.get("name", k + 1)) for k, entry in enumerate(entries)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"protocol.file={protocol.file!r} is not a file of folds ({error})") from error
+        raise UsageError(f"{named} is not a file of folds ({error})") from error
     row = {name: n for n, name in enumerate(dataset.column("id").tolist())}
     for part in parts:
         for ids in part.values():
             if unknown := [name for name in ids if name not in row]:
                 raise UsageError(
-                    f"protocol.file={protocol.file!r}: {len(unknown)} utterances are not in {dataset.name} "
-                    f"with these classes, the first {unknown[0]!r}"
+                    f"{named}: {len(unknown)} utterances are not in {dataset.name} with these classes, the first "
+                    f"{unknown[0]!r}"
                 )
     rows = [{p: np.array([row[i] for i in ids], dtype=np.int64) for p, ids in part.items()} for part in parts]
     return tuple(Fold(name, **part) for name, part in zip(names, rows, strict=True))
@@ -287,5 +301,6 @@ _PROTOCOLS: Mapping[str, Callable[[Dataset, Protocol], tuple[Fold, ...]]] = {
     "holdout": _holdout,
     "speaker": _speaker,
     "official": _official,
+    "corpus": _corpus,
     "file": _file,
 }

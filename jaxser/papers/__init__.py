@@ -30,6 +30,8 @@ class Printed:
         cited: whether the paper cites the row instead of having run it.
         std_over: what standard deviations are over: "folds" or "runs"; "" if the paper prints none or does not say.
         scores: mean and standard deviation by our name of the metric, with as many decimals as are printed.
+        caveats: what a reader of the row must know.
+        not_stated: settings that the paper does not state, by their paths in its config.
         exchanged: whether the paper prints WA under the name of UA, and UA under that of WA.
         variant: None if the row is not trained, only cited.
     """
@@ -44,7 +46,8 @@ class Printed:
     std_over: str
     scores: Mapping[str, tuple[Decimal | None, Decimal | None]]
     exchanged: bool
-    note: str
+    caveats: tuple[str, ...]
+    not_stated: tuple[str, ...]
     protocol: Mapping[str, Any]
     variant: Variant | None
 
@@ -221,7 +224,8 @@ def _read() -> Iterator[Printed]:
             },
             exchanged=entry["paper"] in CONFIGS
             and any(value.get("printed_as") for value in entry["metrics"].values()),
-            note=entry.get("note", ""),
+            caveats=(*protocol.get("caveats", ()), *filter(None, [entry.get("note")])),
+            not_stated=tuple(paper.get("not_stated", ())),
             protocol=protocol,
             variant=VARIANTS.get(entry["paper"], {}).get(entry["id"].split("/", 1)[1]),
         )

@@ -9,6 +9,7 @@ from typing import Any
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers import Printed
+from jaxser.report import settings
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import shares_speakers
 
@@ -19,7 +20,7 @@ PROTOCOLS = {
     "the one before it the validation part, and all others the training part.",
     "speaker": "Fold k is tested on one group of speakers, validated on the next group and trained on all others.",
     "official": "The training, validation and test parts are the official ones of the corpus.",
-    "yoon": "The folds are those published by Yoon et al.",
+    "corpus": "The folds are those published with the corpus.",
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
 }
@@ -74,7 +75,22 @@ def compare_protocols(row: Printed, analysis: Analysis) -> list[Aspect]:
         Aspect("Seeds", *_numbers(paper["seeds"], seeds)),
         Aspect("Speaker-independent", _yes_no(paper["speaker_independent"]), _independent(analysis), None),
         Aspect("Epoch selected on", str(paper["selection_set"]), _selection_part(run), None),
+        *_training_sessions(row, run),
+        *(
+            Aspect(one.name, one.paper, one.here, None if one.paper == "not stated" else True)
+            for one in settings.differences(row, run.config.fields)
+        ),
     ]
+
+
+def _training_sessions(row: Printed, run: Run) -> list[Aspect]:
+    """The number of sessions that are trained on, if the paper holds out sessions."""
+    printed = row.protocol.get("training_sessions")
+    if printed is None:
+        return []
+    counts = [len({run.utterances[i].session for i in fold.train} - {""}) for fold in run.folds]
+    here = _range(counts) if all(counts) else "unknown"
+    return [Aspect("Training sessions", str(printed), here, set(counts) != {printed})]
 
 
 def corpus_title(analysis: Analysis) -> str:

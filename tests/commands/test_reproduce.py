@@ -11,7 +11,9 @@ import pytest
 from helpers import tiny
 from helpers.fake_run import make_utterances, session_folds, write_fake_run
 from jaxser import experiment, papers, reproduce
+from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
+from jaxser.report import settings
 from jaxser.report.tables import markdown
 from jaxser.types import UsageError
 
@@ -20,9 +22,11 @@ ROWS = [row for rows in papers.tables().values() for row in rows if row.variant]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_every_row_has_a_config_under_both_protocols(row):
-    full, quick = (reproduce.config_of(row, "demo", protocol, NO_DATA) for protocol in reproduce.PROTOCOLS)
-    assert (full.variant, full.dataset) == (row.variant.name, "demo")
+def test_every_row_has_a_config_under_all_protocols(row):
+    paper, full, quick = (
+        reproduce.config_of(row, "demo", protocol, NO_DATA) for protocol in reproduce.PROTOCOLS
+    )
+    assert (full.variant, full.dataset, full.as_published) == (row.variant.name, "demo", False)
     assert (quick.dataset, quick.seeds, quick.copies, quick.protocol.name) == (
         "demo_quick",
         1,
@@ -31,15 +35,130 @@ def test_every_row_has_a_config_under_both_protocols(row):
     )
     assert quick.epochs <= 10
     assert quick.hyper.learning_rate == full.hyper.learning_rate
+    assert (paper.as_published, paper.training, paper.optimizer.schedule) == (True, "paper", "constant")
     own = reproduce.config_of(row, "paper", "paper", NO_DATA)
     assert own.dataset == row.corpus
     assert papers.printed(own.to_dict()).variant == row.variant
+    assert own.hyper == paper.hyper or row.corpus == "meld"
+    assert (own.epochs, own.batch_size) == (paper.epochs, paper.batch_size) or row.corpus == "meld"
+
+
+def test_the_papers_own_settings_on_every_corpus():
+    """He: noise in validation, padded sounds. Ramet: 4 training sessions, his selection and L2. Rajan: raw features."""
+    for dataset in ("iemocap", "demo", "ravdess"):
+        he = reproduce.config_of(papers.row("he2021_ilt_cat/t2/042"), dataset, "paper", NO_DATA)
+        assert (he.copies, he.recipe, he.selection) == ("train_and_validation", "cat_padded", "wa")
+        assert (he.hyper.learning_rate, he.batch_size, he.epochs, he.optimizer.b2) == (1e-4, 40, 100, 0.99)
+        ramet = reproduce.config_of(papers.row("ramet2018_lstm_attention/t1/054"), dataset, "paper", NO_DATA)
+        assert (ramet.protocol.select, ramet.selection, ramet.normalise) == (
+            "test",
+            "wa_plus_ua",
+            "train_neutral",
+        )
+        assert (ramet.hyper.l2, ramet.hyper.learning_rate) == (0.05, 3e-5)
+        assert (ramet.batch_size, ramet.epochs, ramet.model.as_published) == (32, 200, True)
+        rajan = reproduce.config_of(papers.row("rajan2022_self_cross/t1/083"), dataset, "paper", NO_DATA)
+        assert (rajan.normalise, rajan.batch_size, rajan.seeds) == ("none", 32, 10)
+    demo = tiny.everything(60)
+    folds = make_folds(demo, Protocol(**ramet.protocol.to_dict() | {"name": "session", "groups": ()}))
+    sessions = demo.column("session")
+    assert [len(set(sessions[fold.train])) for fold in folds] == [4] * 5
+
+
+def test_rajan_is_trained_on_the_folds_of_yoon(tmp_path):
+    row = papers.row("rajan2022_self_cross/t1/083")
+    config = reproduce.config_of(row, "yoon", "paper", NO_DATA)
+    assert config.protocol.name == "corpus"
+    assert reproduce.config_of(row, "yoon", "config", NO_DATA).protocol.name == "random"
+    data = tiny.everything(9)
+    ids = data.column("id").tolist()
+    own = [{"name": "fold01", "train": ids[:5], "validation": ids[5:7], "test": ids[7:]}]
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": own}), encoding="utf-8")
+    [fold] = make_folds(replace(data, folder=tmp_path), Protocol(**config.protocol))
+    assert (fold.name, fold.train.tolist(), fold.validation.tolist(), fold.test.tolist()) == (
+        "fold01",
+        [0, 1, 2, 3, 4],
+        [5, 6],
+        [7, 8],
+    )
+    with pytest.raises(UsageError, match="protocol corpus: no folds were published with tiny"):
+        make_folds(data, Protocol(**config.protocol))
+
+
+def differences_of(identity, config, tmp_path, **options):
+    """The lines below a table whose only trained row has this config."""
+    write_fake_run(tmp_path / "run", seeds=1, epochs=1, **options)
+    run, row = run_folder.read_run(tmp_path / "run"), papers.row(identity)
+    run = replace(run, config=replace(run.config, fields=run_folder.plain(config.to_dict())))
+    return reproduce.differences([row], {row.id: run})
+
+
+def test_each_setting_that_differs_from_the_paper_is_a_line(tmp_path):
+    identity = "ramet2018_lstm_attention/t1/054"
+    config = reproduce.config_of(papers.row(identity), "demo", "config", NO_DATA)
+    lines = differences_of(identity, config, tmp_path)
+    assert {
+        "Training sessions: printed 4; here 3",
+        "L2: printed 0.05; here 0.0005",
+        "Learning rate: printed 3e-05; here 0.0003",
+        "Epochs, at most: printed 200; here 10",
+        "Epoch selected by: printed wa_plus_ua; here ua",
+        "Part that selects the epoch: printed test; here validation",
+        "Padding as published: printed yes; here no",
+        "Schedule of the learning rate: printed constant; here cosine",
+    } <= set(lines)
+    assert not any(line.startswith("Batch size") for line in lines)  # 32 in both
+
+
+def test_copies_padding_batch_and_caveats_are_lines(tmp_path):
+    identity = "he2021_ilt_cat/t2/042"
+    config = reproduce.config_of(papers.row(identity), "demo", "config", NO_DATA)
+    lines = differences_of(identity, config, tmp_path)
+    assert {
+        "Copies of recordings in: printed train_and_validation; here train",
+        "Recipe: printed cat_padded (zero-padded to 7.5 s, not masked); here cat (padding is masked)",
+        "Batch size: printed 40; here 32",
+        "Learning rate: printed 0.0001; here 0.001",
+        "Caveat: White-noise augmentation is applied to training AND validation data.",
+    } <= set(lines)
+
+
+def test_what_the_paper_does_not_state_is_not_attributed_to_it(tmp_path):
+    identity = "lee2020_can/t2/005"
+    config = reproduce.config_of(papers.row(identity), "demo", "config", NO_DATA)
+    assert "Epochs, at most: printed not stated; here 10" in differences_of(identity, config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "identity", ["he2021_ilt_cat/t2/042", "ramet2018_lstm_attention/t1/054", "sun2021_mcsan/t1/013"]
+)
+def test_a_run_as_published_differs_in_no_setting(identity):
+    row = papers.row(identity)
+    config = reproduce.config_of(row, "demo", "paper", NO_DATA)
+    assert settings.differences(row, run_folder.plain(config.to_dict())) == []
+
+
+def test_the_caveats_of_all_rows_are_known():
+    caveats = {caveat for row in ROWS for caveat in row.caveats}
+    assert any("misprint" in caveat for caveat in caveats)
+    assert any("replace the last item" in caveat for caveat in caveats)
+    assert any("10-fold" in caveat for caveat in caveats)
+
+
+def test_a_line_that_does_not_hold_for_all_rows_names_its_rows(tmp_path):
+    rows = [papers.row(f"rajan2022_self_cross/t2/{n:03}") for n in (84, 85)]
+    write_fake_run(tmp_path / "run", seeds=1, epochs=1, variant="cross")
+    run = run_folder.read_run(tmp_path / "run")
+    lines = reproduce.differences(rows, {row.id: run for row in rows})
+    [misprint] = [line for line in lines if "misprint" in line]
+    assert misprint.endswith("misprint (Cross, T+V+A)")
+    assert "Corpus: printed IEMOCAP; here synthetic demo speech" in lines
 
 
 def test_training_frames_count_folds_seeds_epochs_and_copies():
     row = papers.row("he2021_ilt_cat/t2/042")
     data = tiny.everything(60)
-    config = reproduce.config_of(row, "demo", "paper", NO_DATA)
+    config = reproduce.config_of(row, "demo", "config", NO_DATA)
     once = reproduce.training_frames(config, data)
     config.seeds *= 2
     config.epochs *= 3
@@ -198,7 +317,7 @@ def test_a_single_run_has_no_standard_deviation(tmp_path):
     [
         (["--table=lee2020/table9"], "--table=lee2020/table9 is not one of lee2020/table2"),
         ([], "--table is missing; --list lists all tables"),
-        (["--table=lee2020/table4", "--protocol=fast"], "--protocol=fast is not one of paper, quick"),
+        (["--table=lee2020/table4", "--protocol=fast"], "--protocol=fast is not one of paper, config, quick"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments, message, capsys):
@@ -222,8 +341,18 @@ def test_the_list_names_every_table(capsys):
 
 
 def test_an_unknown_protocol_is_named():
-    with pytest.raises(UsageError, match="--protocol=slow is not one of paper, quick"):
+    with pytest.raises(UsageError, match="--protocol=slow is not one of paper, config, quick"):
         reproduce.config_of(ROWS[0], "demo", "slow", NO_DATA)
+
+
+def test_each_protocol_has_its_own_runs_and_file(trained, tmp_path):
+    paths = [
+        reproduce.reproduce("sun2021/table2", "demo", protocol, tmp_path, tmp_path, lambda line: None)
+        for protocol in reproduce.PROTOCOLS
+    ]
+    assert trained == ["mcsan-mcsan-demo-paper", "mcsan-mcsan-demo", "mcsan-mcsan-demo_quick"]
+    names = ["sun2021-table2-demo-paper.md", "sun2021-table2-demo.md", "sun2021-table2-demo-quick.md"]
+    assert [path.name for path in paths] == names
 
 
 def test_every_variant_that_a_row_names_is_its_configs():

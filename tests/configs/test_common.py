@@ -9,11 +9,18 @@ import pytest
 
 from helpers import tiny
 from jaxser import corpora, experiment, main
+from jaxser.config import flatten, resolve
 from jaxser.configs import common
 from jaxser.data.dataset import with_corpus
 from jaxser.data_prep.prepare import READERS
 from jaxser.evaluation.records import RunConfig
 from jaxser.types import UsageError
+
+SETTINGS = (
+    *("training", "recipe", "normalise", "copies", "selection", "patience", "seeds", "epochs", "batch_size"),
+    *("model", "hyper", "optimizer"),
+)
+"""What `as_published` sets on every corpus."""
 
 CONFIGS = ("can", "cat_ilt", "lstm_attention", "mcsan", "self_cross")
 
@@ -156,3 +163,41 @@ def test_a_run_from_before_corpora_were_recorded_is_the_same_run():
     assert experiment._first_difference(RunConfig(old | {"note": "in other words"}, "digest"), asked) == ""
     different = experiment._first_difference(RunConfig(old | {"seeds": 1}, "digest"), asked)
     assert different == "config: seeds was 1 and is now 5"
+
+
+def test_as_published_is_overridden_by_the_users_own_values():
+    config = import_module("jaxser.configs.cat_ilt").get_config("ravdess")
+    config.as_published = True
+    found = resolve(config, {"as_published": True, "epochs": 3, "copies": "train"})
+    assert (found.epochs, found.copies, found.batch_size, found.recipe) == (3, "train", 40, "cat_padded")
+    assert found.note == "the paper's own settings (config.as_published)"
+    assert "published" not in found
+
+
+def test_as_published_needs_the_settings_of_a_paper():
+    config = common.base_config("mine", paper="")
+    config.as_published = True
+    with pytest.raises(
+        UsageError, match=r"config\.as_published: this config file does not state the settings"
+    ):
+        resolve(config)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("dataset", ["demo", "emodb", "mine:folder"])
+def test_as_published_restores_what_a_corpus_scales(name, dataset):
+    """The settings of a baseline too, which the corpus takes away."""
+    module = import_module(f"jaxser.configs.{name}")
+    for variant in module.VARIANTS:
+        config, own = module.get_config(dataset), module.get_config("iemocap")
+        config.variant = own.variant = variant
+        config.as_published = own.as_published = True
+        found, expected = (
+            {
+                path: value
+                for path, value in flatten(resolve(one).to_dict()).items()
+                if path.split(".")[0] in SETTINGS
+            }
+            for one in (config, own)
+        )
+        assert found == expected
