@@ -26,10 +26,11 @@ CONFIGS = ("can", "cat_ilt", "lstm_attention", "mcsan", "self_cross")
 
 
 def write_manifest(data_dir: Path, name: str, corpus: str, recipe: str = "mcsan") -> None:
-    keys = ("name", "corpus", "recipe", "version", "arrays", "shards", "labels")
+    keys = ("name", "recipe", "version")
+    empty = {"arrays": {}, "shards": [], "labels": {"found": {}}}
     folder = data_dir / name / recipe / "1.0.0"
     folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(keys, "") | {"corpus": corpus}))
+    (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(keys, "") | empty | {"corpus": corpus}))
 
 
 def config_for(name: str, corpus: str, data_dir: Path, config: str = "mcsan"):
