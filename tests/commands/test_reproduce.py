@@ -10,7 +10,7 @@ import pytest
 
 from helpers import tiny
 from helpers.fake_run import make_utterances, session_folds, write_fake_run
-from jaxser import experiment, papers, reproduce
+from jaxser import experiment, papers, report, reproduce
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
 from jaxser.report import settings
@@ -192,7 +192,15 @@ def trained(monkeypatch):
     return asked
 
 
-def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_path):
+@pytest.fixture
+def reported(monkeypatch):
+    """The names of the runs of which a report is asked for; none is written."""
+    asked = []
+    monkeypatch.setattr(report, "write", lambda folder: asked.append(folder.name))
+    return asked
+
+
+def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, reported, tmp_path):
     logged = []
     path = reproduce.reproduce("lee2020/table3", "demo", "quick", tmp_path, tmp_path, logged.append)
     assert trained == ["can-can-demo_quick", "can-equal_segmentation-demo_quick"]
@@ -213,6 +221,7 @@ def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_
     assert "- Corpus: printed IEMOCAP; here synthetic demo speech" in text
     table4 = reproduce.reproduce("lee2020/table4", "demo", "quick", tmp_path, tmp_path, logged.append)
     assert len(trained) == 6
+    assert reported == trained
     found = json.loads(table4.with_suffix(".json").read_text(encoding="utf-8"))
     assert [row["id"] for row in found["rows"]] == [f"lee2020_can/t4/{n:03}" for n in range(8, 13)]
     assert found["rows"][0]["run"] == "can-can-demo_quick"
@@ -220,7 +229,8 @@ def test_a_table_in_the_papers_order_and_only_missing_rows_trained(trained, tmp_
     assert found["rows"][1]["std_over"] == {"printed": "folds", "ours": "5 folds"}
 
 
-def test_rajans_columns_have_their_standard_names(trained, tmp_path):
+@pytest.mark.usefixtures("trained", "reported")
+def test_rajans_columns_have_their_standard_names(tmp_path):
     path = reproduce.reproduce("rajan2022/table2", "demo", "quick", tmp_path, tmp_path, lambda line: None)
     text = path.read_text(encoding="utf-8")
     [self_attention] = [line for line in text.splitlines() if line.startswith("| Self, ")]
@@ -231,6 +241,7 @@ def test_rajans_columns_have_their_standard_names(trained, tmp_path):
 def test_rows_that_stay_cited_are_printed_without_ours(trained, tmp_path):
     path = reproduce.reproduce("sun2021/table2", "demo", "quick", tmp_path, tmp_path, lambda line: None)
     assert trained == ["mcsan-mcsan-demo_quick"]
+    assert (tmp_path / trained[0] / "report" / "index.html").is_file()
     [cited] = [line for line in path.read_text(encoding="utf-8").splitlines() if "cMKL" in line]
     assert "(cited)" in cited
     assert "| 55.5 | – |" in cited
@@ -345,6 +356,7 @@ def test_an_unknown_protocol_is_named():
         reproduce.config_of(ROWS[0], "demo", "slow", NO_DATA)
 
 
+@pytest.mark.usefixtures("reported")
 def test_each_protocol_has_its_own_runs_and_file(trained, tmp_path):
     paths = [
         reproduce.reproduce("sun2021/table2", "demo", protocol, tmp_path, tmp_path, lambda line: None)
