@@ -135,6 +135,8 @@ def prepare(
         if frame_encoder:
             resolved = with_encoder(resolved, frame_encoder.described, frame_encoder.width)
         resolved = with_sources(resolved, sources)
+        if augment and precomputed:
+            raise UsageError("--augment: this corpus has features and no recordings")
         if augment:
             resolved = with_copies(resolved, augment, copies)
         plan = plan_build(
