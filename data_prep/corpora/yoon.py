@@ -138,8 +138,8 @@ class Folds:
     def read(self, utterance: Utterance) -> tuple[Utterance, dict[str, np.ndarray]]:
         """Return the item with its flags, and its arrays without padding. Flag: `no_words`.
 
-        Items without a frame of video are rejected, since the published code of Rajan et al. (2022) drops them from
-        every part.
+        Items without a frame of video are rejected, since the code of Rajan et al. (smartcameras/SelfCrossAttn at
+        df62166) drops them from every part.
 
         Raises:
             InputError: if the item has no frames of audio or video, unknown word ids, or values that are not finite.

@@ -54,7 +54,7 @@ def negative_log_likelihood(
 def sigmoid_cross_entropy(
     logits: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The binary cross-entropy, averaged over classes (published code of Yoon et al. 2018).
+    """The binary cross-entropy, averaged over classes (Yoon et al. 2018, as in multimodal-speech-emotion at 44d05d5).
 
     `hyper` may have `label_smoothing` and `focal_gamma`, as in `negative_log_likelihood`, for each class by itself.
     """

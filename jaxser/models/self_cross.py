@@ -5,7 +5,8 @@ paper's. The convolutions treat time as channels: each of their output steps is 
 padded utterance rather than a moment in time. The network therefore requires fixed lengths, and padding cannot be
 masked after a convolution. Details that the paper leaves open:
 
-- From the published code: no masks, no activation in the classifier, and dropout on the embedded words.
+- From the published code (github.com/smartcameras/SelfCrossAttn at df62166): no masks, no activation in the classifier,
+  and dropout on the embedded words.
 - Standard deviations are unbiased (over two vectors if there are two modalities), and a single vector is classified
   without statistics.
 - Cross+Self shares the encoders.
