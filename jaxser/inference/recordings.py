@@ -17,6 +17,7 @@ from jaxser.encoders.frames import FrameEncoder, Layers
 from jaxser.features import text
 from jaxser.features.audio import SAMPLE_RATE, Recording, read_audio, split_span
 from jaxser.features.extraction import extract
+from jaxser.features.paths import open_regular
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import Recipe, tokens
 from jaxser.features.sources import FILES, Source, open_arrays
@@ -37,6 +38,7 @@ SUFFIXES = frozenset(
 )
 """The files that are picked from a folder; a file given by name is read whatever its suffix."""
 
+_MAX_TRANSCRIPT_BYTES = 2**20
 _WORDS = {"words", "segments", "segment_lengths"}
 _WORD_FLAGS = {"no_words", "characters", "cut_words", "cut_segments"}
 
@@ -341,13 +343,16 @@ def _transcribed(path: str | Path, samples: np.ndarray, transcript: Text) -> str
     if transcript is not None:
         return transcript
     sidecar = split_span(path)[0].with_suffix(".txt")
-    try:
-        return sidecar.read_text("utf-8-sig").strip()
-    except FileNotFoundError:
+    if not sidecar.exists():
         raise InputError(
             f"{path}: this run reads words: give --text=..., put a transcript in {sidecar.name} beside it, "
             "or use --asr=faster-whisper --asr_model=FOLDER"
-        ) from None
+        )
+    try:
+        with open_regular(sidecar, _MAX_TRANSCRIPT_BYTES) as file:
+            return file.read().decode("utf-8-sig").strip()
+    except InputError as error:
+        raise InputError(f"{sidecar}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{sidecar}: cannot be read as UTF-8 ({error})") from None
 

@@ -172,7 +172,7 @@ def test_unusable_videos_are_rejected_with_a_reason(clips, network, tmp_path):
     for identity, reason in {
         "a": "none.mp4: cannot be read (No such file",
         "b": "text.mp4: not a readable video",
-        "c": "cut.mp4: not a readable video",
+        "c": "cut.mp4: truncated",
         "d": "late.mp4: no frame at 99.00 s or later",
         "e": "no video",
     }.items():
