@@ -159,7 +159,7 @@ def normalised(
         x = jnp.where(valid, x, 0)
     if statistics is not None:
         x = (x - statistics.mean) / statistics.std
-    return x if pads_first else jnp.where(valid, x, 0)
+    return jnp.asarray(x) if pads_first else jnp.where(valid, x, 0)
 
 
 def _standard_deviation(mean: AnyArray, variance: AnyArray, xp: ModuleType) -> Any:
