@@ -24,8 +24,8 @@ SAMPLE_RATE = 16_000
 WINDOW = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms
 
-MAX_SECONDS = 3_600
-"""The longest recording, or part of one, that is decoded; longer ones are rejected."""
+MAX_SECONDS = 1_800.0
+"""The longest utterance, as a recording or a part of one, that is decoded; longer ones are rejected."""
 
 Span = tuple[float, float]
 """Start and end in seconds; the end may be infinite."""
@@ -46,7 +46,7 @@ class Recording:
     flags: tuple[str, ...] = ()
 
 
-def read_audio(path: str | Path) -> Recording:
+def read_audio(path: str | Path, max_seconds: float = MAX_SECONDS) -> Recording:
     """Read a file as mono samples at 16 kHz, and compute the SHA-256 of its content.
 
     Channels are averaged, and other sampling rates are converted by soxr. The file is decoded in blocks, and not beyond
@@ -55,6 +55,7 @@ def read_audio(path: str | Path) -> Recording:
     Args:
         path: an audio or video file. A suffix `#t=1.5,3` or `#t=1.5` (seconds, as in W3C media fragments) selects a
             part of the file; the digest then covers the selection as well.
+        max_seconds: the duration of the longest file, or part, that is decoded.
 
     Raises:
         InputError: if the file is not a regular one or cannot be decoded, if a part of it is missing, if its samples
@@ -63,7 +64,7 @@ def read_audio(path: str | Path) -> Recording:
     file, span = split_span(path)
     try:
         with open_regular(file) as opened:
-            samples, flags = decode_audio(opened, span)
+            samples, flags = decode_audio(opened, span, max_seconds)
             opened.seek(0)
             digest = hashlib.file_digest(opened, "sha256")
     except InputError as error:
@@ -84,7 +85,7 @@ def split_span(path: str | Path) -> tuple[Path, Span | None]:
 
 
 def decode_audio(
-    file: io.BufferedIOBase, span: Span | None = None
+    file: io.BufferedIOBase, span: Span | None = None, max_seconds: float = MAX_SECONDS
 ) -> tuple[Float[np.ndarray, " samples"], tuple[str, ...]]:
     """Decode an audio or video file; return its samples and quality flags, see `read_audio`.
 
@@ -99,7 +100,7 @@ def decode_audio(
     container = check_container(file)
     file.seek(0)
     blocks = _video_blocks(file) if container.needs_ffmpeg else _sound_blocks(file, container)
-    mono, rate = _mono(blocks, span)
+    mono, rate = _mono(blocks, span, max_seconds)
     if rate != SAMPLE_RATE and len(mono):
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     if len(mono) < WINDOW:
@@ -131,7 +132,7 @@ _LOWEST_RATE, _HIGHEST_RATE = (
     1_000_000,
 )  # Hz; a rate outside is damage, and resampling could exhaust memory
 _MOST_CHANNELS = 64
-_MAX_SAMPLES = MAX_SECONDS * 48_000  # kept at the recording's own rate
+_FULL_RATE = 48_000  # recordings of higher rates must be shorter, as they take more memory
 _MAX_DECODING = 600.0  # s
 _SPAN = re.compile(r"(.+)#t=([0-9]+(?:\.[0-9]+)?)(?:,([0-9]+(?:\.[0-9]+)?))?", re.ASCII | re.DOTALL)
 _BLOCK_SAMPLES = 2**20
@@ -143,7 +144,9 @@ Block = tuple[int, Float[np.ndarray, "samples channels"]]
 """Sampling rate and the next samples."""
 
 
-def _mono(blocks: Iterable[Block], span: Span | None) -> tuple[Float[np.ndarray, " samples"], int]:
+def _mono(
+    blocks: Iterable[Block], span: Span | None, max_seconds: float
+) -> tuple[Float[np.ndarray, " samples"], int]:
     """The selected part of a recording, with its channels averaged, and its sampling rate."""
     kept: list[np.ndarray] = []
     count = position = rate = 0
@@ -159,9 +162,9 @@ def _mono(blocks: Iterable[Block], span: Span | None) -> tuple[Float[np.ndarray,
         if len(part):
             kept.append(_mean_of_channels(part))
             count += len(part)
-            if count > min(_MAX_SAMPLES, MAX_SECONDS * rate):
+            if count > (limit := max_seconds * min(rate, _FULL_RATE)):
                 raise InputError(
-                    f"longer than {count / rate:,.0f} s, the most that is decoded: cut it, or give the start and end "
+                    f"longer than {limit / rate:,.0f} s, the most that is decoded: cut it, or give the start and end "
                     "of a part"
                 )
         if position >= end:

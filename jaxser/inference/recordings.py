@@ -38,6 +38,7 @@ SUFFIXES = frozenset(
 )
 """The files that are picked from a folder; a file given by name is read whatever its suffix."""
 
+_MAX_SECONDS = 4 * 3_600.0
 _MAX_TRANSCRIPT_BYTES = 2**20
 _WORDS = {"words", "segments", "segment_lengths"}
 _WORD_FLAGS = {"no_words", "characters", "cut_words", "cut_segments"}
@@ -104,7 +105,7 @@ class Reader:
         Raises:
             InputError: if the recording cannot be used, or lacks something that the network reads.
         """
-        recording = read_audio(path)
+        recording = read_audio(path, _MAX_SECONDS)
         said = _transcribed(path, recording.samples, transcript) if self.reads_words else ""
         spans = self._spans(path, len(recording.samples), said)
         encoded = self._encoded([recording.samples[start:end] for start, end in spans])
