@@ -23,6 +23,7 @@ from .corpora.tables import MISSING, best_delimiter, parse_number
 
 _MAP_HEADERS = (("label", "from", "old", "code", "key"), ("class", "to", "new", "name", "emotion", "value"))
 _MAX_BYTES = 10**7
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphen, spaces and joiners of no width
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def apply_labels(
             left_out[renamed[label] or label] += 1
     if not kept and left_out:
         raise UsageError(
-            f"--label_map, --classes: all utterances are left out; the labels are {_shown(found)}"
+            f"--label_map, --classes: all utterances are left out; the labels are {_shown(counts)}"
         )
     labels = Labels(label_map, class_of, dict(sorted(left_out.items())))
     return _with_expected(reading, label_map, class_of, kept, rejected, warnings), labels
@@ -118,8 +119,8 @@ def read_label_map(value: str) -> dict[str, str]:
 
 
 def tidy(label: str) -> str:
-    """Return a label in composed form (NFC), without surrounding or repeated spaces."""
-    return " ".join(unicodedata.normalize("NFC", label).replace("\ufeff", " ").split())
+    """Return a label in composed form (NFC), without surplus spaces and invisible characters."""
+    return " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", label)).split())
 
 
 def _renamed(counts: Mapping[str, int], label_map: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -142,11 +143,11 @@ def _renamed(counts: Mapping[str, int], label_map: Mapping[str, str]) -> tuple[d
 
 
 def _one_spelling(counts: Mapping[str, int], renamed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the most frequent of the spellings that differ in case, by spelling, and a warning for each."""
+    """Return the most frequent of the spellings that differ in case or width, by spelling, and a warning for each."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for label, count in counts.items():
         if renamed[label]:
-            groups[renamed[label].casefold()][renamed[label]] += count
+            groups[unicodedata.normalize("NFKC", renamed[label]).casefold()][renamed[label]] += count
     spelled: dict[str, str] = {}
     warnings = []
     for group in groups.values():
@@ -154,7 +155,7 @@ def _one_spelling(counts: Mapping[str, int], renamed: Mapping[str, str]) -> tupl
             best = min(group, key=lambda name: (-group[name], name))
             spelled |= dict.fromkeys(group, best)
             numbers = ", ".join(f"{name} ({group[name]})" for name in sorted(group))
-            warnings.append(f"labels that differ in case only are one class, {best}: {numbers}")
+            warnings.append(f"labels that differ in case or width only are one class, {best}: {numbers}")
     return spelled, warnings
 
 

@@ -63,7 +63,9 @@ def read_text(table: Path) -> tuple[str, str]:
         raise InputError(f"{table}: {error}") from None
     if (position := text.find("\0")) >= 0:
         line = len(_LINE_END.findall(text, 0, position)) + 1
-        raise InputError(f"{table}: line {line} contains a NUL byte, so this is not a text file")
+        raise InputError(
+            f"{table}: line {line} contains a NUL byte, so this is not text; save spreadsheets as CSV"
+        )
     return text, encoding
 
 

@@ -33,7 +33,7 @@ def test_labels_that_differ_in_case_are_one_class_with_a_warning():
     found, _ = apply_labels("folder", reading("Angry", "angry", "angry", "ANGRY", "calm"))
     assert counts(found) == {"angry": 4, "calm": 1}
     assert found.warnings == (
-        "labels that differ in case only are one class, angry: ANGRY (1), Angry (1), angry (2)",
+        "labels that differ in case or width only are one class, angry: ANGRY (1), Angry (1), angry (2)",
     )
 
 
@@ -188,6 +188,12 @@ def test_emobox_map_of_ravdess(real_data):
     assert label_map == json.loads((real_data / "emobox/ravdess/label_map.json").read_text())
     found, _ = apply_labels("ravdess", reading("angry", "surprised", "fearful"), label_map)
     assert counts(found) == {"Angry": 1, "Surprise": 1, "Fear": 1}
+
+
+def test_labels_of_other_width_or_with_invisible_characters_are_one_class():
+    found, _ = apply_labels("folder", reading("angry", "an\u200bgry", "ａｎｇｒｙ", "calm"))
+    assert counts(found) == {"angry": 3, "calm": 1}
+    assert len(found.warnings) == 1
 
 
 def test_tidy_labels():

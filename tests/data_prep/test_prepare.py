@@ -231,6 +231,7 @@ def test_another_glove_file_changes_only_the_vectors(release, tmp_path):
         assert data.manifest["embeddings"]["coverage"] == {
             "types": 1 / 8,
             "tokens": pytest.approx(1 / 12, abs=0.005),
+            "duplicates": 0,
         }
         assert times(folder) == shards
     prepare(release, tmp_path)
@@ -389,19 +390,41 @@ def test_full_disk_is_a_one_line_error_and_the_next_run_resumes(release, complet
     assert prepared_files(prepare(release, tmp_path)) == prepared_files(complete)
 
 
+HOLD_LOCK = """
+import sys
+from pathlib import Path
+from jaxser.files import lock
+with lock(Path(sys.argv[1]), ""):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_concurrent_preparations_are_refused(release, tmp_path):
-    with (
-        build.locked(tmp_path / "ravdess/mcsan/1.0.0"),
-        pytest.raises(InputError, match="another preparation is writing to this folder"),
-    ):
-        prepare(release, tmp_path)
+    folder = tmp_path / "ravdess/mcsan/1.0.0"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(folder)],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(
+            InputError, match=rf"is being written by .*{holder.pid}.*; wait until it has ended"
+        ):
+            prepare(release, tmp_path)
+    finally:
+        holder.communicate()
+    prepare(release, tmp_path)
 
 
 def test_current_dataset_may_be_in_a_read_only_folder(release, complete, monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(30, "Read-only file system")
 
-    monkeypatch.setattr(preparation, "locked", refuse)
+    monkeypatch.setattr(preparation, "lock", refuse)
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert prepare(release, complete.parents[2], quiet=False) == complete
     assert "is up to date" in capsys.readouterr().out
@@ -534,7 +557,7 @@ def test_warnings_are_printed_and_recorded(tmp_path, capsys):
     write_talks(tmp_path / "release", ["a"] * 2)
     root = write_table(tmp_path / "release", "0000.wav,Calm", "0001.wav,calm")
     assert run("--corpus=folder", f"--root={root}", f"--out={tmp_path}", "--workers=1") == 0
-    warning = "labels that differ in case only are one class, Calm: Calm (1), calm (1)"
+    warning = "labels that differ in case or width only are one class, Calm: Calm (1), calm (1)"
     assert f"prepare: warning: {warning}\n" in capsys.readouterr().err
     assert manifest_of(tmp_path / "folder/mcsan/1.0.0")["warnings"] == [warning]
 
