@@ -145,7 +145,7 @@ class Encoder:
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "B M E"], Bool[Array, "B M"]]:
         """Compute what `encode` takes: projected convolutional features, or Whisper's log-mel spectrum; and a mask."""
-        return _features(self.module, params, waveforms, lengths, dropout_key)
+        return _features(self.module, params, jnp.asarray(waveforms), jnp.asarray(lengths), dropout_key)
 
     def encode(
         self,
@@ -162,6 +162,7 @@ class Encoder:
 
 def _apply(module, params, waveforms, lengths, layers, dropout_key=None):
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
+    waveforms, lengths = jnp.asarray(waveforms), jnp.asarray(lengths)
     features, mask = _features(module, params, waveforms, lengths, keys[0])
     states = _encode(module, params, features, mask, layers, keys[1])
     frames = module.num_frames(waveforms.shape[1])
@@ -178,7 +179,6 @@ def _features(module, params, waveforms, lengths, key):
             f"a waveform of {waveforms.shape[1] / SAMPLE_RATE:g} s is longer than the encoder's window of "
             f"{module.max_samples / SAMPLE_RATE:g} s; cut it into windows"
         )
-    waveforms, lengths = jnp.asarray(waveforms), jnp.asarray(lengths)
     rngs = {} if key is None else {"dropout": key}
     return module.apply(
         {"params": params}, waveforms, lengths, train=key is not None, method="features", rngs=rngs

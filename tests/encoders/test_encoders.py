@@ -101,10 +101,10 @@ def test_chosen_layers_are_those_of_all(hidden):
     np.testing.assert_allclose(chosen[0], states[1], atol=1e-6)
     np.testing.assert_allclose(chosen[1], states[2], atol=1e-6)
     with pytest.raises(UsageError, match="hidden states 0 to 2"):
-        encoder.apply(encoder.params, *padded(speech(LENGTHS)), layers=(3,))
+        encoder(*padded(speech(LENGTHS)), layers=(3,))
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", ["wavlm", "whisper"])
 def test_bfloat16_is_close(name, folders, hidden):
     _, (states, _) = hidden(name)
     encoder = encoders.load(folders[name], padding="exact", dtype="bfloat16")
@@ -128,14 +128,11 @@ def test_a_waveform_shorter_than_a_frame_has_none(hidden):
     assert mask.shape == states[0].shape[:2] == (1, 0)
 
 
-@pytest.mark.parametrize("name", ["wav2vec2", "wavlm"])
-def test_dropout_needs_a_key_and_changes_frames(name, hidden):
-    encoder, (states, _) = hidden(name)
+def test_dropout_needs_a_key_and_changes_frames(hidden):
+    encoder, (states, _) = hidden("wavlm")
     batch = padded(speech(LENGTHS), padding=0.7)
-    draws = [
-        encoder.apply(encoder.params, *batch, layers=(1,), dropout_key=jax.random.key(seed)).states[0]
-        for seed in (0, 0, 1)
-    ]
+    apply = jax.jit(lambda key: encoder.apply(encoder.params, *batch, layers=(1,), dropout_key=key).states[0])
+    draws = [apply(jax.random.key(seed)) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert np.abs(draws[0] - draws[2]).max() > 0.01
     assert np.abs(draws[0] - states[1]).max() > 0.01
