@@ -20,6 +20,9 @@ from typing import Any, NoReturn
 RESUMABLE = "stopped; run the same command to resume"
 """What a command says if it is interrupted and can be resumed."""
 
+NO_MEMORY = "there is not enough memory, or a limit such as ulimit -v is too low"
+"""What a command says if memory or threads cannot be allocated."""
+
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, directional overrides and surrogates: what changes a terminal or cannot be encoded."""
 
@@ -36,7 +39,7 @@ CACHE_DIR = _default_cache_dir()
 
 @contextlib.contextmanager
 def importing(program: str) -> Iterator[None]:
-    """Import heavy modules in a `with` block; an interrupt then ends the program with one line."""
+    """Import heavy modules in a `with` block; an interrupt or lack of memory then ends the program with one line."""
 
     def stop(*_: Any) -> NoReturn:
         os.write(2, f"{program}: stopped\n".encode())
@@ -50,6 +53,10 @@ def importing(program: str) -> Iterator[None]:
         signal.signal(signal.SIGINT, stop)
     try:
         yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.exit(fail(program, NO_MEMORY, 1))
     finally:
         if replaceable:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,6 +83,9 @@ def run_command(
     Returns:
         The exit status: 0 if done, 1 if failed, 2 for wrong usage.
     """
+    warnings.formatwarning = lambda message, *_: f"{program}: warning: {printable(_one_line(message))}\n"
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/nonexistent"  # some libraries refuse to be imported by a user without a home
     try:
         _open_streams(program, prints_result)
         status = work()
@@ -138,11 +148,6 @@ def parser(program: str, command: str, doc: str | None) -> argparse.ArgumentPars
     )
 
 
-def print_warnings(program: str) -> None:
-    """Print warnings in one line each, as messages of the program."""
-    warnings.formatwarning = lambda message, *_: f"{program}: warning: {printable(_one_line(message))}\n"
-
-
 def enable_compilation_cache(folder: str) -> None:
     """Keep compiled programs in a folder; "" keeps none. Call it before anything is compiled."""
     import jax  # takes a second, which `--help` does not need
@@ -154,15 +159,26 @@ def enable_compilation_cache(folder: str) -> None:
 
 def _describe(error: Exception, output: object) -> tuple[str, int]:
     """The message and the exit status of an error; status 0 for one that is not expected."""
+    if _is_out_of_memory(error):
+        return NO_MEMORY, 1
     from jaxser.types import InputError, UsageError  # imports JAX
 
     if isinstance(error, UsageError | InputError):
         return str(error), 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, MemoryError):
-        return "there is not enough memory", 1
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written, a closed pipe
         return f"{error.filename or output}: {error.strerror or error}", 1
     return "", 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    signs = (
+        "failed to map segment",
+        "Cannot allocate memory",
+        "can't start new thread",
+        "Resource temporarily",
+    )
+    is_of_system = isinstance(error, ImportError | RuntimeError | OSError)
+    return isinstance(error, MemoryError) or (is_of_system and any(sign in str(error) for sign in signs))
 
 
 def _one_line(message: object) -> str:

@@ -220,6 +220,11 @@ def _check_fit(
     strategy: str,
 ) -> None:
     """Check what depends on the dataset, the network or the devices."""
+    if len(dataset.classes) < 2:
+        raise UsageError(
+            f"{dataset.name} has one class ({', '.join(dataset.classes)}), so every network would score 100 %: choose "
+            "other --config.classes, or prepare a corpus with two classes at least"
+        )
     if lacking := [name for name in model.needs if name not in dataset.arrays]:
         raise UsageError(
             f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} "

@@ -23,7 +23,9 @@ from collections.abc import Sequence
 from typing import IO
 
 from jaxser import cli
-from jaxser.training.multihost import PROCESS
+
+with cli.importing("jaxser"):
+    from jaxser.training.multihost import PROCESS
 
 GRACE_PERIOD = 5.0
 """Seconds in which process 0 may report why another process failed."""

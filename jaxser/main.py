@@ -70,7 +70,6 @@ def run() -> None:
 
 
 def _main(_: list[str]) -> int:
-    cli.print_warnings("jaxser")
     return run_command("jaxser", _train, output=_WORKDIR.value or "runs", stopped=RESUMABLE)
 
 
@@ -80,7 +79,7 @@ def _train() -> int:
     from jaxser.evaluation.environment import command_line
     from jaxser.training import multihost
 
-    logging.set_verbosity(logging.WARNING)  # of the libraries
+    logging.set_verbosity(logging.FATAL)  # of the libraries: what they log as an error, they raise as well
     if _DISTRIBUTED.value:
         multihost.join(_JOIN_TIMEOUT.value, lambda line: cli.note(f"jaxser: {line}"))
     is_primary = multihost.is_primary()
@@ -105,6 +104,19 @@ def _train() -> int:
         page = report.write(folder)
         log(_test_scores(results))
         log(f"report: {page}")
+        return _report_failures(results)
+    return 0
+
+
+def _report_failures(results: RunResults) -> int:
+    """Warn of replicas whose loss was not finite, and return the exit status: 1 if no replica has a score."""
+    from jaxser.evaluation.summary import replica_warnings
+
+    for sentence in replica_warnings(results.reported):
+        cli.note(f"jaxser: warning: {sentence}")
+    if all(replica.test is None for replica in results.reported):
+        remedy = "lower --config.hyper.learning_rate, or set --config.optimizer.clip=global_norm"
+        return fail("jaxser", f"no replica has a score, since no loss was finite: {remedy}", 1)
     return 0
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxser.evaluation.csv_cells import from_cell, to_cells
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -31,6 +33,10 @@ class Predictions:
         return Predictions(classes=self.classes, **columns)
 
 
+_TEXTS = (0, 1, 3, 5, 6)
+"""The columns of names: utterance, fold, setting, true and predicted class."""
+
+
 def rows(parts: Iterable[Predictions]) -> Iterator[list[object]]:
     """Yield the rows of predictions.csv, the header first, from parts that have the same classes."""
     for number, part in enumerate(parts):
@@ -42,7 +48,7 @@ def rows(parts: Iterable[Predictions]) -> Iterator[list[object]]:
         layout = " ".join(["%.6g"] * len(names))
         probabilities = ((layout % tuple(row)).split() for row in part.probabilities.tolist())
         cells = zip(*(column.tolist() for column in columns), strict=True)
-        yield from ([*first, *last] for first, last in zip(cells, probabilities, strict=True))
+        yield from ([*to_cells(first), *last] for first, last in zip(cells, probabilities, strict=True))
 
 
 def parse(text: str, classes: Sequence[str]) -> Predictions:
@@ -55,7 +61,9 @@ def parse(text: str, classes: Sequence[str]) -> Predictions:
     header, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [expected]
     if header != expected or any(len(line) != len(expected) for line in lines):
         raise ValueError(f"each line needs {', '.join(expected)}")  # an empty file has no predictions
-    columns = list(zip(*lines, strict=True)) if lines else [()] * len(expected)
+    columns: list[Sequence[str]] = list(zip(*lines, strict=True)) if lines else [()] * len(expected)
+    for column in _TEXTS:
+        columns[column] = list(map(from_cell, columns[column]))
     utterance, fold, setting, split = (np.array(columns[column], dtype=str) for column in (0, 1, 3, 4))
     row_of = {name: row for row, name in enumerate(classes)}
     if unknown := {*columns[5], *columns[6]} - row_of.keys() or {*columns[4]} - {"validation", "test"}:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxser import files
 from jaxser.features.audio import SAMPLE_RATE
+from jaxser.inference import figure_text
 from jaxser.types import Word
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and prediction does without it
@@ -102,6 +103,9 @@ def figure(attention: Attention) -> Figure:
                 _draw_bars(ax, weights, attention)
             else:
                 _draw_curve(ax, weights, axes[0], attention)
+        with figure_text.without_glyph_warnings():
+            figure_text.choose_fonts(drawn)
+            figure_text.escape_missing(drawn)
     return drawn
 
 

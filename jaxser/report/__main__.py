@@ -16,6 +16,9 @@ from pathlib import Path
 from jaxser import cli
 from jaxser.cli import run_command
 
+with cli.importing("jaxser.report"):
+    from jaxser.types import UsageError
+
 
 def main() -> int:
     """Run the command line, and return its exit status."""
@@ -25,7 +28,7 @@ def main() -> int:
         parser.error("give the folder of a finished run, or --import FILE.csv")
 
     def work() -> int:
-        print(_write(arguments))
+        cli.log(str(_write(arguments)))
         return 0
 
     return run_command("jaxser.report", work)
@@ -36,6 +39,11 @@ def _write(arguments: argparse.Namespace) -> Path:
     from jaxser.report import comparison_page, imports, page
 
     comparison_page.check_metric(arguments.metric)
+    stems = [path.stem for path in arguments.files]
+    if twice := [stem for stem in stems if stems.count(stem) > 1]:
+        raise UsageError(
+            f"--import: two files are called {twice[0]}; rename one, since runs are named after them"
+        )
     options = page.Options(arguments.audio, arguments.attention, arguments.tensorboard)
     like = [run_folder.read_run(folder) for folder in arguments.runs]
     imported = [
@@ -45,12 +53,12 @@ def _write(arguments: argparse.Namespace) -> Path:
         for path in arguments.files
     ]
     if len(like) + len(imported) == 1:
-        return page.write((like or imported)[0].folder, options)
+        return page.write_run((like or imported)[0], options)
     if arguments.tensorboard:
         from jaxser.report import tensorboard
 
         for run in like:
-            tensorboard.write(run, run.folder / "tensorboard")
+            tensorboard.write(run, run.folder)
     return comparison_page.write([*like, *imported], arguments.out, options, arguments.metric)
 
 

@@ -51,9 +51,13 @@ def assumed_folds(folds: Sequence[FoldIds]) -> tuple[FoldIds, ...]:
     """The folds, assuming that a fold of unknown training data is trained on everything that it does not test."""
     everything = tuple(dict.fromkeys(i for fold in folds for i in fold.test))
     return tuple(
-        fold if fold.train else replace(fold, train=tuple(i for i in everything if i not in set(fold.test)))
-        for fold in folds
+        fold if fold.train else replace(fold, train=_without(everything, fold.test)) for fold in folds
     )
+
+
+def _without(ids: Sequence[str], excluded: Sequence[str]) -> tuple[str, ...]:
+    left_out = set(excluded)
+    return tuple(i for i in ids if i not in left_out)
 
 
 def known_kinds(utterances: Mapping[str, Utterance]) -> tuple[str, ...]:

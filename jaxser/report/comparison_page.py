@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxser import files
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers.names import run_name
 from jaxser.report import checks, comparison, comparison_plots, comparison_tables, media, tables
@@ -44,8 +45,7 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
     printed = comparison_tables.printed(analyses)
     figures = {name: one for found in sets for name, one in comparison_plots.figures(found, metric).items()}
     published = [table for of in (*by_set, {"printed": printed}) for table in of.values() if table]
-    out.mkdir(parents=True, exist_ok=True)
-    publish(out, published, figures, _heading(analyses, refused))
+    publish(out, ".", published, figures, _heading(analyses, refused))
     values = {
         "title": f"{len(runs)} runs compared",
         "sections": [_section(found, of) for found, of in zip(sets, by_set, strict=True)],
@@ -59,8 +59,7 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
         "synthetic": _is_synthetic(analyses),
         "summary": [sentence for found in sets if (sentence := comparison.summary(found, metric))],
     }
-    (out / PAGE).write_text(render("comparison.html", values), encoding="utf-8")
-    return out / PAGE
+    return files.write(out, PAGE, render("comparison.html", values))
 
 
 def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str, Any]:

@@ -9,21 +9,24 @@ does not test.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
+from jaxser.cli import printable
 from jaxser.data.leaks import FoldIds
-from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
 from jaxser.evaluation.run_folder import Predictions, Run
 from jaxser.evaluation.summary import with_summaries
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import assumed_folds
+from jaxser.report.csv_input import Columns, read_columns
 from jaxser.types import InputError, Status, UsageError, Utterance
 
 REQUIRED = ("utterance", "fold", "seed", "true", "predicted")
@@ -43,16 +46,18 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
         InputError: if a file is not as described above, or contradicts itself.
         UsageError: if the folder has a run that was not imported.
     """
+    if path.stem.strip(".") == "":
+        raise UsageError(f"{path}: rename the file; the run is named after it")
     if (folder / run_folder.CONFIG).exists() and not run_folder.read_config(folder).imported:
         raise UsageError(f"{folder} has a run that was trained: rename {path.name}, or give --imported_to")
-    lines = _read(path, REQUIRED)
-    predictions = _predictions(path, lines, _classes(lines, like))
-    _check(path, predictions)
+    columns = read_columns(path, REQUIRED)
+    predictions = _predictions(columns, _classes(columns, like))
+    _check(columns, predictions)
     described = _utterances(path, predictions, utterances, like)
     folds = _folds(predictions)
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"dataset": _dataset(like), "corpus": _corpus(like)}
-    run_folder.write_config(folder, RunConfig(fields, imported=path.name))
+    run_folder.write_config(folder, RunConfig(fields, imported=printable(path.name)))
     run_folder.write_folds(folder, {"name": "imported"}, 0, folds)
     run_folder.write_utterances(folder, described)
     run_folder.write_predictions(folder, [predictions])
@@ -60,83 +65,118 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
     return run_folder.read_run(folder)
 
 
-def _read(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """The lines of a CSV file by its header, checked for the columns that are needed."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    missing = [name for name in needed if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(
-            f"{path} has no column {', '.join(missing)}: its first line must name {', '.join(needed)}"
-        )
-    if not lines:
-        raise InputError(f"{path} has no lines below its header")
-    for number, line in enumerate(lines, start=2):
-        if None in line or None in line.values() or not all(line[name].strip() for name in needed):
-            raise InputError(f"{path}:{number} is incomplete: each line needs {', '.join(needed)}")
-    return lines
-
-
-def _classes(lines: Sequence[Mapping[str, str]], like: Sequence[Run]) -> tuple[str, ...]:
+def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:
     """The classes in the order of a run that has them all, and otherwise in alphabetical order."""
-    found = {line[name] for line in lines for name in ("true", "predicted")}
-    found |= {name.removeprefix("p_") for name in lines[0] if name.startswith("p_")}
+    found = {*columns["true"], *columns["predicted"], *_with_probabilities(columns)}
     same = (run.predictions.classes for run in like if found <= set(run.predictions.classes))
-    return next(same, tuple(sorted(found)))
-
-
-def _predictions(path: Path, lines: Sequence[Mapping[str, str]], classes: tuple[str, ...]) -> Predictions:
-    row_of = {name: row for row, name in enumerate(classes)}
-    columns = [f"p_{name}" for name in classes]
-    has_probabilities = all(column in lines[0] for column in columns)
-    try:
-        seed = np.array([int(line["seed"]) for line in lines])
-        probabilities = np.array(
-            [[float(line[column]) for column in columns] for line in lines]
-            if has_probabilities
-            else np.full((len(lines), len(classes)), np.nan)
-        )
-    except ValueError as error:
+    classes = next(same, tuple(sorted(found)))
+    if len(classes) < 2:
         raise InputError(
-            f"{path}: seeds must be whole numbers, and probabilities numbers ({error})"
-        ) from None
-    if has_probabilities and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise InputError(f"{path}: the probabilities of line {_first_off(probabilities)} do not sum to 1")
+            f"{columns.path}: all lines are of class {classes[0]}; scores need two classes at least"
+        )
+    if "nan" in map(str.casefold, found):
+        raise InputError(
+            f"{columns.path} has the class 'nan', which other programs write for a missing label"
+        )
+    by_form: dict[str, str] = {}
+    for name in classes:
+        other = by_form.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            raise InputError(
+                f"{columns.path}: the classes {other!r} and {name!r} are written differently; use one"
+            )
+    return classes
+
+
+def _with_probabilities(columns: Columns) -> list[str]:
+    return [name.removeprefix("p_") for name in columns.by_name if name.startswith("p_")]
+
+
+def _predictions(columns: Columns, classes: tuple[str, ...]) -> Predictions:
+    number = len(columns.lines)
+    row_of = {name: row for row, name in enumerate(classes)}
+    true, predicted = (np.array([row_of[name] for name in columns[which]]) for which in ("true", "predicted"))
     return Predictions(
         classes=classes,
-        utterance=np.array([line["utterance"] for line in lines], dtype=str),
-        fold=np.array([line["fold"] for line in lines], dtype=str),
-        seed=seed,
-        setting=np.full(len(lines), ""),
-        split=np.full(len(lines), "test"),
-        true=np.array([row_of[line["true"]] for line in lines]),
-        predicted=np.array([row_of[line["predicted"]] for line in lines]),
-        probabilities=probabilities,
+        utterance=np.array(columns["utterance"], dtype=str),
+        fold=np.array(columns["fold"], dtype=str),
+        seed=_numbers(columns, "seed", int, "a whole number"),
+        setting=np.full(number, ""),
+        split=np.full(number, "test"),
+        true=true,
+        predicted=predicted,
+        probabilities=_probabilities(columns, classes, predicted),
     )
 
 
-def _first_off(probabilities: np.ndarray) -> int:
-    return int(np.argmax(np.abs(probabilities.sum(axis=1) - 1) > 1e-3)) + 2
+def _numbers(columns: Columns, name: str, kind: type[int] | type[float], wanted: str) -> np.ndarray:
+    """A column as numbers."""
+    dtype = np.int64 if kind is int else np.float64
+    for row, cell in enumerate(columns[name]):
+        if "_" in cell:  # Python would take 1_0 for 10
+            raise columns.error(row, f"has {name} {cell!r}, which is not {wanted}")
+    try:
+        return np.array([kind(cell) for cell in columns[name]], dtype=dtype)
+    except (ValueError, OverflowError):
+        row = next(row for row, cell in enumerate(columns[name]) if not _is_number(cell, kind))
+        raise columns.error(row, f"has {name} {columns[name][row]!r}, which is not {wanted}") from None
 
 
-def _check(path: Path, p: Predictions) -> None:
-    """Check that an utterance has one true label, and one prediction per fold and seed."""
-    labels: dict[str, int] = {}
-    seen = set()
-    for i, fold, seed, true in zip(
-        p.utterance.tolist(), p.fold.tolist(), p.seed.tolist(), p.true.tolist(), strict=True
+def _is_number(cell: str, kind: type[int] | type[float]) -> bool:
+    try:
+        return abs(kind(cell)) < 2**63 or kind is float
+    except ValueError:
+        return False
+
+
+def _probabilities(
+    columns: Columns, classes: Sequence[str], predicted: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, "N C"]:
+    """The probabilities of the classes, checked; NaN if the file has none."""
+    given = _with_probabilities(columns)
+    if not given:
+        return np.full((len(predicted), len(classes)), np.nan)
+    if missing := [name for name in classes if name not in given]:
+        raise InputError(
+            f"{columns.path} has probabilities, but no column p_{missing[0]}: give those of all classes, or of none"
+        )
+    found = np.array([_numbers(columns, f"p_{name}", float, "a number") for name in classes]).T
+    for is_wrong, reason in (
+        (~((found >= 0) & (found <= 1)).all(axis=1), "has a probability that is not from 0 to 1"),
+        (np.abs(found.sum(axis=1) - 1) > 1e-3, "has probabilities that do not sum to 1"),
     ):
+        if is_wrong.any():
+            raise columns.error(int(is_wrong.argmax()), reason)
+    is_wrong = found.max(axis=1) > found[np.arange(len(found)), predicted]
+    if is_wrong.any():
+        row = int(is_wrong.argmax())
+        higher, lower = classes[int(found[row].argmax())], classes[predicted[row]]
+        raise columns.error(row, f"predicts {lower}, but p_{higher} is higher than p_{lower}")
+    return found
+
+
+def _check(columns: Columns, p: Predictions) -> None:
+    """Check that an utterance has one true label, and one prediction of every seed of its fold."""
+    labels: dict[str, int] = {}
+    tested: dict[tuple[str, int], set[str]] = {}
+    rows = zip(p.utterance.tolist(), p.fold.tolist(), p.seed.tolist(), p.true.tolist(), strict=True)
+    for row, (i, fold, seed, true) in enumerate(rows):
         if labels.setdefault(i, true) != true:
-            raise InputError(
-                f"{path}: utterance {i} is {p.classes[labels[i]]} in one line and {p.classes[true]} in another"
+            names = f"{p.classes[labels[i]]} in one line and {p.classes[true]} in another"
+            raise columns.error(row, f"contradicts another line: utterance {i} is {names}")
+        own = tested.setdefault((fold, seed), set())
+        if i in own:
+            raise columns.error(
+                row, f"is a repetition: utterance {i} has two lines for fold {fold}, seed {seed}"
             )
-        if (i, fold, seed) in seen:
-            raise InputError(f"{path}: utterance {i} has two lines for fold {fold}, seed {seed}")
-        seen.add((i, fold, seed))
+        own.add(i)
+    first_of: dict[str, set[str]] = {}
+    for (fold, seed), own in tested.items():
+        if lacking := own ^ first_of.setdefault(fold, own):
+            raise InputError(
+                f"{columns.path}: the seeds of fold {fold} have different utterances; seed {seed} and another one "
+                f"differ in {len(lacking)}, such as {min(lacking)}"
+            )
 
 
 def _utterances(
@@ -147,7 +187,7 @@ def _utterances(
         i: {name: getattr(u, name) for name in DESCRIPTION} for run in like for i, u in run.utterances.items()
     }
     if descriptions:
-        known |= {line["utterance"]: line for line in _read(descriptions, ("utterance",))}
+        known |= _descriptions(descriptions, set(p.utterance.tolist()))
     label = dict(zip(p.utterance.tolist(), p.true.tolist(), strict=True))
     made = []
     for i in label:
@@ -159,11 +199,28 @@ def _utterances(
     return made
 
 
+def _descriptions(path: Path, wanted: set[str]) -> dict[str, dict[str, str]]:
+    """What a file says about the utterances, by their ids."""
+    columns = read_columns(path, ("utterance",))
+    names = [name for name in DESCRIPTION if name in columns]
+    cells = zip(columns["utterance"], *(columns[name] for name in names), strict=True)
+    found: dict[str, dict[str, str]] = {}
+    for row, (i, *values) in enumerate(cells):
+        if i in found:
+            raise columns.error(row, f"is a repetition: utterance {i} has two lines")
+        found[i] = dict(zip(names, values, strict=True))
+    if not found.keys() & wanted:
+        raise InputError(f"{path} describes none of the predicted utterances, such as {min(wanted)}")
+    return found
+
+
 def _folds(p: Predictions) -> list[FoldIds]:
     """The test part of each fold; the other parts are empty."""
-    tests = {name: p.utterance[p.fold == name].tolist() for name in dict.fromkeys(p.fold.tolist())}
+    tests: dict[str, dict[str, None]] = {}
+    for fold, i in zip(p.fold.tolist(), p.utterance.tolist(), strict=True):
+        tests.setdefault(fold, {})[i] = None
     order = sorted(tests, key=lambda name: (len(name), name))
-    return [FoldIds(name, (), (), tuple(dict.fromkeys(tests[name]))) for name in order]
+    return [FoldIds(name, (), (), tuple(tests[name])) for name in order]
 
 
 def _results(
@@ -174,7 +231,7 @@ def _results(
     like: Sequence[Run],
 ) -> RunResults:
     results = RunResults(
-        model=path.stem,
+        model=printable(path.stem),
         variant="",
         dataset=_dataset(like),
         protocol={"name": "imported", "select": "unknown", "metric": "ua", "note": ""},
@@ -187,16 +244,22 @@ def _results(
 
 
 def _replicas(p: Predictions, folds: Sequence[FoldIds]) -> Iterator[ReplicaResult]:
-    for fold in folds:
-        for seed in np.unique(p.seed[p.fold == fold.name]):
-            own = (p.fold == fold.name) & (p.seed == seed)
-            counts = metrics.confusion(p.true[own], p.predicted[own], np.ones(own.sum()), len(p.classes))
+    rows_of: dict[str, dict[int, list[int]]] = {}
+    for row, (fold, seed) in enumerate(zip(p.fold.tolist(), p.seed.tolist(), strict=True)):
+        rows_of.setdefault(fold, {}).setdefault(seed, []).append(row)
+    for name in (fold.name for fold in folds):
+        for seed, rows in sorted(rows_of[name].items()):
             yield ReplicaResult(
-                fold=fold.name,
-                seed=int(seed),
+                fold=name,
+                seed=seed,
                 status=Status.STOPPED.final_label,
-                test=Scores.of(np.asarray(counts), p.classes),
+                test=Scores.of(_confusion(p, np.array(rows)), p.classes),
             )
+
+
+def _confusion(p: Predictions, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, "C C"]:
+    size = len(p.classes)
+    return np.bincount(p.true[rows] * size + p.predicted[rows], minlength=size * size).reshape(size, size)
 
 
 def _dataset(like: Sequence[Run]) -> str:

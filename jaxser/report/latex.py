@@ -1,15 +1,23 @@
-"""Tables in LaTeX, with booktabs."""
+"""Tables in LaTeX, with booktabs.
+
+pdfLaTeX sets Latin text. Other scripts and emoji are written as they are, for XeLaTeX or LuaLaTeX with a font that has
+them; the first lines of the file then say so.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
+from jaxser.cli import printable
 from jaxser.report.tables import Cell, Score, Table, percent, text
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{mark: f"{{{mark}}}" for mark in "[]*"},  # they would be arguments of \\ and of \toprule
+    "`": r"\textasciigrave{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
@@ -28,13 +36,27 @@ _SPECIAL = {
     "…": r"\ldots{}",
 }
 
+_LATIN = re.compile("[\u0000-\u017f\u0218-\u021b‘’‚“”„†‡•…‰‹›€™–—]")
+"""The characters that pdfLaTeX knows with the fonts of T1."""
+
 WIDE = 7
 """Tables with at least this many columns are scaled to the width of the text."""
+
+MAX_SHOWN = 20
+"""Characters that pdfLaTeX lacks, of those that are listed."""
 
 
 def document(tables: Sequence[Table]) -> str:
     """All tables, one after the other, for use with \\input."""
-    return "% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}\n\n" + "\n".join(map(table, tables))
+    body = "\n".join(map(table, tables))
+    head = ["% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}"]
+    if others := sorted({mark for mark in body if not _LATIN.match(mark)}):
+        shown = " ".join(others[:MAX_SHOWN]) + (" ..." if len(others) > MAX_SHOWN else "")
+        head += [
+            f"% pdfLaTeX lacks {len(others)} of the characters: {shown}",
+            "% Use XeLaTeX or LuaLaTeX: \\usepackage{fontspec} \\setmainfont{a font that has them}",
+        ]
+    return "\n".join([*head, "", body])
 
 
 def table(made: Table) -> str:
@@ -61,7 +83,9 @@ def table(made: Table) -> str:
 
 def escape(value: str) -> str:
     """Text on one line, with the special characters of LaTeX escaped."""
-    return "".join(_SPECIAL.get(mark, mark) for mark in " ".join(value.split()))
+    line = " ".join(printable(unicodedata.normalize("NFC", value)).split())
+    pairs = zip(f" {line}", line, strict=False)
+    return "".join("{}-" if before == mark == "-" else _SPECIAL.get(mark, mark) for before, mark in pairs)
 
 
 def _line(cells: Iterable[str]) -> str:

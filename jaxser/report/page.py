@@ -13,6 +13,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from jaxser import files
+from jaxser.cli import printable
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import NAMES
@@ -44,36 +46,40 @@ class Options:
 
 def write(folder: Path, options: Options = Options()) -> Path:
     """Write the page, the tables, the figures and the model card of a run, and return the path of the page."""
-    analysis = Analysis(run_folder.read_run(folder))
-    report = folder / run_folder.REPORT
-    report.mkdir(exist_ok=True)
+    return write_run(run_folder.read_run(folder), options)
+
+
+def write_run(run: Run, options: Options = Options()) -> Path:
+    """Write the report of a run that has been read; see `write`."""
+    analysis, report = Analysis(run), run_folder.REPORT
     chosen, figures = run_tables.all_tables(analysis), plots.figures(analysis)
-    publish(report, [table for table in chosen.values() if table], figures, _heading(analysis))
-    scores = run_tables.results_csv(analysis.run)
-    (report / SCORES).write_text(scores, encoding="utf-8")
-    made = card.card(analysis, title(analysis), protocols.describe(analysis.run))
-    (report / CARD).write_text(made, encoding="utf-8")
+    publish(run.folder, report, [table for table in chosen.values() if table], figures, _heading(analysis))
+    files.write(run.folder, f"{report}/{SCORES}", run_tables.results_csv(run))
+    made = card.card(analysis, title(analysis), protocols.describe(run))
+    files.write(run.folder, f"{report}/{CARD}", printable(made))
     page = render("page.html", context(analysis, chosen, figures, options))
-    (report / PAGE).write_text(page, encoding="utf-8")
+    path = files.write(run.folder, f"{report}/{PAGE}", page)
     if options.tensorboard:
         from jaxser.report import tensorboard  # needs an optional package
 
-        tensorboard.write(analysis.run, folder / "tensorboard")
-    return report / PAGE
+        tensorboard.write(run, run.folder)
+    return path
 
 
-def publish(folder: Path, chosen: Sequence[Table], figures: Mapping[str, Drawing], heading: str) -> None:
-    """Write tables as Markdown, LaTeX and CSV, and figures as PNG and SVG."""
-    (folder / TABLES).write_text("\n".join([heading, *map(tables.markdown, chosen)]), encoding="utf-8")
-    (folder / LATEX).write_text(latex.document(chosen), encoding="utf-8")
-    (folder / "tables").mkdir(exist_ok=True)
+def publish(
+    root: Path, name: str, chosen: Sequence[Table], figures: Mapping[str, Drawing], heading: str
+) -> None:
+    """Write tables as Markdown, LaTeX and CSV, and figures as PNG and SVG, into a folder below the root."""
+    text = "\n".join([heading, *map(tables.markdown, chosen)])
+    files.write(root, f"{name}/{TABLES}", printable(text))
+    files.write(root, f"{name}/{LATEX}", latex.document(chosen))
     for table in chosen:
-        (folder / "tables" / f"{table.name}.csv").write_text(tables.table_csv(table), encoding="utf-8")
-    style.save(figures, folder / "figures")
+        files.write(root, f"{name}/tables/{table.name}.csv", tables.table_csv(table))
+    style.save(figures, root, f"{name}/figures")
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A page as HTML that is also well-formed XML."""
+    """A page as HTML that is also well-formed XML, without control characters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxser.report", "."),
         autoescape=True,
@@ -89,7 +95,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         is_range=lambda cell: isinstance(cell, tables.Range),
         is_number=lambda cell: isinstance(cell, tables.Number),
     )
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
 
 
 def inline(figures: Mapping[str, Drawing]) -> dict[str, Markup]:

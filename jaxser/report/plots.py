@@ -34,6 +34,7 @@ from jaxser.report.style import (
     named_rows,
     new_figure,
     percent_axis,
+    shortened,
     strokes,
 )
 
@@ -88,10 +89,11 @@ def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) 
         axes.add_patch(Rectangle((column, row), 0.96, 0.96, facecolor=CELL, alpha=0.04 + 0.96 * float(value)))
         _cell_text(axes, row, column, float(value), int(confusion[row, column]), empty=not rows[row, 0])
     axes.set(xlim=(0, size), ylim=(size, 0), xlabel="predicted", ylabel="true", aspect="equal")
+    names = shortened(classes)
     axes.set_xticks(
-        np.arange(size) + 0.48, classes, rotation=35 if size > 4 else 0, ha="right" if size > 4 else "center"
+        np.arange(size) + 0.48, names, rotation=35 if size > 4 else 0, ha="right" if size > 4 else "center"
     )
-    axes.set_yticks(np.arange(size) + 0.48, classes)
+    axes.set_yticks(np.arange(size) + 0.48, names)
     axes.tick_params(length=0, labelcolor=INK)
     axes.spines[:].set_visible(False)
     return figure

@@ -23,6 +23,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from jaxser import files
+from jaxser.cli import printable
+from jaxser.inference import figure_text
+
 COLOURS = {
     "ink": "#1c2126",
     "muted": "#5d6670",
@@ -43,6 +47,9 @@ COLOURS = {
 """The light colours by the names of their CSS variables; no two are the same."""
 
 INK, MUTED, LINE, ACCENT, SECOND, CELL, ON_CELL, *SERIES = COLOURS.values()
+
+MAX_NAME = 40
+"""Characters of a name in a figure."""
 
 WIDTH = 5.2  # inches: 374 units of the SVG, about a phone's width in pixels
 
@@ -85,9 +92,21 @@ class Drawing:
     def svg(self) -> str:
         """The contents of an SVG file. The layout is computed once and kept."""
         file = io.StringIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), figure_text.without_glyph_warnings():
+            figure_text.choose_fonts(self.figure)
             FigureCanvasSVG(self.figure).print_svg(file, metadata={"Date": None})
         self.figure.set_layout_engine("none")
+        return printable(file.getvalue())
+
+    @cached_property
+    def png(self) -> bytes:
+        """The contents of a PNG file. Characters that no font has are written as escapes, with a warning."""
+        file = io.BytesIO()
+        assert self.svg  # its layout is kept, unless the text becomes longer
+        with matplotlib.rc_context(STYLE):
+            if figure_text.escape_missing(self.figure):
+                self.figure.set_layout_engine("constrained")
+            FigureCanvasAgg(self.figure).print_png(file, metadata={"Software": None})
         return file.getvalue()
 
 
@@ -109,13 +128,11 @@ def inline_svg(drawing: Drawing, name: str) -> Markup:
     return Markup(f'<svg role="img" aria-label="{label}" {view[0] if view else ""}>{svg[begin:]}')
 
 
-def save(drawings: Mapping[str, Drawing], folder: Path) -> None:
-    """Write each drawing as PNG and SVG under its name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, drawing in drawings.items():
-        (folder / f"{name}.svg").write_text(drawing.svg, encoding="utf-8")
-        with matplotlib.rc_context(STYLE):
-            FigureCanvasAgg(drawing.figure).print_png(folder / f"{name}.png", metadata={"Software": None})
+def save(drawings: Mapping[str, Drawing], root: Path, name: str) -> None:
+    """Write each drawing as PNG and SVG under its name, into a folder below the root."""
+    for one, drawing in drawings.items():
+        files.write(root, f"{name}/{one}.svg", drawing.svg)
+        files.write(root, f"{name}/{one}.png", drawing.png)
 
 
 def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -150,8 +167,13 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
+def shortened(names: Sequence[str]) -> list[str]:
+    """Names that leave room for the axes."""
+    return [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names]
+
+
 def named_rows(axes: Axes, names: Sequence[str]) -> None:
     """Name the rows of the y axis from top to bottom."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), shortened(names))
     axes.set_ylim(len(names) - 0.4, -0.6 if len(names) > 1 else -1)
     axes.tick_params(axis="y", length=0, labelcolor=INK)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from jaxser.evaluation.csv_cells import to_cells
+
 
 @dataclass(frozen=True)
 class Score:
@@ -97,9 +99,9 @@ def escape_markdown(value: str) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A header and rows as CSV."""
+    """A header and rows as CSV, whose text a spreadsheet program does not take for formulas."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    csv.writer(file, lineterminator="\n").writerows(map(to_cells, [header, *rows]))
     return file.getvalue()
 
 

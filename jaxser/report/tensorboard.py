@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxser import files
 from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import Run
 from jaxser.types import UsageError
@@ -16,8 +17,11 @@ EVENTS = "events.out.tfevents.0000000000.jaxser"
 """The name of an event file. TensorBoard finds it by "tfevents"; tensorboardX would add the name of the machine."""
 
 
-def write(run: Run, folder: Path) -> Path:
-    """Write one folder per replica with its loss, learning rate and validation scores.
+FOLDER = "tensorboard"
+
+
+def write(run: Run, root: Path) -> Path:
+    """Write `tensorboard/` below the root: one folder per replica with its loss, learning rate and validation scores.
 
     Steps are epochs, counted from 1; wall times are the seconds of training so far. Event files of an earlier call are
     replaced.
@@ -30,8 +34,9 @@ def write(run: Run, folder: Path) -> Path:
         replicas[record.replica].append(record)
     for (fold, seed, setting), records in replicas.items():
         name = "_".join(filter(None, (f"fold-{fold}", f"seed-{seed}", setting)))
-        _write_replica(folder / re.sub(r"[^\w.=-]+", "_", name), records)
-    return folder
+        name = re.sub(r"[^\w.=-]+", "_", name)
+        _write_replica(files.make_folder(root, f"{FOLDER}/{name}"), records)
+    return root / FOLDER
 
 
 def _write_replica(folder: Path, records: Sequence[EpochRecord]) -> None:

@@ -6,9 +6,12 @@ ended/    the selected epochs of finished replicas: one npz file each, whose mem
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +52,14 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with _reporting(self._folder):
+                self._manager.wait_until_finished()
+                self._manager.close()
+        except InputError:
+            if kind is None:  # otherwise the first error is the cause
+                raise
 
     def save(self, state: PyTree, facts: Facts, *, force: bool = False) -> bool:
         """Save in the background, unless saving this often would take more than `TIME_FRACTION` of the time.
@@ -65,6 +73,7 @@ class Checkpoints:
             Whether it was saved.
 
         Raises:
+            InputError: if this checkpoint, or the one before it, cannot be written.
             RuntimeError: if Orbax refuses to save.
         """
         begin = time.monotonic()
@@ -74,7 +83,9 @@ class Checkpoints:
         metadata = files.sealed({"facts": dict(facts), "digests": digests(state, facts["rows"])})
         items = {"state": ocp.args.StandardSave(state), METADATA: ocp.args.JsonSave(metadata)}
         number = (self._manager.latest_step() or 0) + 1
-        if not self._manager.save(number, args=ocp.args.Composite(**items), force=True):
+        with _reporting(self._folder):
+            is_saved = self._manager.save(number, args=ocp.args.Composite(**items), force=True)
+        if not is_saved:
             raise RuntimeError(f"checkpoint {number} was not written")
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - begin
@@ -156,6 +167,19 @@ def _misfit(index: int, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, A
         if path not in arrays or (arrays[path].shape, arrays[path].dtype) != (shape.shape, shape.dtype):
             return f"{path} is missing or has another shape"
     return ""
+
+
+@contextlib.contextmanager
+def _reporting(folder: Path) -> Iterator[None]:
+    """Turn the errors of writing, which Orbax raises as various types, into one with a single line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or str(error)[:200]
+        raise InputError(
+            f"{folder}: a checkpoint cannot be written ({reason}); the run can be resumed from the one before it"
+        ) from None
 
 
 def digests(state: PyTree, rows: int) -> dict[str, list[int]]:

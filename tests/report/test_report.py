@@ -15,12 +15,17 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from helpers.fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report
 from jaxser.evaluation import intervals, run_folder
+from jaxser.inference import figure_text
 from jaxser.report import groups, media, run_tables, style, tables
 from jaxser.report.__main__ import main
 from jaxser.report.analysis import Analysis
 from jaxser.types import InputError
 
-HOSTILE = "<script>alert('x')</script> & \"$\\frac$\" |*_ --> ]]>"
+HOSTILE = "<script>alert('x')</script> & \"$\\frac$\" |*_ --> ]]> [31m"
+"""Text that tries to be markup."""
+
+CONTROLS = "\x1b[2J\x00\x9b\u202e"
+"""What a terminal obeys and XML forbids."""
 
 
 def page_of(folder, **options):
@@ -44,7 +49,8 @@ def hostile(tmp_path_factory):
     utterances = make_utterances(140)
     folds = session_folds(utterances)
     for row in range(0, 140, 3):
-        fields = {"speaker": HOSTILE, "transcript": f"say {HOSTILE} again please", "flags": (HOSTILE,)}
+        transcript = f"say {HOSTILE} again please {CONTROLS}"
+        fields = {"speaker": f"{HOSTILE}{CONTROLS}", "transcript": transcript, "flags": (HOSTILE,)}
         utterances = with_fields(utterances, row, **fields)
     protocol = {"name": HOSTILE, "note": HOSTILE, "metric": HOSTILE, "select": HOSTILE}
     return page_of(folder, utterances=utterances, folds=folds, protocol=protocol, dataset=HOSTILE)[1], folder
@@ -110,6 +116,50 @@ def test_texts_of_the_corpus_are_escaped(hostile):
     assert HOSTILE in text
     assert "<script" not in page
     assert "<script" not in (folder / "report" / "tables.md").read_text(encoding="utf-8")
+
+
+def test_control_characters_are_escaped_in_every_file(hostile):
+    page, folder = hostile
+    texts = [
+        page,
+        *(
+            p.read_text(encoding="utf-8")
+            for p in (folder / "report").rglob("*.*")
+            if p.suffix not in (".png", ".csv")
+        ),
+    ]
+    assert len(texts) > 8
+    for text in texts:
+        assert not set(CONTROLS) - set("[2J") & set(text)
+    assert r"\x1b[2J\x00\x9b\u202e" in page
+
+
+def test_page_allows_no_script_and_no_network(fake):
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', fake[2])
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == rules["media-src"] == "data:"
+    assert "script-src" not in rules
+    assert not any(e.tag.endswith("script") for e in ET.fromstring(fake[2]).iter())
+
+
+def test_labels_of_other_scripts_are_in_the_page_and_escaped_in_png(tmp_path, monkeypatch):
+    def search(marks):
+        return (), "".join(mark for mark in marks if mark in "生气")
+
+    monkeypatch.setattr(figure_text, "_search", search)
+    classes = ("生气", "neu", "=sad")
+    utterances = [replace(u, label=classes[n % 3]) for n, u in enumerate(make_utterances(70))]
+    with pytest.warns(UserWarning, match="no installed font has the characters 气生"):
+        _, page = page_of(
+            tmp_path, utterances=utterances, classes=classes, seeds=1, epochs=1, best_possible=None
+        )
+    assert "生气" in page
+    assert "生气" in (tmp_path / "report" / "figures" / "confusion.svg").read_text(encoding="utf-8")
+    first = (tmp_path / "report" / "tables" / "recall.csv").read_text(encoding="utf-8").splitlines()
+    assert first[3].startswith("'=sad,")
+    tex = (tmp_path / "report" / "tables.tex").read_text(encoding="utf-8")
+    assert "% pdfLaTeX lacks 2 of the characters: 气 生" in tex
 
 
 def test_figures_use_the_colours_of_the_theme(fake):

@@ -205,6 +205,19 @@ def test_latex_is_escaped():
     assert r"\begin{tabular}{lrr}" in made
 
 
+def test_latex_takes_no_text_for_arguments_or_dashes():
+    made = latex.table(tables.Table("t", "c", ("[h]", "b"), (("*", "a--b"), ("[1]", "`x")))).splitlines()
+    rows = [line for line in made if "&" in line]
+    assert rows == [r"{[}h{]} & b \\", r"{*} & a-{}-b \\", r"{[}1{]} & \textasciigrave{}x \\"]
+    latin = latex.document([tables.Table("t", "c", ("ü", "“x”"), ((1, 2),))])
+    assert "pdfLaTeX" not in latin
+    other = latex.document([tables.Table("t", "c", ("怒", "😠"), ((1, 2),))])
+    assert other.splitlines()[1:3] == [
+        "% pdfLaTeX lacks 2 of the characters: 怒 😠",
+        r"% Use XeLaTeX or LuaLaTeX: \usepackage{fontspec} \setmainfont{a font that has them}",
+    ]
+
+
 def test_latex_typesets_numbers():
     row = ("run-2, 2026-11-21", "-1.8 to -5.2", "7.4e-05", *("x",) * 4)
     made = latex.table(tables.Table("t", "c", tuple("abcdefg"), (row,)))
@@ -285,8 +298,9 @@ def test_leak_checks_of_an_import_assume_training_on_everything_else(runs, tmp_p
     assert run.results.warnings == ()  # both utterances are in the same test part
     assert Analysis(run).calibration is None
     report.write(tmp_path / "x")
-    with (tmp_path / "who.csv").open("a", newline="") as file:
-        csv.writer(file).writerow((UTTERANCES[14].id, "shared"))
+    rows[14] = (UTTERANCES[14].id, "shared")
+    with (tmp_path / "who.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("utterance", "speaker"), *rows])
     run = imports.import_csv(tmp_path / "x.csv", tmp_path / "x", utterances=tmp_path / "who.csv")
     (warning,) = run.results.warnings
     assert warning.startswith("Speakers are in both training and test")
@@ -297,11 +311,17 @@ def test_errors_in_a_file_are_explained(tmp_path, runs):
     for text, message in (
         ("utterance,fold,true,predicted\n", "has no column seed"),
         (f"{head}\n", "has no lines below its header"),
-        (f"{head}\n{good}\na,1,1,sad,sad\n", "utterance a is ang in one line and sad in another"),
-        (f"{head}\n{good}\n{good}\n", "utterance a has two lines for fold 1, seed 0"),
+        (
+            f"{head}\n{good}\na,1,1,sad,sad\n",
+            "x.csv:3 contradicts another line: utterance a is ang in one line and sad in another",
+        ),
+        (
+            f"{head}\n{good}\n{good}\n",
+            "x.csv:3 is a repetition: utterance a has two lines for fold 1, seed 0",
+        ),
         (f"{head}\n{good}\nb,1,0,ang\n", "x.csv:3 is incomplete"),
-        (f"{head}\na,1,zero,ang,sad\n", "seeds must be whole numbers"),
-        (f"{head},p_ang,p_sad\n{good},0.4,0.4\n", "the probabilities of line 2 do not sum to 1"),
+        (f"{head}\na,1,zero,ang,sad\n", "seed 'zero', which is not a whole number"),
+        (f"{head},p_ang,p_sad\n{good},0.4,0.4\n", "x.csv:2 has probabilities that do not sum to 1"),
     ):
         (tmp_path / "x.csv").write_text(text)
         with pytest.raises(InputError, match=message):
