@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -30,6 +31,14 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 PREPARATION_IMPORTS = {"types", "corpora", "cli", "files", "features", "data", "data_prep"}
 """Data preparation knows no networks."""
+
+
+def test_the_diagram_of_the_architecture_shows_the_layers():
+    _, diagram, _ = re.split(
+        r"```(?:mermaid)?\n", (ROOT / "docs" / "architecture.md").read_text(), maxsplit=2
+    )
+    boxes = re.findall(r"</b><br>(.*)\"]", diagram)
+    assert [set(re.findall(r"\w+", box)) for box in reversed(boxes)] == list(LAYERS)
 
 
 def sources() -> list[Path]:
