@@ -5,7 +5,6 @@ Folds depend only on the utterances and on the protocol with its own seed, not o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxser.data.leaks import KINDS
-from jaxser.types import Dataset, Fold, UsageError
+from jaxser.files import CheckedFolder, digests_in
+from jaxser.types import Dataset, Fold, InputError, UsageError
 
 GROUP_BY = {"transcript": "transcript", "speaker": "speaker", "dialogue": "dialogue", "audio": "recording"}
 """The values of `Protocol.group_by`, and the kind of leak that each prevents (`jaxser.data.leaks.KINDS`)."""
@@ -275,14 +275,34 @@ def _corpus(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     return _read(dataset, path, f"protocol corpus: {path}")
 
 
+@dataclass(frozen=True)
+class _StoredFold:
+    """A fold in a file."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    name: str | int | None = None
+
+
+@dataclass(frozen=True)
+class _StoredFolds:
+    """The contents of a file of folds."""
+
+    folds: tuple[_StoredFold, ...]
+
+
 def _read(dataset: Dataset, path: Path, named: str) -> tuple[Fold, ...]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        entries = stored["folds"] if isinstance(stored, Mapping) else stored
-        parts = [{p: entry[p] for p in ("train", "validation", "test")} for entry in entries]
-        names = [str(entry.get("name", k + 1)) for k, entry in enumerate(entries)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{named} is not a file of folds ({error})") from error
+        source = CheckedFolder(path.parent, "restore it from a copy", digests_in(path.parent))
+        content = source.read(path.name)
+        if content.lstrip().startswith(b"["):  # the folds alone
+            content = b'{"folds": ' + content + b"}"
+        entries = source.decode(path.name, content, _StoredFolds).folds
+    except InputError as error:
+        raise UsageError(f"{named} is not a file of folds ({error})") from None
+    parts = [{"train": one.train, "validation": one.validation, "test": one.test} for one in entries]
+    names = [str(k if one.name is None else one.name) for k, one in enumerate(entries, 1)]
     row = {name: n for n, name in enumerate(dataset.column("id").tolist())}
     for part in parts:
         for ids in part.values():

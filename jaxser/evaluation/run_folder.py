@@ -162,17 +162,7 @@ def write_digests(folder: Path, known: Mapping[str, str] | None = None) -> None:
 
 def checked(folder: Path) -> files.CheckedFolder:
     """Return the folder of a run for reading its files, which are compared with their digests if there are any."""
-    folder_of_digests = files.CheckedFolder(folder, REMEDY)
-    if not folder_of_digests.has(DIGESTS):
-        return folder_of_digests
-    value = folder_of_digests.read_json(DIGESTS, dict)
-    try:
-        digests = typed(value, "sha256", Mapping[str, str])
-    except (KeyError, TypeError) as error:
-        raise folder_of_digests.damaged(DIGESTS, str(error)) from None
-    if not files.is_intact(value):
-        raise folder_of_digests.damaged(DIGESTS, "its own digest differs")
-    return files.CheckedFolder(folder, REMEDY, digests)
+    return files.CheckedFolder(folder, REMEDY, files.digests_in(folder))
 
 
 def write_folds(folder: Path, protocol: Mapping[str, Any], split_seed: int, folds: Iterable[FoldIds]) -> None:

@@ -1,6 +1,14 @@
 """Files of a folder: writing, removing and locking, and reading with a check."""
 
-from jaxser.files.checking import CheckedFolder, decode_array, decode_json, is_intact, sealed, sha256
+from jaxser.files.checking import (
+    CheckedFolder,
+    decode_array,
+    decode_json,
+    digests_in,
+    is_intact,
+    sealed,
+    sha256,
+)
 from jaxser.files.locking import LOCK, lock
 from jaxser.files.writing import (
     Name,
@@ -22,6 +30,7 @@ __all__ = [
     "Name",
     "decode_array",
     "decode_json",
+    "digests_in",
     "is_intact",
     "lock",
     "make_folder",

@@ -44,6 +44,29 @@ def is_intact(value: Any) -> bool:
     return "digest" not in value or value["digest"] == _digest(rest)
 
 
+def digests_in(folder: Path) -> dict[str, str]:
+    """Return the digests that the folder of a run or of a dataset has of its files; empty if it has none.
+
+    Raises:
+        InputError: if the file with the digests is damaged.
+    """
+    source = CheckedFolder(folder, "restore it from a copy")
+    if source.has("digests.json"):
+        name, key, value = "digests.json", "sha256", source.read_json("digests.json", dict)
+    elif source.has("manifest.json"):
+        name, key = "manifest.json", "files"
+        try:
+            value = source.read_json(name, dict)
+        except InputError:  # of another program, perhaps
+            return {}
+    else:
+        return {}
+    if not is_intact(value):
+        raise source.damaged(name, "its own digest differs")
+    found = value.get(key)
+    return {str(one): str(digest) for one, digest in found.items()} if isinstance(found, dict) else {}
+
+
 def _digest(value: Mapping[str, Any]) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import tiny
-from jaxser import corpora
+from jaxser import corpora, files
 from jaxser.data.folds import Protocol, fold_ids, make_folds
 from jaxser.types import UsageError
 
@@ -187,10 +187,21 @@ def test_folds_from_a_file(data, tmp_path):
         UsageError, match="1 utterances are not in tiny with these classes, the first 'unknown'"
     ):
         make_folds(data, Protocol("file", file=str(path)))
-    for content in ("{}", "[", '[{"train": []}]', "3"):
+    for content in ("{}", "[", '[{"train": []}]', "3", '[{"train": "utt000", "validation": [], "test": []}]'):
         path.write_text(content)
         with pytest.raises(UsageError, match="is not a file of folds"):
             make_folds(data, Protocol("file", file=str(path)))
+
+
+def test_a_changed_file_of_folds_is_not_read(data, tmp_path):
+    path = files.write_json(
+        tmp_path, "folds.json", {"folds": fold_ids(data, make_folds(data, Protocol("session")))}
+    )
+    files.write_json(tmp_path, "digests.json", files.sealed({"sha256": {"folds.json": files.sha256(path)}}))
+    assert make_folds(data, Protocol("file", file=str(path)))
+    path.write_text(path.read_text().replace("utt001", "utt002", 1))
+    with pytest.raises(UsageError, match="its SHA-256 digest differs"):
+        make_folds(data, Protocol("file", file=str(path)))
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,20 @@ def test_a_sealed_object_is_intact_until_a_value_changes():
     assert not files.is_intact({**value, "b": [1, 0.2]})
 
 
+def test_the_digests_of_a_folder_are_those_of_its_run_or_dataset(tmp_path):
+    assert files.digests_in(tmp_path) == {}
+    (tmp_path / "manifest.json").write_text("[]")  # of another program
+    assert files.digests_in(tmp_path) == {}
+    files.write_json(tmp_path, "manifest.json", files.sealed({"name": "talks", "files": {"folds.json": "0"}}))
+    assert files.digests_in(tmp_path) == {"folds.json": "0"}
+    files.write_json(tmp_path, "digests.json", files.sealed({"sha256": {"folds.json": "1"}}))
+    assert files.digests_in(tmp_path) == {"folds.json": "1"}
+    for content in ("[]", '{"sha256": {"folds.json": "2"}, "digest": "3"}'):
+        (tmp_path / "digests.json").write_text(content)
+        with pytest.raises(InputError, match=r"digests.json is damaged .*; restore it from a copy"):
+            files.digests_in(tmp_path)
+
+
 @pytest.mark.parametrize(
     "array",
     [
