@@ -17,7 +17,7 @@ from pathlib import Path
 from jaxser.features.audio import audio_duration
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
-from .parsing import find_audio, is_apple_double, printable
+from .parsing import MAX_TEXT_BYTES, find_audio, is_apple_double, printable, read_file
 
 EMOTIONS = {
     "W": "anger",
@@ -122,12 +122,7 @@ class _Release:
         if path is None:
             return None, ("no_alignment",)
         try:
-            words = join_syllables(read_syllables(path.read_bytes()), SENTENCES[sentence])
-        except OSError as error:
-            self.ignored.append(
-                self._rejection(path, f"alignment not used: cannot be read ({error.strerror})")
-            )
-            return None, ("bad_alignment",)
+            words = join_syllables(read_syllables(read_file(path, MAX_TEXT_BYTES)), SENTENCES[sentence])
         except ValueError as error:
             self.ignored.append(self._rejection(path, f"alignment not used: {error}"))
             return None, ("bad_alignment",)
@@ -243,8 +238,8 @@ def _before_end(words: tuple[Word, ...], duration: float | None) -> tuple[Word, 
 def _read_ratings(path: Path) -> dict[str, dict[str, float]]:
     """Read the fractions of the 20 listeners by utterance; empty if the table is missing."""
     try:
-        lines = path.read_bytes().decode("latin-1").splitlines()
-    except OSError:
+        lines = read_file(path, MAX_TEXT_BYTES).decode("latin-1").splitlines()
+    except ValueError:
         return {}
     rows = [parts for line in lines if (parts := _RATING.match(line))]
     return {

@@ -15,7 +15,7 @@ from jaxser.features.audio import audio_duration
 from jaxser.features.video import Clip
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
-from .parsing import decode, is_apple_double, parse_wdseg, printable, same_bytes
+from .parsing import MAX_TEXT_BYTES, decode, is_apple_double, parse_wdseg, printable, read_file, same_bytes
 
 EXPECTED = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
 """Utterances per label in the release, for the usual seven labels."""
@@ -83,7 +83,7 @@ def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
     root = Path(root)
     times: dict[str, tuple[float, float]] = {}
     for path in sorted(root.glob("Session*/dialog/EmoEvaluation/Ses*.txt")):
-        for line in path.read_text(encoding="latin-1").splitlines():
+        for line in _text(path).splitlines():
             if match := LABEL.fullmatch(line):
                 times.setdefault(match[3], (float(match[1]), float(match[2])))
     found = {}
@@ -93,6 +93,14 @@ def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
             half = "left" if utterance.dialogue[5] == utterance.gender else "right"
             found[utterance.id] = Clip(video, *times[utterance.id], half)
     return found
+
+
+def _text(path: Path) -> str:
+    """The content of a file of labels, or nothing if it cannot be read, which `read` reports."""
+    try:
+        return read_file(path, MAX_TEXT_BYTES).decode("latin-1")
+    except ValueError:
+        return ""
 
 
 def _sessions(root: Path) -> list[Path]:
@@ -250,9 +258,9 @@ class _Release:
     def _lines(self, path: Path) -> list[str] | None:
         """Read the lines of a text file; None if it cannot be read, which is reported."""
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            self._reject(path.stem, self._relative(path), f"cannot be read ({error.strerror or error})")
+            content = read_file(path, MAX_TEXT_BYTES)
+        except ValueError as error:
+            self._reject(path.stem, self._relative(path), str(error))
             return None
         return re.split(r"\r\n|\r|\n", decode(content))
 

@@ -73,6 +73,10 @@ def decode_text(content: bytes) -> tuple[str, str]:
         return content.decode("cp1252", "replace"), "cp1252"
 
 
+MAX_TEXT_BYTES = 2**26
+"""The size of the largest file of labels, transcripts or word times that is read."""
+
+
 def read_file(path: Path, max_bytes: int) -> bytes:
     """Read a regular file of limited size.
 
@@ -81,7 +85,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     """
     try:
         if not path.is_file():
-            raise ValueError("no such file" if not path.exists() else "not a regular file")
+            raise ValueError("no such file" if not path.exists() else "cannot be read (not a regular file)")
         if (size := path.stat().st_size) > max_bytes:
             raise ValueError(f"{size} bytes are more than the {max_bytes} allowed")
         content = path.read_bytes()

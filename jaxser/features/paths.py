@@ -46,11 +46,11 @@ def check_regular(path: str | Path) -> None:
 
 
 def leaves(root: str | Path, path: str | Path) -> bool:
-    """Whether a path relative to a folder leads out of it, by its parts or by symbolic links."""
+    """Whether a path relative to a folder leads out of it, by its parts or by symbolic links to existing files."""
     if os.path.isabs(path) or ".." in Path(path).parts:
         return True
     try:
-        folder = os.path.realpath(root)
-        return os.path.commonpath([folder, os.path.realpath(os.path.join(folder, path))]) != folder
+        folder, target = os.path.realpath(root), os.path.realpath(os.path.join(root, path))
+        return os.path.exists(target) and os.path.commonpath([folder, target]) != folder
     except (OSError, ValueError):
         return False  # not a path that can be opened
