@@ -19,7 +19,8 @@ PROTOCOLS = {
     "holdout": "There is one fold: the last session (or the last speaker, if there are no sessions) is the test part, "
     "the one before it the validation part, and all others the training part.",
     "speaker": "Fold k is tested on one group of speakers, validated on the next group and trained on all others.",
-    "official": "The training, validation and test parts are the official ones of the corpus.",
+    "official": "The training, validation and test parts are the official ones of the corpus; without an official "
+    "validation part, a share of the training part validates.",
     "corpus": "The folds are those published with the corpus.",
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
