@@ -19,24 +19,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from jaxser import cli
-from jaxser.cli import run_command
-from jaxser.corpora import DEMO_DATASETS
-from jaxser.features.recipes import RECIPES, with_encoder, with_segmenter, with_sources
-from jaxser.features.sources import FILES
-from jaxser.features.text import SEGMENTERS
-from jaxser.files import lock
-from jaxser.types import InputError, UsageError
 
-from .augment import RANGES, with_copies
-from .build import Runner, build_dataset, is_up_to_date, plan_build
-from .jobs import Precomputed, run_jobs
-from .labels import apply_labels, read_label_map
-from .readers import CORPUS_FLAGS, READERS, CorpusReader, import_reader, reader_options
-from .sources import open_sources, within_root
-from .summary import print_summary
+with cli.importing("prepare"):
+    from rich.console import Console
+
+    from jaxser.cli import run_command
+    from jaxser.corpora import DEMO_DATASETS
+    from jaxser.features.recipes import RECIPES, with_encoder, with_segmenter, with_sources
+    from jaxser.features.sources import FILES
+    from jaxser.features.text import SEGMENTERS
+    from jaxser.files import lock
+    from jaxser.types import InputError, UsageError
+
+    from .augment import RANGES, with_copies
+    from .build import Runner, build_dataset, is_up_to_date, plan_build
+    from .jobs import Precomputed, run_jobs
+    from .labels import apply_labels, read_label_map
+    from .readers import CORPUS_FLAGS, READERS, CorpusReader, import_reader, reader_options
+    from .sources import open_sources, within_root
+    from .summary import print_summary
 
 if TYPE_CHECKING:
     from jaxser.encoders.frames import FrameEncoder

@@ -217,14 +217,14 @@ def _open_streams(program: str, prints_result: bool) -> None:
             os.fstat(number)
         except OSError:  # a file that is opened later must not take its place
             os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is None or sys.stdout is not sys.__stdout__:
+    stdout = sys.stdout
+    if stdout is not sys.__stdout__ or not isinstance(stdout, io.TextIOWrapper):
         return  # closed, or redirected within Python
     if prints_result:
-        sys.stdout.reconfigure(errors="backslashreplace")
+        stdout.reconfigure(errors="backslashreplace")
     else:
-        encoding = sys.stdout.encoding
         buffer = io.BufferedWriter(_Log(program))
-        sys.stdout = io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True)
+        sys.stdout = io.TextIOWrapper(buffer, stdout.encoding, "backslashreplace", line_buffering=True)
 
 
 def _discard_unwritten() -> None:

@@ -18,16 +18,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.export
-import jax.numpy as jnp
+from jaxser import cli
 
-from jaxser import cli, files
-from jaxser.cli import run_command
-from jaxser.evaluation.environment import environment
-from jaxser.inference.ensemble import Ensemble
-from jaxser.inference.saved_model import load
-from jaxser.types import UsageError
+with cli.importing("jaxser.export"):
+    import jax
+    import jax.export
+    import jax.numpy as jnp
+
+    from jaxser import files
+    from jaxser.cli import run_command
+    from jaxser.evaluation.environment import environment
+    from jaxser.inference.ensemble import Ensemble
+    from jaxser.inference.saved_model import load
+    from jaxser.types import UsageError
 
 PROGRAM = "jaxser.export"
 

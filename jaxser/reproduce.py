@@ -21,24 +21,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-from ml_collections import ConfigDict
+from jaxser import cli, files
 
-from jaxser import cli, experiment, papers, report
-from jaxser.cli import CACHE_DIR, RESUMABLE, enable_compilation_cache, run_command
-from jaxser.config import resolve
-from jaxser.configs import common
-from jaxser.data.dataset import with_corpus
-from jaxser.data.folds import Protocol, make_folds
-from jaxser.evaluation import run_folder
-from jaxser.evaluation.run_folder import Run
-from jaxser.papers import Printed
-from jaxser.report.analysis import Analysis
-from jaxser.report.protocols import compare_protocols
-from jaxser.report.run_tables import best_possible_score
-from jaxser.report.tables import Cell, Score, Table, escape_markdown, markdown
-from jaxser.types import Dataset, UsageError
+with cli.importing("jaxser"):
+    import jax
+    import numpy as np
+    from ml_collections import ConfigDict
+
+    from jaxser import experiment, papers, report
+    from jaxser.cli import CACHE_DIR, RESUMABLE, enable_compilation_cache, run_command
+    from jaxser.config import resolve
+    from jaxser.configs import common
+    from jaxser.data.dataset import with_corpus
+    from jaxser.data.folds import Protocol, make_folds
+    from jaxser.evaluation import run_folder
+    from jaxser.evaluation.run_folder import Run
+    from jaxser.papers import Printed
+    from jaxser.report.analysis import Analysis
+    from jaxser.report.protocols import compare_protocols
+    from jaxser.report.run_tables import best_possible_score
+    from jaxser.report.tables import Cell, Score, Table, escape_markdown, markdown
+    from jaxser.types import Dataset, UsageError
 
 PROTOCOLS = ("paper", "config", "quick")
 """The paper's own settings (`config.as_published`), those of the configs, or one short fold."""
@@ -325,11 +328,10 @@ def _write(
     """Write the table as Markdown and JSON, with how the protocols differ."""
     trained = {identity: run_folder.read_run(folder) for identity, folder in folders.items()}
     path = runs / f"{table.replace('/', '-')}-{dataset}{'' if protocol == 'config' else f'-{protocol}'}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"# {table}: {rows[0].title}\n", f"    {_command(table, dataset, protocol)}\n"]
     lines += [f"- {escape_markdown(line)}" for line in differences(rows, trained)]
     lines += ["", markdown(comparison(table, rows, trained))]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.write(path.parent, path.name, "\n".join(lines) + "\n")
     content = {
         "table": table,
         "dataset": dataset,

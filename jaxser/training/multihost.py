@@ -72,11 +72,11 @@ class _Detected(NamedTuple):
     """The place of this process in a cluster."""
 
     cluster: str
-    index: int
+    process: int
     number: int
 
     def __str__(self) -> str:
-        return f"{self.cluster}, process {self.index} of {self.number}"
+        return f"{self.cluster}, process {self.process} of {self.number}"
 
 
 def _detect() -> _Detected | None:
@@ -121,7 +121,7 @@ class _Joining(threading.Thread):
         self.error: Exception | None = None
         self._given: dict[str, Any] = {"initialization_timeout": math.ceil(timeout) + 60}
         if detected:
-            self._given |= {"process_id": detected.index, "num_processes": detected.number}
+            self._given |= {"process_id": detected.process, "num_processes": detected.number}
 
     def run(self) -> None:
         """Join, and keep the error if there is one."""

@@ -9,7 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from jaxser.cli import printable
 from jaxser.evaluation import metrics
 from jaxser.training.replica import EpochResult
 
@@ -89,7 +91,7 @@ class EpochProgress:
             for row in zip(self._names, train_loss, validation_loss, ua, gap, self._best, strict=True):
                 name, loss, held_out, *scores = row
                 cells = (f"{loss:.3f}", f"{held_out:.3f}", *(f"{100 * score:.1f}" for score in scores))
-                table.add_row(name, *cells)
+                table.add_row(Text(printable(name)), *cells)
         return table
 
 
