@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: env demo test kernels slow lint docs lock clean
+.PHONY: env demo test kernels slow parity lint docs lock clean
 
 env: $(READY)
 
@@ -23,6 +23,11 @@ kernels: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# The encoders against transformers. Installs PyTorch into .venv; versions of requirements.lock are kept.
+parity: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[parity]'
+	$(BIN)/python -m pytest -q -m slow tests/encoders
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -214,7 +214,7 @@ def test_names_in_the_api_reference_exist(page):
 
 
 @pytest.mark.parametrize(
-    "package", ["models", "layers", "data", "training", "evaluation", "inference", "features"]
+    "package", ["models", "layers", "data", "training", "evaluation", "inference", "features", "encoders"]
 )
 def test_the_api_reference_covers_every_module(package):
     text = (ROOT / f"docs/reference/api/{package}.md").read_text(encoding="utf-8")
