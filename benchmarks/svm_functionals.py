@@ -13,7 +13,6 @@ under the root by its name without the suffix, which is the id of an utterance i
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from jaxtyping import Float, Int
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from jaxser import files
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.results import ReplicaResult, Scores, Summary
@@ -95,10 +95,8 @@ def cached_functionals(
             return file["features"]
     with ProcessPoolExecutor(workers) as pool:
         rows = list(pool.map(partial(functionals, name=name), recordings, chunksize=16))
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, features=np.stack(rows))
-    temporary.replace(path)
+    with files.open_binary(folder, path.name) as file:
+        np.savez_compressed(file, features=np.stack(rows))
     return np.stack(rows)
 
 
@@ -179,9 +177,7 @@ def _write_predictions(
             for i, predicted in zip(tested.ids, tested.predicted, strict=True):
                 yield (i, replica.fold, "0", labels[i], predicted)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows())
+    files.write_csv(path.parent, path.name, rows())
 
 
 def _options() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxser import cli
+from jaxser import cli, files
 from jaxser.cli import run_command
 from jaxser.data import shards
 from jaxser.data.dataset import array_specs, find_prepared, read_manifest, read_vocabulary
@@ -77,7 +77,9 @@ def show(data: str | Path, root: str | Path, out: str | Path, identity: str | No
     shown = _read(find_prepared(data), Path(root), identity)
     figure = draw(shown)
     try:
-        figure.savefig(out, dpi=110)
+        path = Path(out) if Path(out).suffix else Path(f"{out}.png")
+        with files.open_binary(path.parent, path.name) as file:
+            figure.savefig(file, format=path.suffix[1:], dpi=110)
     except (OSError, ValueError) as error:
         raise InputError(f"--out={out}: the figure cannot be written ({error})") from None
 

@@ -45,7 +45,6 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
     printed = comparison_tables.printed(analyses)
     figures = {name: one for found in sets for name, one in comparison_plots.figures(found, metric).items()}
     published = [table for of in (*by_set, {"printed": printed}) for table in of.values() if table]
-    publish(out, ".", published, figures, _heading(analyses, refused))
     values = {
         "title": f"{len(runs)} runs compared",
         "sections": [_section(found, of) for found, of in zip(sets, by_set, strict=True)],
@@ -59,7 +58,9 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
         "synthetic": _is_synthetic(analyses),
         "summary": [sentence for found in sets if (sentence := comparison.summary(found, metric))],
     }
-    return files.write(out, PAGE, render("comparison.html", values))
+    with files.lock(out, "wait until it has ended, or give another --out"):
+        publish(out, ".", published, figures, _heading(analyses, refused))
+        return files.write(out, PAGE, render("comparison.html", values))
 
 
 def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str, Any]:

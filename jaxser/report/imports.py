@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxser import files
 from jaxser.cli import printable
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import run_folder
@@ -55,13 +56,15 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
     _check(columns, predictions)
     described = _utterances(path, predictions, utterances, like)
     folds = _folds(predictions)
-    folder.mkdir(parents=True, exist_ok=True)
     fields = {"dataset": _dataset(like), "corpus": _corpus(like)}
-    run_folder.write_config(folder, RunConfig(fields, imported=printable(path.name)))
-    run_folder.write_folds(folder, {"name": "imported"}, 0, folds)
-    run_folder.write_utterances(folder, described)
-    run_folder.write_predictions(folder, [predictions])
-    run_folder.write_results(folder, _results(path, predictions, folds, described, like))
+    results = _results(path, predictions, folds, described, like)
+    files.make_folder(folder.parent, folder.name)  # refuses a link
+    with files.lock(folder, "wait until it has ended, or give another --imported_to"):
+        run_folder.write_config(folder, RunConfig(fields, imported=printable(path.name)))
+        run_folder.write_folds(folder, {"name": "imported"}, 0, folds)
+        run_folder.write_utterances(folder, described)
+        run_folder.write_predictions(folder, [predictions])
+        run_folder.write_results(folder, results)
     return run_folder.read_run(folder)
 
 

@@ -53,16 +53,18 @@ def write_run(run: Run, options: Options = Options()) -> Path:
     """Write the report of a run that has been read; see `write`."""
     analysis, report = Analysis(run), run_folder.REPORT
     chosen, figures = run_tables.all_tables(analysis), plots.figures(analysis)
-    publish(run.folder, report, [table for table in chosen.values() if table], figures, _heading(analysis))
-    files.write(run.folder, f"{report}/{SCORES}", run_tables.results_csv(run))
     made = card.card(analysis, title(analysis), protocols.describe(run))
-    files.write(run.folder, f"{report}/{CARD}", printable(made))
     page = render("page.html", context(analysis, chosen, figures, options))
-    path = files.write(run.folder, f"{report}/{PAGE}", page)
-    if options.tensorboard:
-        from jaxser.report import tensorboard  # needs an optional package
+    published = [table for table in chosen.values() if table]
+    with files.lock(run.folder, "wait until it has ended"):
+        publish(run.folder, report, published, figures, _heading(analysis))
+        files.write(run.folder, f"{report}/{SCORES}", run_tables.results_csv(run))
+        files.write(run.folder, f"{report}/{CARD}", printable(made))
+        path = files.write(run.folder, f"{report}/{PAGE}", page)
+        if options.tensorboard:
+            from jaxser.report import tensorboard  # needs an optional package
 
-        tensorboard.write(run, run.folder)
+            tensorboard.write(run, run.folder)
     return path
 
 
