@@ -23,7 +23,7 @@ from jaxser.features.recipes import Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.types import UsageError, Utterance, Word
 
-Samples = Float[np.ndarray, " samples"]
+Samples = Float[np.ndarray, " _"]
 
 PARAMETER = "augment"
 """The entry of a recipe's parameters, and so of the manifest, that describes the copies."""
