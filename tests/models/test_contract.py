@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxser.config import resolve
+from jaxser.config import resolve, training_hyper
 from jaxser.features.recipes import RECIPES
 from jaxser.models import MODELS
 from jaxser.models.network import Network
@@ -145,18 +146,24 @@ def make_batch(net: Network, padding: int = 0, rows: int = ROWS, seed: int = 0) 
         steps = net.lengths.get(name, lengths[name].max() + (0 if name == "prosody" else padding))
         mask = np.arange(steps) < lengths[name][:, None]
         if name == "words":
-            values = rng.integers(1, 12, (rows, max(40, steps)))[:, :steps]
+            values = rng.integers(1, 12, (rows, max(40, steps)), np.int32)[:, :steps]
         elif name == "segment_lengths":
-            values = np.array([own + [0] * (steps - len(own)) for own in segments])
+            values = np.array([own + [0] * (steps - len(own)) for own in segments], np.int32)
         else:
             values = rng.normal(size=(rows, max(80, steps), FEATURES))[:, :steps]
             if net.lengths:  # time is channels, so padding must be zero, as in training
                 values = values * mask[..., None]
             values = values.astype(np.float32)
-        fields |= {name: jnp.array(values), f"{name}_mask": jnp.array(mask)}
+        fields |= {name: values, f"{name}_mask": mask}
     embeddings = np.random.default_rng(3).normal(size=(12, 5))
-    label = jnp.array(np.arange(rows) % CLASSES)
-    return Batch(label, jnp.ones(rows), embeddings=jnp.array(embeddings, jnp.float32), **fields)
+    label = (np.arange(rows) % CLASSES).astype(np.int32)
+    batch = Batch(label, np.ones(rows, np.float32), embeddings=embeddings.astype(np.float32), **fields)
+    return jax.device_put(batch)
+
+
+def perturbed(params, size: float, rng: np.random.Generator):
+    """Parameters plus noise. With numpy, nothing is compiled for the shapes of the parameters."""
+    return jax.tree.map(lambda p: np.asarray(p) + (rng.normal(size=p.shape) * size).astype(p.dtype), params)
 
 
 @cache
@@ -166,10 +173,7 @@ def prepared(case: Case):
     batch = make_batch(net)
     init = jax.jit(lambda key: net.init({"params": key, "dropout": key}, batch, hyper(net), train=False))
     variables = init(jax.random.key(0))
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(
-        lambda p: p + jnp.array(rng.normal(size=p.shape) * 0.1, p.dtype), variables["params"]
-    )
+    params = perturbed(variables["params"], 0.1, np.random.default_rng(1))
     stats = variables.get("batch_stats", {})
 
     @jax.jit
@@ -186,20 +190,21 @@ def prepared(case: Case):
 def trained(case: Case):
     """A trainer, its compiled training step, the state before it, and a list that grows with every trace."""
     net, params, stats, _ = prepared(case)
-    trainer = ReplicaTrainer(net, Adam(clip="global_norm"), (), CLASSES, epochs=1)
+    trainer = ReplicaTrainer(net, Adam(), (), CLASSES, epochs=1)
     traced = []
 
     @jax.jit
     def step(state, batch):
         traced.append(True)
-        return trainer.step(state, batch, jnp.float32(0))
+        state, result = trainer.step(state, batch, jnp.float32(0))
+        return state, result.loss
 
-    zero = jnp.zeros((), jnp.int32)
+    zero, scalars = jnp.zeros((), jnp.int32), {**hyper(net), "learning_rate": jnp.float32(1e-2)}
     state = ReplicaState(
         params=params,
         batch_stats=stats,
-        opt_state=trainer.optimizer.init(params),
-        hyper={**hyper(net), "learning_rate": jnp.float32(1e-2)},
+        opt_state=jax.jit(trainer.optimizer.init)(params, scalars),
+        hyper=scalars,
         key=jax.random.key(5),
         epoch=zero,
         step=zero,
@@ -214,31 +219,37 @@ def trained(case: Case):
 
 
 @cache
-def gradients(case: Case):
-    """The loss and its gradients as a function of parameters, key, batch and hyper-parameters; not compiled."""
-    net, _, stats, _ = prepared(case)
+def traced_in_bfloat16(case: Case):
+    """The traced training step in bfloat16."""
     trainer, _, state, _ = trained(case)
-
-    def value_and_gradients(params, key, batch, scalars):
-        def loss(params):
-            output, _ = trainer.apply(params, stats, batch, scalars, train=True, key=key)
-            return net.loss(output, batch, state.class_weights, params, scalars)
-
-        return jax.value_and_grad(loss)(params)
-
-    return value_and_gradients
+    lower = replace(trainer, precision="bfloat16")
+    return jax.jit(partial(lower.step, progress=jnp.float32(0))).trace(state, make_batch(network(case)))
 
 
-@cache
-def compiled_gradients(case: Case):
-    return jax.jit(gradients(case))
+def gradients(step, state: ReplicaState, batch: Batch):
+    """The loss and the gradients of the first step from a state: Adam's first moment, over 1 - b1."""
+    after, loss = step(state, batch)
+    moments = optax.tree.get(after.opt_state, "mu")
+    return [np.asarray(loss), *(np.asarray(mu) / (1 - Adam.b1) for mu in jax.tree.leaves(moments))]
+
+
+@pytest.fixture(scope="module")
+def case(request):
+    """A case, whose programs are freed after its tests: they take some 800 memory maps, of 65,530 per process."""
+    yield request.param
+    for cached in (prepared, trained, traced_in_bfloat16):
+        cached.cache_clear()
+    jax.clear_caches()
+
+
+each_network = pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str, indirect=True)
 
 
 def test_every_network_has_a_config_and_a_small_version():
     assert {case.fields["name"] for case in CASES} == set(MODELS) == set(TINY)
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_padding_does_not_change_predictions(case):
     net, _, _, evaluate = prepared(case)
     if net.lengths:
@@ -248,7 +259,7 @@ def test_padding_does_not_change_predictions(case):
     )
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_outputs(case):
     """Probabilities sum to 1, and attention is a distribution over the valid positions."""
     net, _, _, evaluate = prepared(case)
@@ -267,22 +278,22 @@ def test_outputs(case):
         assert not wider[..., weights.shape[-1] :].any(), name
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_a_modality_without_valid_steps_is_finite(case):
     net, _, _, evaluate = prepared(case)
     _, step, state, _ = trained(case)
     for name in net.needs:
         batch = make_batch(net)
-        batch = batch._replace(**{f"{name}_mask": jnp.zeros_like(getattr(batch, f"{name}_mask"))})
+        batch = batch._replace(**{f"{name}_mask": np.zeros_like(getattr(batch, f"{name}_mask"))})
         if name == "segments":
-            batch = batch._replace(segment_lengths=jnp.zeros_like(batch.segment_lengths))
+            batch = batch._replace(segment_lengths=np.zeros_like(batch.segment_lengths))
         assert np.isfinite(evaluate(batch).log_probs).all(), name
         after, loss = step(state, batch)
         assert np.isfinite(loss), name
         assert all(np.isfinite(p).all() for p in jax.tree.leaves(after.params)), name
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_training_depends_on_the_key_and_evaluation_does_not(case):
     net, _, _, evaluate = prepared(case)
     _, step, state, _ = trained(case)
@@ -292,41 +303,47 @@ def test_training_depends_on_the_key_and_evaluation_does_not(case):
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
-def test_a_padding_row_changes_nothing(case):
-    """A fully masked row of weight 0 leaves the loss and its gradients unchanged."""
+@each_network
+def test_padding_rows_change_nothing(case):
+    """Fully masked rows of weight 0 leave the loss and its gradients unchanged.
+
+    Half a batch and as many padding rows are compared with the same half twice.
+    """
     net, _, _, _ = prepared(case)
-    _, _, state, _ = trained(case)
+    _, step, state, _ = trained(case)
+    random = {"noise_variance", *(name for name in net.hyper if name.endswith("dropout_rate"))}
+    state = state._replace(
+        hyper={name: jnp.float32(0) if name in random else x for name, x in state.hyper.items()}
+    )
+    half = ROWS // 2
     batch = make_batch(net)
-    deterministic = {
-        **state.hyper,
-        **{name: jnp.float32(0) for name in net.hyper if name.endswith("dropout_rate")},
+
+    def twice(x, name):
+        return x if name == "embeddings" or x is None else np.concatenate([x[:half]] * 2)
+
+    def padded(x, name):
+        return x * (np.arange(ROWS) < half).reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+
+    doubled = batch._replace(**{name: twice(getattr(batch, name), name) for name in Batch._fields})
+    masks = {
+        name: x
+        for name, x in doubled._asdict().items()
+        if name.endswith(("mask", "weight")) and x is not None
     }
-    deterministic |= {name: jnp.float32(0) for name in net.hyper if name == "noise_variance"}
-
-    def with_row(x, name):
-        if name == "embeddings" or x is None:
-            return x
-        extra = jnp.zeros_like(x[:1]) if name.endswith(("mask", "weight")) else x[:1]
-        return jnp.concatenate([x, extra])
-
-    with_padding_row = Batch(**{name: with_row(getattr(batch, name), name) for name in Batch._fields})
-    both = [
-        jax.tree.leaves(compiled_gradients(case)(state.params, state.key, one, deterministic))
-        for one in (with_padding_row, batch)
-    ]
+    with_padding = doubled._replace(**{name: padded(x, name) for name, x in masks.items()})
+    both = (gradients(step, state, one) for one in (with_padding, doubled))
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_overfits_sixteen_utterances_with_one_compilation(case):
     net, _, _, evaluate = prepared(case)
     _, step, state, traced = trained(case)
     rng = np.random.default_rng(2)
     batch = make_batch(net)
     if batch.words is not None:
-        batch = batch._replace(words=jnp.array(rng.integers(1, 12, batch.words.shape)))
+        batch = batch._replace(words=rng.integers(1, 12, batch.words.shape, np.int32))
     without_noise = {name: jnp.float32(0) for name in state.hyper if name != "learning_rate"}
     state = state._replace(hyper={**state.hyper, **without_noise})
     before = len(traced)
@@ -337,22 +354,17 @@ def test_overfits_sixteen_utterances_with_one_compilation(case):
     assert (np.asarray(log_probs).argmax(1) == np.asarray(batch.label)).all(), float(loss)
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_vmapped_replicas_equal_single_replicas(case):
-    _, _, state, _ = trained(case)
+    _, step, state, _ = trained(case)
     batch = make_batch(network(case))
     rng = np.random.default_rng(4)
-    stacked = jax.tree.map(
-        lambda p: p + jnp.array(rng.normal(size=(3, *p.shape)) * 0.05, p.dtype), state.params
-    )
     keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(gradients(case), in_axes=(0, 0, None, None)))(
-        stacked, keys, batch, state.hyper
-    )
-    for r in range(3):
-        own = jax.tree.map(lambda x, r=r: x[r], stacked)
-        alone = compiled_gradients(case)(own, keys[r], batch, state.hyper)
-        for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+    replicas = [state._replace(params=perturbed(state.params, 0.05, rng), key=key) for key in keys]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *(replica._replace(key=0) for replica in replicas))
+    together = gradients(jax.jit(jax.vmap(step, in_axes=(0, None))), stacked._replace(key=keys), batch)
+    for r, replica in enumerate(replicas):
+        for a, b in zip(together, gradients(step, replica, batch), strict=True):
             np.testing.assert_allclose(a[r], b, rtol=1e-4, atol=1e-5 * max(np.abs(b).max(), 1))
 
 
@@ -370,8 +382,8 @@ def lengthened(net: Network, batch: Batch) -> Batch:
     for name in net.needs:
         for field in (name, f"{name}_mask"):
             x = getattr(batch, field)
-            fields[field] = jnp.pad(x, [(0, 0), (0, EXTRA_STEPS.get(name, 0)), *[(0, 0)] * (x.ndim - 2)])
-    return batch._replace(**fields)
+            fields[field] = np.pad(x, [(0, 0), (0, EXTRA_STEPS.get(name, 0)), *[(0, 0)] * (x.ndim - 2)])
+    return jax.device_put(batch._replace(**fields))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -389,33 +401,31 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
         declared = [EXTRA_STEPS[axis.array] / axis.stride if axis.array else 0 for axis in axes]
         assert growth.tolist() == [0, *declared], name
         assert longer.attention[name].axes == axes, name
-    assert set(config.hyper) <= {*net.hyper, *Adam.hyper}
+    assert set(training_hyper(config, net)) <= {*net.hyper, *Adam.hyper}
     assert set(net.hyper) <= set(config.hyper)
     recipe = RECIPES[config.recipe]
     assert set(net.needs) <= {*recipe.arrays, *recipe.precomputed}
 
 
-@pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str)
+@each_network
 def test_every_matrix_product_of_a_bfloat16_step_is_in_bfloat16(case):
     """One float32 constant would promote its product to float32, and cost what the option is meant to save."""
-    trainer, _, state, _ = trained(case)
+    _, step, state, _ = trained(case)
+
+    def products(program):
+        return set(re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)", str(program.jaxpr)))
+
+    assert products(step.trace(state, make_batch(network(case)))) == {"f32"}
+    assert products(traced_in_bfloat16(case)) == {"bf16"}
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in FIRST_VARIANTS if c.fields["name"] == "mcsan"], ids=str, indirect=True
+)
+def test_a_bfloat16_step_is_close_to_a_float32_step(case):
+    _, step, state, _ = trained(case)
     batch = make_batch(network(case))
-
-    def products(precision):
-        lower = replace(trainer, precision=precision)
-        traced = str(jax.make_jaxpr(partial(lower.step, progress=jnp.float32(0)))(state, batch))
-        return set(re.findall(r":(\w+)\[[\d,]*\] = (?:dot_general|conv_general_dilated)", traced))
-
-    assert products("float32") == {"f32"}
-    assert products("bfloat16") == {"bf16"}
-
-
-def test_a_bfloat16_step_is_close_to_a_float32_step():
-    case = next(case for case in FIRST_VARIANTS if case.fields["name"] == "mcsan")
-    trainer, step, state, _ = trained(case)
-    batch = make_batch(network(case))
-    lower = replace(trainer, precision="bfloat16")
-    after, loss = jax.jit(partial(lower.step, progress=jnp.float32(0)))(state, batch)
+    after, (loss, _) = traced_in_bfloat16(case).lower().compile()(state, batch)
     expected, expected_loss = step(state, batch)
     assert loss != expected_loss
     np.testing.assert_allclose(loss, expected_loss, rtol=0.02)
@@ -432,18 +442,8 @@ def test_a_bfloat16_step_is_close_to_a_float32_step():
     assert np.corrcoef(moved(after), moved(expected))[0, 1] > 0.95
 
 
-@pytest.fixture
-def programs_freed():
-    """Free compiled programs: each variant takes some 800 memory maps, and Linux allows 65,530 per process."""
-    yield
-    for cached in (prepared, trained, gradients, compiled_gradients):
-        cached.cache_clear()
-    jax.clear_caches()
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("programs_freed")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str, indirect=True)
 def test_every_variant_takes_a_step(case):
     net, _, _, _ = prepared(case)
     _, step, state, _ = trained(case)
