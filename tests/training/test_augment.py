@@ -11,10 +11,9 @@ from jaxser.evaluation import run_folder
 from jaxser.models.losses import cross_entropy
 from jaxser.training import augment
 from jaxser.training.loop import predict_sweep, train_sweep
-from jaxser.training.replica import ReplicaTrainer
 from jaxser.training.scalars import OPTIONAL
 from jaxser.training.sweep import GridPoint
-from jaxser.types import Batch, Output
+from jaxser.types import Batch, Output, Trained
 
 KEY = jax.random.key(3)
 LENGTHS = np.array([20, 13, 1, 7, 20, 0])
@@ -231,22 +230,19 @@ def test_validation_and_test_are_never_augmented(data, tmp_path):
 
 def test_augmentation_is_called_by_training_steps_only(data, monkeypatch):
     """Tracing a prediction with every strength in the hyper-parameters does not reach the augmentation."""
-    sweep = tiny.sweep(data, replicas=ONE, hyper={**EVERYTHING})
-    state = jax.eval_shape(lambda: jax.tree.map(jnp.zeros_like, sweep.shapes()))
+    sweep = tiny.sweep(data, replicas=ONE, hyper=EVERYTHING)
+    trainer, state, on_devices = sweep.trainer, sweep.shapes(), sweep.source.on_devices
+    schedules = sweep.schedules(0, [0])
 
     def fail(*_):
         raise AssertionError("augmented")
 
     monkeypatch.setattr(augment, "augmented", fail)
-    schedules = sweep.schedules(0, [0])
-    device = sweep.source.on_devices
-    jax.eval_shape(sweep.trainer.validate_part, state, schedules.validation[0], device)
+    jax.eval_shape(trainer.validate_part, state, schedules.validation[0], on_devices)
+    jax.eval_shape(trainer.predict, Trained.of(state), schedules.validation[0], on_devices)
     with pytest.raises(AssertionError, match="augmented"):
         jax.eval_shape(
-            lambda state: ReplicaTrainer.train_part(
-                sweep.trainer, state, schedules.train[0], jnp.int32(0), 3, device
-            ),
-            state,
+            lambda state: trainer.train_part(state, schedules.train[0], jnp.int32(0), 3, on_devices), state
         )
 
 
@@ -286,14 +282,14 @@ def test_streaming_with_everything_equals_a_resident_dataset(everything, data, t
 def test_a_swept_strength_of_zero_is_that_of_no_augmentation(data, tmp_path):
     """Replicas of a sweep differ by the setting only."""
     plain = {"learning_rate": 3e-2, "dropout_rate": 0.1}
-    replicas = tuple(GridPoint(0, 0, {"time_mask": strength}) for strength in (0.0, 0.5))
-    swept = train_sweep(
-        tiny.sweep(data, replicas=replicas, epochs=1, hyper=plain | {"time_mask": 0.0}),
-        tmp_path / "swept",
-        **SILENT,
-    )
-    alone = train_sweep(
-        tiny.sweep(data, replicas=replicas[:1], epochs=1, hyper=plain), tmp_path / "alone", **SILENT
-    )
-    np.testing.assert_allclose(swept.best.loss[0], alone.best.loss[0], rtol=1e-5)
-    assert abs(swept.best.loss[1] - swept.best.loss[0]) > 1e-4
+    swept = tuple(GridPoint(0, 0, {"time_mask": strength}) for strength in (0.0, 0.5))
+    losses = []
+    for name, replicas, hyper in (
+        ("swept", swept, plain | {"time_mask": 0.0}),
+        ("alone", (GridPoint(0, 0, {}),), plain),
+    ):
+        sweep = tiny.sweep(data, replicas=replicas, epochs=1, hyper=hyper)
+        losses.append(train_sweep(sweep, tmp_path / name, **SILENT).best.loss)
+    (zero, half), (alone,) = losses
+    np.testing.assert_allclose(zero, alone, rtol=1e-5)
+    assert abs(half - zero) > 1e-4
