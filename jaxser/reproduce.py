@@ -231,7 +231,7 @@ def _row_differences(row: Printed, run: Run) -> Iterator[str]:
 
 def _listing(names: Sequence[str]) -> str:
     more = f" and {len(names) - 4} more rows" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
+    return "; ".join(names[:4]) + more
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

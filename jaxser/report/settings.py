@@ -72,6 +72,7 @@ def differences(row: Printed, config: Mapping[str, Any]) -> list[Difference]:
     for path, value in published.items():
         if path in here and here[path] != value:
             stated = "not stated" if path in row.not_stated else _shown(path, value)
+            stated += " (published code)" if (path, value) == ("normalise", "none") else ""
             found.append(Difference(_NAMES.get(path, path), stated, _shown(path, here[path])))
     return found
 

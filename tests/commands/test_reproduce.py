@@ -153,6 +153,9 @@ def test_a_line_that_does_not_hold_for_all_rows_names_its_rows(tmp_path):
     [misprint] = [line for line in lines if "misprint" in line]
     assert misprint.endswith("misprint (Cross, T+V+A)")
     assert "Corpus: printed IEMOCAP; here synthetic demo speech" in lines
+    config = reproduce.config_of(rows[0], "demo", "config", NO_DATA)
+    found = settings.differences(rows[0], run_folder.plain(config.to_dict()))
+    assert ("Normalised over", "none (published code)", "train") in found
 
 
 def test_training_frames_count_folds_seeds_epochs_and_copies():
