@@ -35,7 +35,7 @@ def as_numpy(tree):
 def recurrent(cell, bidirectional=True):
     x, mask = sequences()
     layer = Recurrent(6, cell=cell, bidirectional=bidirectional)
-    return layer, layer.init(jax.random.key(1), x, mask), x, mask
+    return layer, jax.jit(layer.init)(jax.random.key(1), x, mask), x, mask
 
 
 def reference_recurrent(cell, x, params, d):
@@ -52,7 +52,7 @@ def reference_recurrent(cell, x, params, d):
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_recurrent_layer_equals_the_loop(cell, bidirectional):
     layer, variables, x, mask = recurrent(cell, bidirectional)
-    found = np.asarray(layer.apply(variables, x, mask))
+    found, x = np.asarray(jax.jit(layer.apply)(variables, x, mask)), np.asarray(x)
     params = as_numpy(variables["params"])
     for n, length in enumerate(LENGTHS):
         own = np.asarray(x[n, :length], np.float64)
@@ -69,7 +69,7 @@ def test_gradient_equals_that_of_the_loop(cell):
     rng = np.random.default_rng(2)
     cost = rng.normal(size=(len(LENGTHS), 7, 2, 6))
     loss = lambda params, x: (layer.apply({"params": params}, x, mask) * cost.astype(np.float32)).sum()  # noqa: E731
-    grads = as_numpy(jax.grad(loss, argnums=(0, 1))(variables["params"], x))
+    grads = as_numpy(jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], x))
     point = (as_numpy(variables["params"]), np.asarray(x, np.float64))
 
     def reference_loss(params, x):
@@ -114,26 +114,31 @@ def test_backward_pass_equals_autodiff_of_the_forward_pass(cell):
         return (jax.lax.scan(step, begin, (xw, keep))[1] * cost).sum()
 
     own = lambda *a: (recurrence(CELLS[cell], *a, keep) * cost).sum()  # noqa: E731
-    expected = jax.grad(by_autodiff, argnums=(0, 1, 2))(xw, kernel, bias)
-    for found, wanted in zip(jax.grad(own, argnums=(0, 1, 2))(xw, kernel, bias), expected, strict=True):
+    expected = jax.jit(jax.grad(by_autodiff, argnums=(0, 1, 2)))(xw, kernel, bias)
+    for found, wanted in zip(
+        jax.jit(jax.grad(own, argnums=(0, 1, 2)))(xw, kernel, bias), expected, strict=True
+    ):
         close(found, wanted)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_stacked_directions_equal_separate_ones(cell, monkeypatch):
     layer, variables, x, mask = recurrent(cell)
-    apart = layer.apply(variables, x, mask)
+    apart = jax.jit(lambda: layer.apply(variables, x, mask))()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    close(layer.apply(variables, x, mask), apart, 1e-6)
+    close(jax.jit(lambda: layer.apply(variables, x, mask))(), apart, 1e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_packed_sequences_equal_separate_ones(cell):
     layer, variables, x, _ = recurrent(cell)
     starts = jnp.array([[True, False, False, True, False, True, False]])
-    packed = layer.apply(variables, x[:1], jnp.ones((1, 7), bool).at[0, 6].set(False), starts)[0]
+    apply = jax.jit(layer.apply)
+    valid = np.ones((1, 7), bool)
+    valid[0, 6] = False
+    packed, x = np.asarray(apply(variables, x[:1], valid, starts)[0]), np.asarray(x)
     for begin, end in ((0, 3), (3, 5), (5, 6)):
-        alone = layer.apply(variables, x[:1, begin:end], jnp.ones((1, end - begin), bool))[0]
+        alone = apply(variables, x[:1, begin:end], valid[:, begin:end])[0]
         close(packed[begin:end], alone, 1e-6)
 
 
@@ -141,12 +146,12 @@ def test_convolution_equals_the_loop():
     x, mask = sequences()
     for size in (1, 2, 3):
         layer = Conv1D(4, size)
-        variables = layer.init(jax.random.key(0), x)
+        variables = jax.jit(layer.init)(jax.random.key(0), x)
         dense = as_numpy(variables["params"]["Dense_0"])
-        found = layer.apply(variables, mask_steps(x, mask))
+        found = np.asarray(jax.jit(layer.apply)(variables, mask_steps(x, mask)))
         for n, length in enumerate(LENGTHS):
             expected = reference.conv(
-                np.asarray(x[n, :length], np.float64), dense["kernel"], dense["bias"], size
+                np.asarray(x, np.float64)[n, :length], dense["kernel"], dense["bias"], size
             )
             if length:
                 close(found[n, :length], expected)
@@ -154,27 +159,26 @@ def test_convolution_equals_the_loop():
 
 def test_max_pool_drops_the_incomplete_window():
     x, mask = sequences()
-    found, valid = max_pool(x, mask, 3)
+    x, found, valid = map(np.asarray, (x, *max_pool(x, mask, 3)))
     for n, length in enumerate(LENGTHS):
         assert valid[n].sum() == length // 3
-        np.testing.assert_array_equal(
-            found[n, : length // 3], reference.max_pool(np.asarray(x[n, :length]), 3)
-        )
-        assert not np.asarray(found[n, length // 3 :]).any()
+        np.testing.assert_array_equal(found[n, : length // 3], reference.max_pool(x[n, :length], 3))
+        assert not found[n, length // 3 :].any()
 
 
 def test_pooling_uses_valid_steps_only():
     x, mask = sequences()
+    mean, highest, x = map(np.asarray, (masked_mean(x, mask), masked_max(x, mask), x))
     for n, length in enumerate(LENGTHS):
-        own = np.asarray(x[n, :length])
-        close(masked_mean(x, mask)[n], own.mean(0) if length else np.zeros(5))
-        close(masked_max(x, mask)[n], own.max(0) if length else np.zeros(5))
+        own = x[n, :length]
+        close(mean[n], own.mean(0) if length else np.zeros(5))
+        close(highest[n], own.max(0) if length else np.zeros(5))
 
 
 @pytest.mark.parametrize("pool", [masked_mean, masked_max])
 def test_a_fully_masked_row_has_a_finite_gradient(pool):
     x, mask = sequences()
-    gradient = np.asarray(jax.grad(lambda x: pool(x, mask).sum())(x))
+    gradient = np.asarray(jax.jit(jax.grad(lambda x: pool(x, mask).sum()))(x))
     assert np.isfinite(gradient).all()
     assert not gradient[2].any()
 
@@ -183,16 +187,15 @@ def test_attention_equals_the_loop_and_its_weights_sum_to_one():
     x, mask = sequences(features=8)
     query, _ = sequences(features=8, seed=5)
     layer = MultiHeadAttention(2)
-    variables = layer.init(jax.random.key(0), query, x, mask)
-    found, weights = layer.apply(variables, query, x, mask)
+    variables = jax.jit(layer.init)(jax.random.key(0), query, x, mask)
+    found, weights = map(np.asarray, jax.jit(layer.apply)(variables, query, x, mask))
+    query, x = np.asarray(query, np.float64), np.asarray(x, np.float64)
     params = as_numpy(variables["params"])
     for n, length in enumerate(LENGTHS):
-        total = np.asarray(weights[n].sum(-1))
-        np.testing.assert_allclose(total, 1.0 if length else 0.0, atol=1e-6)
-        assert not np.asarray(weights[n, ..., length:]).any()
+        np.testing.assert_allclose(weights[n].sum(-1), 1.0 if length else 0.0, atol=1e-6)
+        assert not weights[n, ..., length:].any()
         if length:
-            own, q = np.asarray(x[n, :length], np.float64), np.asarray(query[n], np.float64)
-            close(found[n], reference.attention(q, own, params, 2))
+            close(found[n], reference.attention(query[n], x[n, :length], params, 2))
 
 
 def test_attention_heads_must_divide_the_features():

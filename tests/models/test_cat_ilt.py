@@ -1,6 +1,6 @@
 """ILT and CAT against their equations in numpy, their layers, and training on noisy copies."""
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -193,7 +193,8 @@ def test_batch_normalisation_uses_statistics_of_valid_steps():
     x = jnp.array(rng.normal(size=(4, 30, 5, 3)) * [1, 2, 0.5] + [0.5, -1, 2], jnp.float32)
     mask = np.arange(30) < FRAMES[:, None]
     layer = BatchNorm()
-    variables = layer.init(jax.random.key(0), x, jnp.array(mask), train=False)
+    variables = jax.jit(partial(layer.init, train=False))(jax.random.key(0), x, jnp.array(mask))
+    train = jax.jit(partial(layer.apply, train=True, mutable=["batch_stats"]))
     params = {"scale": jnp.array([1.5, -2, 0.3]), "bias": jnp.array([0.1, 0.2, -3])}
     valid = np.asarray(x, np.float64)[mask]  # [steps, 5, 3]
     mean, variance = valid.mean((0, 1)), valid.var((0, 1))
@@ -202,13 +203,7 @@ def test_batch_normalisation_uses_statistics_of_valid_steps():
     rubbish = jnp.where(mask[..., None, None], x, 1e3)
     stats = variables["batch_stats"]
     for step in range(1, 4):
-        found, updated = layer.apply(
-            {"params": params, "batch_stats": stats},
-            rubbish,
-            jnp.array(mask),
-            train=True,
-            mutable=["batch_stats"],
-        )
+        found, updated = train({"params": params, "batch_stats": stats}, rubbish, jnp.array(mask))
         stats = updated["batch_stats"]
         close(np.asarray(found)[mask], expected)
         close(stats["mean"], (1 - 0.9**step) * mean)
@@ -245,9 +240,9 @@ def test_gradient_of_batch_normalisation_depends_on_valid_steps_only():
 def test_convolution_equals_the_loop():
     x = jnp.array(np.random.default_rng(4).normal(size=(2, 7, 5, 3)), jnp.float32)
     for size in (1, 3, 5):
-        variables = Conv2D(4, size).init(jax.random.key(0), x)
+        variables = jax.jit(Conv2D(4, size).init)(jax.random.key(0), x)
         kernel = as_numpy(variables["params"]["kernel"])
-        for found, own in zip(Conv2D(4, size).apply(variables, x), as_numpy(x), strict=True):
+        for found, own in zip(jax.jit(Conv2D(4, size).apply)(variables, x), as_numpy(x), strict=True):
             close(found, reference_cat_ilt.conv2d(own, kernel))
     with pytest.raises(FieldError, match="kernel_size=2 must be odd"):
         Conv2D(4, 2).init(jax.random.key(0), x)
@@ -268,7 +263,7 @@ def test_gradient_of_the_convolution_equals_that_of_xla(backend, monkeypatch):
 
     close(convolve(x, kernel), plain(x, kernel))
     found, expected = (
-        jax.grad(lambda x, kernel: (f(x, kernel) * cost).sum(), (0, 1))(x, kernel)  # noqa: B023
+        jax.jit(jax.grad(lambda x, kernel: (f(x, kernel) * cost).sum(), (0, 1)))(x, kernel)  # noqa: B023
         for f in (convolve, plain)
     )
     jax.tree.map(lambda a, b: close(a, b, 2e-5), found, expected)
@@ -277,9 +272,10 @@ def test_gradient_of_the_convolution_equals_that_of_xla(backend, monkeypatch):
 def test_strided_convolution_equals_every_other_step_of_the_loop():
     x, mask = make_batch().audio, make_batch().audio_mask
     layer = Conv1D(3, 5, stride=4)
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     dense = as_numpy(variables["params"]["Dense_0"])
-    found, valid = layer.apply(variables, mask_steps(x, mask)), mask[:, ::4]
+    found, valid = jax.jit(layer.apply)(variables, mask_steps(x, mask)), np.asarray(mask)[:, ::4]
+    found, x = np.asarray(found), np.asarray(x)
     for n, length in enumerate(FRAMES):
         expected = reference.conv(as_numpy(x[n, :length]), dense["kernel"], dense["bias"], 5)[::4]
         assert valid[n].sum() == len(expected)
@@ -376,7 +372,7 @@ def test_noisy_copies_are_trained_on_and_never_tested(in_validation):
 
 def test_copies_need_a_recipe_that_has_them():
     data = tiny.dataset(30)
-    with pytest.raises(UsageError, match="config.copies: tiny has no copies of its recordings; prepare it"):
+    with pytest.raises(UsageError, match=r"config\.copies: tiny has no copies of its recordings; prepare it"):
         with_copies(data, make_folds(data, Protocol("session")), False)
 
 
