@@ -53,6 +53,7 @@ def check_container(file: io.BufferedIOBase) -> Container:
 
 
 _SLACK = 128  # bytes that a size may be too large by, as if it included headers
+_PADDING = 2**16  # bytes between the tags of an MP3 file and its audio
 _MAX_CHUNKS = 100_000
 _MAX_FRAMES = 5_000_000  # or pages; more than a day of audio
 _RIFF_HEADER = 12
@@ -81,6 +82,8 @@ def _correct_size(stated: int, start: int, size: int) -> int | None:
         InputError: if the stated size is plausible, and a part of the audio is missing.
     """
     present = size - start
+    if present <= 0:
+        raise InputError("truncated: the file ends before its audio data")
     missing = stated - present
     if 0 < stated <= present:
         return None
@@ -131,7 +134,8 @@ def _check_wav(file: io.BufferedIOBase, size: int) -> Container:
         if not stated and _is_chunk_list(file, start, size, form):
             return Container()
         container = _corrected(stated, start, size, start - 4, form)
-        if container.states_size and not _is_chunk_list(file, start + stated + stated % 2, size, form):
+        ends = {start + stated, start + stated + stated % 2}  # some programs write no padding byte
+        if container.states_size and not any(_is_chunk_list(file, end, size, form) for end in ends):
             return Container(states_size=False)  # more audio, or other bytes, follow its stated end
         return container
     raise InputError("truncated: the file ends before its audio data")
@@ -251,24 +255,36 @@ def _frame_lengths(
 
 
 def _check_mp3(file: io.BufferedIOBase, size: int) -> Container:
-    """Libsndfile finds MP3 by its tags, and estimates the number of frames if the first one does not state it."""
+    """Libsndfile finds MP3 after tags only, and estimates the number of frames if the first one does not state it."""
     position, head = 0, _read(file, 0, 10)
-    has_tags = head[:3] == b"ID3" and len(head) == 10
-    if has_tags:
-        tag = sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-        position = 10 + tag + (10 if head[5] & 16 else 0)
+    is_found = False
+    if head[:3] == b"ID3" and len(head) == 10:
+        end = 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        position = _first_mp3_frame(file, end)
+        is_found = position == end
     info = re.search(
         rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f](....)", _read(file, position, 192), re.DOTALL
     )
     lengths = _frame_lengths(file, size, position, _mp3_frame)
     number = lengths.total()
     stated = int.from_bytes(info[1]) if info else number
-    if stated > number + 2:
+    if lengths and stated > number + 2:
         raise InputError(f"truncated: {number} of {stated} frames of audio are present")
     is_variable = bool(lengths) and max(lengths) - min(lengths) > 1
     return Container(
-        number - stated <= 2, needs_ffmpeg=not has_tags or number - stated > 2 or (is_variable and not info)
+        number - stated <= 2, needs_ffmpeg=not is_found or number - stated > 2 or (is_variable and not info)
     )
+
+
+def _first_mp3_frame(file: io.BufferedIOBase, position: int) -> int:
+    """The position of the first frame that another one follows, after padding or further tags."""
+    content = _read(file, position, _PADDING)
+    for match in re.finditer(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", content):
+        start = match.start()
+        length = _mp3_frame(content[start : start + 4])
+        if length and _mp3_frame(content[start + length : start + length + 4]):
+            return position + start
+    return position
 
 
 def _mp3_frame(header: bytes) -> int:

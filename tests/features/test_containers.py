@@ -138,9 +138,7 @@ def test_all_of_a_wav_file_with_a_wrong_size_is_read_and_flagged(name):
 
 @pytest.mark.parametrize("missing", [200, 5_000, 32_000])
 def test_a_plausible_size_that_promises_more_is_a_truncated_file(missing):
-    with pytest.raises(
-        InputError, match=f"truncated: 64000 of {64_000 + missing} bytes are present"
-    ):
+    with pytest.raises(InputError, match=f"truncated: 64000 of {64_000 + missing} bytes are present"):
         decoded(with_size(encoded("WAV"), 64_000 + missing))
 
 
@@ -230,6 +228,30 @@ def test_mp3_of_variable_bit_rate_without_a_count_is_read_to_its_end():
     samples, flags = decoded(tag + bytes(content))
     assert abs(len(samples) - len(signal)) < 0.2 * RATE
     assert flags == ()
+
+
+def test_padding_after_the_tags_of_mp3_does_not_hide_a_cut():
+    content = muxed("mp3", "libmp3lame", write_xing="0", id3v2_version="0")
+    tagged = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10 + 3_000) + content
+    assert decoded(tagged)[1] == ()
+    with pytest.raises(InputError, match="truncated: the file ends within a frame"):
+        decoded(tagged[: len(tagged) // 2 | 1])
+
+
+def test_chunks_after_audio_of_an_odd_size_without_padding_are_no_doubt():
+    whole = encoded("WAV", "PCM_U8", noise(1.0)[:-1])
+    tags = b"LIST" + struct.pack("<I", 200) + b"INFO" + bytes(196)
+    odd = whole[: 44 + RATE - 1]
+    for content in (odd + tags, odd + b"\0" + tags):
+        assert decoded(content)[1] == ()
+
+
+@pytest.mark.parametrize("kind", ["AU", "W64", "AIFF", "CAF", "RF64"])
+def test_a_header_without_audio_is_rejected(kind):
+    whole = encoded(kind)
+    for length in range(4, 140):
+        with pytest.raises(InputError):
+            decoded(whole[:length])
 
 
 def test_other_formats_of_libsndfile_are_refused():
