@@ -101,7 +101,16 @@ def find_file(root: Path, relative: str) -> str:
 
     A path that does not exist in either spelling is returned unchanged.
     """
-    if relative.isascii() or (root / relative).exists():
+    if relative.isascii():
+        return relative
+    try:
+        return _as_spelled(root, relative)
+    except (OSError, ValueError):  # such as a name that is too long
+        return relative
+
+
+def _as_spelled(root: Path, relative: str) -> str:
+    if (root / relative).exists():
         return relative
     folder, found = root, []
     for part in Path(relative).parts:
@@ -114,10 +123,7 @@ def find_file(root: Path, relative: str) -> str:
 
 
 def _spelling(folder: Path, name: str) -> str | None:
-    try:
-        names = _names(folder, os.stat(folder).st_mtime_ns)
-    except (OSError, ValueError):
-        return None
+    names = _names(folder, os.stat(folder).st_mtime_ns)
     return names.get(unicodedata.normalize("NFC", name))
 
 

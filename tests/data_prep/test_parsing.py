@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.corpora import ALIGNMENT, HEADER
-from jaxser.data_prep.corpora.parsing import decode, find_audio, parse_wdseg, printable
+from jaxser.data_prep.corpora.parsing import decode, find_audio, find_file, parse_wdseg, printable
 
 
 def test_finds_audio_without_apple_double_files(tmp_path: Path) -> None:
@@ -23,6 +23,11 @@ def test_decodes_utf8_or_the_fallback(content: bytes) -> None:
 def test_printable_escapes_surrogates() -> None:
     assert printable("a\udcff") == "a\\udcff"
     assert printable("é") == "é"
+
+
+def test_paths_that_cannot_exist_are_returned_unchanged(tmp_path: Path) -> None:
+    for path in ("ä/missing.wav", "ä" * 5_000, "ä\0.wav"):
+        assert find_file(tmp_path, path) == path
 
 
 def rows(*frames: tuple[int, int, str]) -> list[str]:
