@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser.data.dataset import copies_of, with_copies
+from helpers.small_corpus import write_ravdess
+from jaxser.data.dataset import copies_of, load_prepared, with_copies
 from jaxser.data.folds import Protocol, make_folds
-from jaxser.data_prep import augment
+from jaxser.data_prep import augment, prepare
 from jaxser.features import text
 from jaxser.features.extraction import extract
 from jaxser.features.recipes import RECIPES
@@ -148,3 +149,27 @@ def test_copies_are_rows_of_the_training_parts():
         np.testing.assert_array_equal(after.validation, before.validation)
         np.testing.assert_array_equal(after.test, before.test)
         assert not set(after.train % 30) & set(after.test)
+
+
+def test_a_prepared_dataset_has_its_copies(tmp_path):
+    """From the recordings to the rows of a fold; the command makes the same bytes again."""
+    write_ravdess(tmp_path / "ravdess", 6)
+    made = []
+    for out in ("one", "two"):
+        argv = [
+            "--corpus=ravdess", f"--root={tmp_path / 'ravdess'}", f"--out={tmp_path / out}", "--workers=1",
+            "--augment=speed,noise", "--copies=2", "--recipe=mcsan",
+        ]  # fmt: skip
+        assert prepare.main(argv) == 0
+        [shard] = (tmp_path / out).rglob("*.tfrecord-*")
+        made.append(shard.read_bytes())
+    assert made[0] == made[1]
+    data = load_prepared(tmp_path / "one" / "ravdess", "mcsan")
+    described = data.manifest["parameters"]["augment"]
+    assert described == {
+        "copies": 2,
+        "ranges": {kind: list(augment.RANGES[kind]) for kind in ("speed", "noise")},
+    }
+    assert copies_of(data) == [{"audio": "audio_copy1"}, {"audio": "audio_copy2"}]
+    lengths = [data.arrays[name].length.tolist() for name in ("audio", "audio_copy1", "audio_copy2")]
+    assert len({tuple(own) for own in lengths}) == 3
