@@ -234,7 +234,7 @@ def _help(arguments: list[str]) -> str:
         "fields and their values:",
     ]
     with config.unlocked():
-        for name in {"variants", "published"} & config.keys():
+        for name in {"variants", "published"} & {*config.keys()}:
             del config[name]
     return "\n".join([*lines, *(f"  --config.{line}" for line in _fields(config))])
 

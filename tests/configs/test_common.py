@@ -202,3 +202,9 @@ def test_as_published_restores_what_a_corpus_scales(name, dataset):
             for one in (config, own)
         )
         assert found == expected
+
+
+def test_help_lists_as_published_but_not_the_fields_that_it_sets():
+    text = main._help(["main", "--config=configs/cat_ilt.py"])
+    assert "--config.as_published=False" in text
+    assert "--config.published" not in text
