@@ -14,6 +14,7 @@ import soundfile
 from markupsafe import Markup
 
 from jaxser.evaluation.run_folder import Run
+from jaxser.features.audio import SAMPLE_RATE, read_audio
 from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -50,17 +51,13 @@ def players(root: Path | None, utterances: Iterable[str]) -> dict[str, Markup]:
 
 
 def recording_url(path: Path) -> Markup:
-    """A recording as a data URL of mono FLAC, which every browser plays.
+    """A recording as a data URL of mono FLAC at 16 kHz, which every browser plays.
 
     Raises:
         InputError: if the file cannot be read.
     """
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
     file = io.BytesIO()
-    soundfile.write(file, samples.mean(axis=1), rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, read_audio(path).samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return Markup("data:audio/flac;base64," + base64.b64encode(file.getvalue()).decode())
 
 

@@ -59,13 +59,22 @@ def test_words_of_other_scripts(sentence, tokens):
     assert text.tokenize(sentence) == tokens
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_combining_marks_stay_with_their_letters_in_every_script(sentence):
-    words = "".join(text.tokenize("x" + sentence))
-    assert not any(character.isspace() for character in words)
-    for token in text.tokenize("x" + sentence):
-        follows = ("x" + text.normalised(sentence)).split(token, 1)[0]
-        assert not unicodedata.combining(token[0]) or not follows or not follows[-1].isalnum()
+def test_combining_marks_stay_with_their_letters():
+    """In words of every script with spaces, and with characters of scripts without."""
+    marks = [mark for mark in map(chr, range(0x11_0000)) if unicodedata.category(mark) in ("Mn", "Mc", "Me")]
+    assert len(marks) > 2_000
+    for mark in marks:
+        assert len(text.tokenize(f"ก{mark}")) == 1
+        if not text.has_no_spaces(mark):
+            for word in (f"क{mark}क", f"x{mark}y", f"д{mark}д"):
+                assert text.tokenize(word) == (unicodedata.normalize("NFC", word),)
+
+
+@given(st.text())
+def test_tokens_are_not_empty_and_have_no_spaces(sentence):
+    for token in (*text.tokenize(sentence), *text.tokenize(sentence, segmenter="spaces")):
+        assert token
+        assert not any(map(str.isspace, token))
 
 
 @pytest.mark.parametrize(
