@@ -6,12 +6,15 @@ It imports nothing heavy, so that a command can report an interrupt of its own i
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,14 +30,18 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 """Control characters, directional overrides and surrogates: what changes a terminal or cannot be encoded."""
 
 
+def _has_home() -> bool:
+    """Whether the user has a home that can be written."""
+    return os.access(os.path.expanduser("~"), os.W_OK | os.X_OK)  # "~" itself for a user without one
+
+
 def _default_cache_dir() -> str:
-    home = os.path.expanduser("~")  # "~" itself for a user without a home
-    in_home = "" if home == "~" else os.path.join(home, ".cache", "jaxser")
+    in_home = os.path.expanduser(os.path.join("~", ".cache", "jaxser")) if _has_home() else ""
     return os.environ.get("JAX_COMPILATION_CACHE_DIR") or in_home
 
 
 CACHE_DIR = _default_cache_dir()
-"""The default of `--cache_dir`; empty if the user has no home."""
+"""The default of `--cache_dir`; empty if the user has no home that can be written."""
 
 
 @contextlib.contextmanager
@@ -84,8 +91,8 @@ def run_command(
         The exit status: 0 if done, 1 if failed, 2 for wrong usage.
     """
     warnings.formatwarning = lambda message, *_: f"{program}: warning: {printable(_one_line(message))}\n"
-    if os.path.expanduser("~") == "~":
-        os.environ["HOME"] = "/nonexistent"  # some libraries refuse to be imported by a user without a home
+    if not _has_home():
+        _provide_home()
     try:
         _open_streams(program, prints_result)
         status = work()
@@ -206,6 +213,13 @@ class _Log(io.FileIO):
                 self._is_lost = True
                 note(f"{self._program}: standard output: {error.strerror}; continuing without it")
         return len(data)
+
+
+def _provide_home() -> None:
+    """Set a temporary home, without which some libraries cannot be imported."""
+    with contextlib.suppress(OSError):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="jaxser-")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def _open_streams(program: str, prints_result: bool) -> None:

@@ -78,10 +78,22 @@ def test_a_result_that_cannot_be_written_is_an_error():
     assert (done.returncode, done.stderr) == (1, "x: out: No space left on device\n")
 
 
-def test_a_user_without_a_home_has_no_cache(monkeypatch):
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+@pytest.mark.parametrize("home", ["~", "/nonexistent"])
+def test_a_user_without_a_home_gets_a_temporary_one_and_no_cache(monkeypatch, home):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", home))
+    cleanups = []
+    monkeypatch.setattr(cli.atexit, "register", lambda *call, **options: cleanups.append((call, options)))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", home)
     assert cli._default_cache_dir() == ""
+    seen = []
+    cli.run_command("x", lambda: seen.append(os.environ["HOME"]) or 0)
+    assert "jaxser-" in seen[0]
+    [((remove, folder), options)] = cleanups
+    assert folder == seen[0]
+    assert os.path.isdir(folder)
+    remove(folder, **options)
+    assert not os.path.exists(folder)
 
 
 def test_an_interrupt_during_imports_is_one_line():
