@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from jaxser import cli, files
 from jaxser.cli import run_command
 from jaxser.data import shards
-from jaxser.data.dataset import array_specs, find_prepared, read_manifest, read_vocabulary
+from jaxser.data.dataset import find_prepared, read_vocabulary
+from jaxser.data.manifest import array_specs, read_manifest
 from jaxser.features import video
 from jaxser.features.audio import HOP, SAMPLE_RATE, read_audio
 from jaxser.features.extraction import segment_bounds
