@@ -204,6 +204,7 @@ def test_as_published_restores_what_a_corpus_scales(name, dataset):
         assert found == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # of ml_collections
 def test_help_lists_as_published_but_not_the_fields_that_it_sets():
     text = main._help(["main", "--config=configs/cat_ilt.py"])
     assert "--config.as_published=False" in text
