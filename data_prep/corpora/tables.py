@@ -241,7 +241,7 @@ def _named(row: RawRow, names: Sequence[str], padded: int, delimiter: str) -> Ro
     problem = row.problem
     if not problem and len(cells) != len(names):
         advice = f"quote a cell that contains {_DELIMITER_NAMES.get(delimiter, repr(delimiter))}"
-        problem = f"{len(cells)} cells, but {len(names)} columns"
+        problem = f"{len(cells)} cell{'s' * (len(cells) != 1)}, but {len(names)} columns"
         problem += f"; {advice}" if len(cells) > len(names) else ""
     if problem:
         return Row(row.line, problem=problem)

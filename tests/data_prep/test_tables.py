@@ -116,7 +116,7 @@ def test_cell_in_a_column_without_a_name_is_a_surplus_cell(tmp_path):
 def test_mixed_line_ends_are_counted(tmp_path):
     reading = read(tmp_path, "path,label\r\na.wav,calm\nb.wav,calm\rc.wav\r\nd.wav,calm")
     assert [u.id for u in reading.utterances] == ["a", "b", "d"]
-    assert rejected(reading) == {"metadata.csv:4": "1 cells, but 2 columns"}
+    assert rejected(reading) == {"metadata.csv:4": "1 cell, but 2 columns"}
 
 
 def test_cell_of_a_damaged_file_is_rejected(tmp_path):
