@@ -135,9 +135,14 @@ def _theirs(folder: Path, waveforms: list[np.ndarray]) -> Side:
     config = transformers.AutoConfig.from_pretrained(folder)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     if config.model_type == "whisper":
-        model = transformers.AutoModel.from_pretrained(folder).get_encoder().to(device).eval()
+        model = (
+            transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
+            .get_encoder()
+            .to(device)
+            .eval()
+        )
     else:
-        model = transformers.AutoModel.from_pretrained(folder).to(device).eval()
+        model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).to(device).eval()
 
     def run(recordings: list[np.ndarray]) -> list[Any]:
         padding = {} if config.model_type == "whisper" else {"padding": True}
