@@ -70,5 +70,5 @@ class Probe(Network):
 
     def _standardised(self, pooled: Float[Array, "B F"], batch: Batch, *, train: bool) -> Float[Array, "B F"]:
         """Standardise each feature over utterances, with running averages outside of training."""
-        rows = (batch.weight > 0) & batch.audio_mask.any(1)
+        rows = jnp.logical_and(batch.weight > 0, batch.audio_mask.any(1))
         return BatchNorm(name="standardise")(pooled[:, None], rows[:, None], train=train)[:, 0]
