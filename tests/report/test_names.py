@@ -8,6 +8,7 @@ from helpers.fake_run import make_utterances, session_folds, write_fake_run
 from jaxser import papers
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
+from jaxser.evaluation.results import RunResults
 from jaxser.models import MODELS
 from jaxser.papers import names
 from jaxser.report import checks, page, protocols
@@ -57,8 +58,11 @@ def test_variants_of_a_config_have_different_names():
 )
 def test_title_names_the_corpus_by_its_record(tmp_path, fields, dataset, title):
     options = {"seeds": 1, "epochs": 1, "utterances": make_utterances(70), "synthetic": False}
-    write_fake_run(tmp_path, model="can", variant="can", dataset=dataset, best_possible=None, **options)
+    written = write_fake_run(
+        tmp_path, model="can", variant="can", dataset=dataset, best_possible=None, **options
+    )
     run_folder.write_config(tmp_path, RunConfig({"dataset": dataset, **fields}))
+    run_folder.write_results(tmp_path, RunResults.from_json(written))
     assert page.title(Analysis(run_folder.read_run(tmp_path))) == title
 
 
