@@ -184,7 +184,7 @@ def settings(run: Run) -> Table | None:
     rows: list[tuple[Cell, ...]] = [
         (
             name,
-            Score(found.validation_score(metric)),
+            _selecting(found.validation_score(metric), metric),
             *(Score(found.mean[m], found.std[m]) for m in ("wa", "ua", "f1_weighted")),
         )
         for name, found in results.summaries.items()
@@ -192,6 +192,11 @@ def settings(run: Run) -> Table | None:
     score = f"validation {' + '.join(NAMES.get(name, name) for name in metric.split('_plus_'))}"
     caption = f"Settings (%); “{results.setting}” has the best {score} and is reported"
     return Table("settings", caption, ("setting", score, "WA", "UA", "weighted F1"), tuple(rows))
+
+
+def _selecting(score: float | None, metric: str) -> Cell:
+    """The value that selects settings: a score, or the loss, whose negative is compared."""
+    return f"{-score:.3f}" if metric == "loss" and score is not None else Score(score)
 
 
 def paper(run: Run, row: Printed) -> Table:
