@@ -29,8 +29,8 @@ LAYERS = (
 
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-PREPARATION_IMPORTS = {"types", "corpora", "cli", "files", "features", "data", "data_prep"}
-"""Data preparation knows no networks."""
+PREPARATION_IMPORTS = {"types", "corpora", "cli", "files", "features", "encoders", "data", "data_prep"}
+"""Data preparation knows no networks but pretrained encoders."""
 
 
 def test_the_diagram_of_the_architecture_shows_the_layers():
