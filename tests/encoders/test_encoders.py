@@ -9,6 +9,7 @@ import pytest
 
 from helpers.encoders import FOLDERS, config_of, padded, speech, tensors_of, write_folder
 from jaxser import encoders
+from jaxser.encoders.attention import ScoreBias, attend
 from jaxser.encoders.waveforms import _mel_filters, log_mel, normalised
 from jaxser.encoders.wavlm import bucket
 from jaxser.types import UsageError
@@ -178,3 +179,28 @@ def test_buckets_are_those_of_the_paper():
     distances = np.array([-1500, -800, -81, -80, -79, -1, 0, 1, 79, 80, 81, 100, 799, 800, 1500])
     np.testing.assert_array_equal(bucket(distances, 320, 800), [model.bucket(d) for d in distances])
     assert bucket(np.array([-3, 3]), 320, 800).tolist() == [3, 163]
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_attention_is_the_same_on_a_cpu_and_elsewhere(has_bias, rate, monkeypatch):
+    rng = np.random.default_rng(0)
+    frames = 300  # two blocks of queries
+
+    def draw(*shape):
+        return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+
+    inputs = [draw(2, frames, 3, 4) for _ in range(3)]
+    mask = jnp.arange(frames) < jnp.array([[frames], [17]])
+    bias = ScoreBias(draw(3, frames, frames), draw(2, frames, 3)) if has_bias else None
+    dropout = (jax.random.key(0), rate) if rate else None
+    on_cpu = attend(*inputs, mask, bias, dropout=dropout)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(attend(*inputs, mask, bias, dropout=dropout), on_cpu, atol=1e-5)
+    if rate:
+        undropped = np.asarray(attend(*inputs, mask, bias))
+        draws = [
+            attend(*inputs, mask, bias, dropout=(jax.random.key(seed), rate))[0].mean() for seed in range(8)
+        ]
+        assert np.abs(on_cpu - undropped).max() > 0.01
+        np.testing.assert_allclose(np.mean(draws), undropped[0].mean(), atol=0.02)
