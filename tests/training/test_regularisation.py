@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxser.layers.dropout import StochasticDepth
 from jaxser.models.losses import class_weights, cross_entropy, sigmoid_cross_entropy
 from jaxser.training import averaging, selection
 from jaxser.training.optim import Adam
@@ -189,3 +190,20 @@ def test_scalars_that_are_off_are_left_out_unless_swept():
         "mixup": 0.0,
         "crop": 0.1,
     }
+
+
+def test_stochastic_depth_drops_whole_utterances_in_training():
+    x = jnp.ones((400, 3, 2))
+
+    def apply(rate, train):
+        return np.asarray(
+            StochasticDepth().apply({}, x, rate, train=train, rngs={"dropout": jax.random.key(0)})
+        )
+
+    dropped = apply(jnp.float32(0.25), train=True)
+    by_utterance = dropped.reshape(400, -1)
+    assert (by_utterance == by_utterance[:, :1]).all()
+    np.testing.assert_allclose(np.unique(dropped), [0, 4 / 3], rtol=1e-6)
+    assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.06)
+    np.testing.assert_array_equal(apply(jnp.float32(0.25), train=False), x)
+    np.testing.assert_array_equal(apply(None, train=True), x)
