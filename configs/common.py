@@ -35,7 +35,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
         "note": "",
     },
 }
-"""The fields that each value of `config.training` sets; docs/reference/training.md explains the choice."""
+"""The fields that each value of `config.training` sets; docs/reference/training.md explains them."""
 
 
 def base_config(dataset: str, paper: str) -> ConfigDict:
