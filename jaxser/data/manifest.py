@@ -71,6 +71,9 @@ class _Labels:
 
     found: Mapping[str, _Size]
     expected: Mapping[str, Any] = field(default_factory=dict)
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, _Size] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,18 @@ def test_values_of_other_types_in_a_dataset_are_no_traceback(data, name):
         (data / "manifest.json").write_text(manifest)
 
 
+def test_preparation_removes_nothing_through_a_link(tmp_path):
+    write_ravdess(tmp_path / "corpus", 3)
+    outside, folder = tmp_path / "outside", tmp_path / "data/ravdess/mcsan" / RECIPES["mcsan"].version
+    outside.mkdir()
+    (outside / "kept.json").touch()
+    folder.mkdir(parents=True)
+    (folder / "parts").symlink_to(outside)
+    with pytest.raises(InputError, match="'parts' is a link, and nothing is written or removed"):
+        prepare("ravdess", tmp_path / "corpus", "mcsan", tmp_path / "data", workers=1, quiet=True)
+    assert [path.name for path in outside.iterdir()] == ["kept.json"]
+
+
 def exit_status(command, *arguments: object) -> int:
     """Run a command in this process; its messages must not be a traceback."""
     error = io.StringIO()
