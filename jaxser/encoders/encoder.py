@@ -39,6 +39,7 @@ PADDING = ("exact", "as_published")
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
 
 
 class HiddenStates(NamedTuple):
@@ -233,7 +234,7 @@ def load(
     family = config.choice("model_type", FAMILIES)
     cls = FAMILIES[family]
     module = cls.from_config(
-        config, Fields.read(folder / PREPROCESSOR), padding=padding, dtype=jnp.dtype(dtype), remat=remat
+        config, _preprocessor(folder), padding=padding, dtype=jnp.dtype(dtype), remat=remat
     )
     shapes = _parameter_shapes(module)
     flat, ignored, digest = read_parameters(folder, cls.tensor_names, shapes, cls.prefixes)
@@ -253,6 +254,15 @@ def _existing(folder: str | Path) -> Path:
     if not (path / CONFIG).is_file():
         raise InputError(f"{folder}: has no {CONFIG}, so it is not a Hugging Face folder")
     return path
+
+
+def _preprocessor(folder: Path) -> Fields:
+    """Read the fields of the feature extractor, which processors of transformers 5 save within their own."""
+    if not (folder / PREPROCESSOR).is_file() and (folder / PROCESSOR).is_file():
+        values = Fields.read(folder / PROCESSOR).values.get("feature_extractor")
+        if isinstance(values, dict):
+            return Fields(folder / PROCESSOR, values)
+    return Fields.read(folder / PREPROCESSOR)
 
 
 def _parameter_shapes(module: SpeechEncoder) -> dict[str, tuple[int, ...]]:

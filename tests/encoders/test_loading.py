@@ -175,6 +175,14 @@ def test_folders_without_their_files(tmp_path):
     assert "config.json: not valid JSON" in rejection(folder)
 
 
+def test_the_extractor_may_be_within_a_processor(tmp_path):
+    folder = write_folder(tmp_path, "wav2vec2")
+    assert encoders.load(folder).module.normalise
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text('{"feature_extractor": {"do_normalize": false}}')
+    assert not encoders.load(folder).module.normalise
+
+
 def test_hub_names_are_not_downloaded():
     message = rejection("microsoft/wavlm-base-plus")
     assert "hf download microsoft/wavlm-base-plus --local-dir wavlm-base-plus" in message
