@@ -89,7 +89,7 @@ def _sweep(name: str, arguments: argparse.Namespace) -> tuple[Sweep, Any]:
 
 
 def _ours(sweep: Sweep) -> Side:
-    """The epoch and step of a single replica, without the loop over replicas."""
+    """Return the epoch and step of a single replica, without the loop over replicas."""
     trainer, state = sweep.trainer, _state(sweep)
     data = jax.device_put(on_host(sweep.dataset, trainer.model.needs))
     rows = sweep.folds[0].train
@@ -158,7 +158,7 @@ def _network(name: str, sweep: Sweep, config: Any, *, with_dropout: bool = True)
 
 
 def _inputs(name: str, batch: Batch) -> tuple[torch.Tensor, ...]:
-    """The arguments of the PyTorch network, from a batch without padding."""
+    """Return the arguments of the PyTorch network, from a batch without padding."""
     tensor = lambda x: torch.from_numpy(np.array(x)).to(_device())  # noqa: E731
     if name == "can":
         length = int(batch.segment_lengths[0, 0])
@@ -169,7 +169,7 @@ def _inputs(name: str, batch: Batch) -> tuple[torch.Tensor, ...]:
 
 
 def _difference(name: str, sweep: Sweep, config: Any) -> float:
-    """The largest difference between log-probabilities for the same weights, without dropout."""
+    """Return the largest difference between log-probabilities for the same weights, without dropout."""
     batch, state = _long_batch(sweep, 270), _state(sweep)
     ours = jax.jit(
         lambda s: sweep.trainer.apply(s.params, s.batch_stats, batch, s.hyper, train=False)[0].log_probs
@@ -221,7 +221,7 @@ def _theirs(name: str, sweep: Sweep, config: Any) -> Side:
 
 
 def _padded(name: str, sweep: Sweep) -> tuple[torch.Tensor, ...]:
-    """The corpus with every utterance padded to the longest, or to the length that the network requires."""
+    """Return the corpus with every utterance padded to the longest, or to the length that the network requires."""
     dataset: Dataset = sweep.dataset
     model = sweep.trainer.model
     longest = {n: int(dataset.arrays[n].length.max()) for n in model.needs} | dict(model.lengths)

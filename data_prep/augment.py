@@ -164,7 +164,7 @@ _CHANGES: Mapping[str, Callable[[Samples, float, np.random.Generator], Samples]]
 
 
 def _faster(utterance: Utterance, speed: float) -> Utterance:
-    """The utterance with the times of its words divided by the speed."""
+    """Return the utterance with the times of its words divided by the speed."""
     if utterance.words is None or speed == 1:
         return utterance
     words = tuple(Word(word.text, word.start / speed, word.end / speed) for word in utterance.words)

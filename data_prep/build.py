@@ -117,7 +117,7 @@ def plan_build(
 
 
 def is_up_to_date(plan: BuildPlan, glove: str | Path | None, max_rejected: float) -> bool:
-    """Whether a dataset is complete and current. Nothing is written, so its folder may be read-only.
+    """Return whether a dataset is complete and current. Nothing is written, so its folder may be read-only.
 
     Raises:
         InputError: if it is, but has too many rejected utterances.

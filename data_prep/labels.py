@@ -188,7 +188,7 @@ def _is_number(label: str) -> bool:
 
 
 def _is_value(label: str) -> bool:
-    """Whether a label is a number with decimals, such as 1.170 or 1,170."""
+    """Return whether a label is a number with decimals, such as 1.170 or 1,170."""
     return _is_number(label) and not re.fullmatch(r"[+-]?[0-9]+", label)
 
 

@@ -164,7 +164,7 @@ def _draw_array(figure: Figure, panel: Axes, name: str, shown: Shown) -> None:
 
 
 def _has_mixed_units(name: str, shown: Shown) -> bool:
-    """Whether the features of an array have different units, unlike bands in dB and the outputs of a network."""
+    """Return whether the features of an array have different units, unlike bands in dB and the outputs of a network."""
     return name in ("audio", "segments") and not shown.manifest["recipe"].startswith("cat")
 
 

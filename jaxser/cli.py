@@ -31,7 +31,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u206
 
 
 def _has_home() -> bool:
-    """Whether the user has a home that can be written."""
+    """Return whether the user has a home that can be written."""
     return os.access(os.path.expanduser("~"), os.W_OK | os.X_OK)  # "~" itself for a user without one
 
 
@@ -128,7 +128,7 @@ def log(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters, directional overrides and surrogates as escapes, such as `\x1b`."""
+    r"""Return the text with control characters, directional overrides and surrogates as escapes, such as `\x1b`."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
@@ -165,7 +165,7 @@ def enable_compilation_cache(folder: str) -> None:
 
 
 def _describe(error: Exception, output: object) -> tuple[str, int]:
-    """The message and the exit status of an error; status 0 for one that is not expected."""
+    """Return the message and the exit status of an error; status 0 for one that is not expected."""
     if _is_out_of_memory(error):
         return NO_MEMORY, 1
     from jaxser.types import InputError, UsageError  # imports JAX

@@ -164,7 +164,7 @@ def check_strategy(strategy: str) -> None:
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a nested mapping by their paths, such as "hyper.learning_rate"."""
+    """Return the values of a nested mapping by their paths, such as "hyper.learning_rate"."""
     return flax.traverse_util.flatten_dict(dict(tree), sep=".")
 
 

@@ -127,7 +127,7 @@ class Corpus:
     has_video: bool = True
 
     def label_name(self, label: str) -> str:
-        """The display name of a label or class."""
+        """Return the display name of a label or class."""
         return self.label_names.get(label, label)
 
 

@@ -152,7 +152,7 @@ def _run(
 
 
 def _labelled(dataset: Dataset) -> list[Utterance]:
-    """The utterances, labelled with the classes of the run instead of the corpus's own labels."""
+    """Return the utterances, labelled with the classes of the run instead of the corpus's own labels."""
     labels = [dataset.classes[n] for n in dataset.label]
     return [replace(one, label=label) for one, label in zip(dataset.utterances, labels, strict=True)]
 
@@ -271,7 +271,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]) -> RunResults:
-    """The results of a run, as yet without summaries."""
+    """Return the results of a run, as yet without summaries."""
     facts = sweep.dataset.manifest.get("facts", {})
     return RunResults(
         model=config.model.name,
@@ -311,14 +311,14 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
 
 
 def _validation_loss(dataset: Dataset, own: Predicted) -> float | None:
-    """The mean of -log p(label) on the validation part."""
+    """Return the mean of -log p(label) on the validation part."""
     label = dataset.label[own.rows[: own.validation]]
     loss = -float(own.log_probs[np.arange(own.validation), label].astype(np.float64).mean())
     return loss if np.isfinite(loss) else None
 
 
 def _scores(dataset: Dataset, own: Predicted) -> tuple[Scores, Scores]:
-    """The scores on the validation part and on the test part."""
+    """Return the scores on the validation part and on the test part."""
     true, guess = dataset.label[own.rows], own.log_probs.argmax(1)
 
     def scores(part: slice) -> Scores:
@@ -394,7 +394,7 @@ def _check_same(folder: Path, asked: RunConfig) -> None:
 
 
 def _digest(dataset: Dataset) -> str:
-    """A CRC-32C of the parts of the manifest that determine the shards, which tells datasets apart."""
+    """Return a CRC-32C of the parts of the manifest that determine the shards, which tells datasets apart."""
     parts = ("name", "recipe", "version", "shards", "labels", "embeddings")
     manifest = run_folder.plain({name: dataset.manifest.get(name) for name in parts})
     return f"{google_crc32c.value(json.dumps(manifest, sort_keys=True).encode()):08x}"
@@ -412,6 +412,6 @@ def _first_difference(before: RunConfig, asked: RunConfig) -> str:
 
 
 def _defaults() -> dict[str, Any]:
-    """The value of each field that a run of an earlier version may lack."""
+    """Return the value of each field that a run of an earlier version may lack."""
     fields = common.base_config("", paper="").to_dict()
     return flatten(run_folder.plain({**fields, "sweep": dict.fromkeys(fields["hyper"], ())}))

@@ -160,7 +160,7 @@ def _no_source_locations() -> Iterator[None]:
 
 
 def input_specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
-    """The shapes and dtypes of the inputs; sizes that are not fixed are symbolic.
+    """Return the shapes and dtypes of the inputs; sizes that are not fixed are symbolic.
 
     Raises:
         UsageError: if `sizes` does not match the network.

@@ -121,7 +121,7 @@ def _report_failures(results: RunResults) -> int:
 
 
 def _test_scores(results: RunResults) -> str:
-    """The mean test scores in one line."""
+    """Return the mean test scores in one line."""
     summary = results.summary
     scores = "  ".join(
         f"{name} {_percent(summary.mean[metric])} ± {_percent(summary.std[metric])}"
@@ -170,7 +170,7 @@ def _checked_config() -> ConfigDict:
 
 
 def _field_error(error: BaseException) -> str:
-    """The message of ml_collections about an unknown field, which it wraps several times."""
+    """Return the message of ml_collections about an unknown field, which it wraps several times."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     message = " ".join(str(error.args[0] if error.args else error).split())
@@ -195,7 +195,7 @@ def _completed(arguments: list[str]) -> list[str]:
 
 
 def _data_dir(arguments: list[str]) -> Path:
-    """The value of --data_dir, which is needed before the config file is evaluated."""
+    """Return the value of --data_dir, which is needed before the config file is evaluated."""
     values = flags.FlagValues()
     flags.DEFINE_string("data_dir", _DATA_DIR.default, "", flag_values=values)
     values.set_gnu_getopt()
@@ -211,7 +211,7 @@ def _complete_config(value: str, data_dir: Path) -> str:
 
 
 def _config_file(name: str) -> str:
-    """The path of a config file: the user's own, or else the installed one of that name."""
+    """Return the path of a config file: the user's own, or else the installed one of that name."""
     from jaxser import configs
 
     installed = Path(configs.__file__).parent

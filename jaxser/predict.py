@@ -170,7 +170,7 @@ def _summary(ensemble: Ensemble, found: Sequence[Prediction], recordings: int, s
 
 
 def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
-    """A table of percentages: the mean over the replicas ± their standard deviation."""
+    """Return a table of percentages: the mean over the replicas ± their standard deviation."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -226,7 +226,7 @@ def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str
 
 
 def _for_terminal(text: str) -> str:
-    """The text, without control characters if it goes to a terminal."""
+    """Return the text, without control characters if it goes to a terminal."""
     return printable(text) if sys.stdout.isatty() else text
 
 

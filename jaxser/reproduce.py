@@ -314,7 +314,7 @@ def _command(table: str, dataset: str, protocol: str) -> str:
 
 
 def _time_left(seconds: Sequence[float | None]) -> str:
-    """The projected time in words; "" if a part of it is unknown."""
+    """Return the projected time in words; "" if a part of it is unknown."""
     known = [one for one in seconds if one is not None]
     if len(known) < len(seconds):
         return ""
@@ -355,7 +355,7 @@ def _row_json(row: Printed, run: Run | None) -> dict[str, Any]:
 
 
 def _decimal(value: Decimal | None) -> str | None:
-    """A printed score as text, which keeps all of its decimals."""
+    """Return a printed score as text, which keeps all of its decimals."""
     return None if value is None else f"{value:f}"
 
 

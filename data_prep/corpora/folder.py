@@ -233,7 +233,7 @@ def _rows(table: Path, text: str) -> Iterator[Row]:
 
 
 def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
-    """Whether cells have a label and a path with the suffix of the row that they are in."""
+    """Return whether cells have a label and a path with the suffix of the row that they are in."""
     suffix, expected = Path(cells["path"]).suffix, Path(within.get("path", "")).suffix
     return bool(cells["label"]) and bool(suffix) and suffix.lower() == (expected or suffix).lower()
 
@@ -262,7 +262,7 @@ def _column_names(table: Path, header: list[str]) -> list[str]:
 
 
 def _span(start_cell: str, end_cell: str) -> str:
-    """The suffix of a path for a part of the recording, as `jaxser.features.audio.read_audio` expects it."""
+    """Return the suffix of a path for a part of the recording, as `jaxser.features.audio.read_audio` expects it."""
     if not start_cell and not end_cell:
         return ""
     try:

@@ -96,7 +96,7 @@ def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
 
 
 def _text(path: Path) -> str:
-    """The content of a file of labels, or nothing if it cannot be read, which `read` reports."""
+    """Return the content of a file of labels, or nothing if it cannot be read, which `read` reports."""
     try:
         return read_file(path, MAX_TEXT_BYTES).decode("latin-1")
     except ValueError:

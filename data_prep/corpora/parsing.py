@@ -37,7 +37,7 @@ def find_audio(root: Path, suffixes: Collection[str] = (".wav", ".flac")) -> lis
 
 
 def is_apple_double(path: Path) -> bool:
-    """Whether a file holds macOS metadata, which several releases include next to every file."""
+    """Return whether a file holds macOS metadata, which several releases include next to every file."""
     return path.name.startswith("._")
 
 
@@ -134,7 +134,7 @@ def _names(folder: Path, changed: int) -> dict[str, str]:
 
 
 def is_copy(root: Path, first: Utterance, second: Utterance) -> bool:
-    """Whether two utterances differ at most in the path of their file, and their files are byte-identical."""
+    """Return whether two utterances differ at most in the path of their file, and their files are byte-identical."""
     if replace(second, wav=first.wav) != first:
         return False
     files = []
@@ -146,7 +146,7 @@ def is_copy(root: Path, first: Utterance, second: Utterance) -> bool:
 
 
 def same_bytes(one: Path, other: Path) -> bool:
-    """Whether two paths lead to files of the same content; False if one cannot be read."""
+    """Return whether two paths lead to files of the same content; False if one cannot be read."""
     if one == other:
         return True
     try:

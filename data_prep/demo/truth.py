@@ -309,7 +309,7 @@ class Truth:
     def _indistinct_scores(
         self, groups: Sequence[tuple[str, ...]]
     ) -> list[Float[np.ndarray, "labels words voices"]]:
-        """The scores of the joint observer if the voices of each group sound the same."""
+        """Return the scores of the joint observer if the voices of each group sound the same."""
         scores = [joint.copy() for joint in self._joint]
         for voices in groups:
             columns = [self._voices.index(voice) for voice in voices]

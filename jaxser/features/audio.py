@@ -147,7 +147,7 @@ Block = tuple[int, Float[np.ndarray, "samples channels"]]
 def _mono(
     blocks: Iterable[Block], span: Span | None, max_seconds: float
 ) -> tuple[Float[np.ndarray, " samples"], int]:
-    """The selected part of a recording, with its channels averaged, and its sampling rate."""
+    """Return the selected part of a recording, with its channels averaged, and its sampling rate."""
     kept: list[np.ndarray] = []
     count = position = rate = 0
     started = time.monotonic()
@@ -288,7 +288,7 @@ def _video_blocks(file: io.BufferedIOBase) -> Iterator[Block]:
 
 
 def _stated_seconds(container: Any, track: Any) -> tuple[float, float]:
-    """The duration of the track and of the whole file in the header; 0 if it has none.
+    """Return the duration of the track and of the whole file in the header; 0 if it has none.
 
     Raw AAC, AMR and MP3 have none, and FFmpeg's estimate for them is unreliable.
     """

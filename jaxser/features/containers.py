@@ -142,7 +142,7 @@ def _check_wav(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _is_chunk_list(file: io.BufferedIOBase, position: int, size: int, form: str) -> bool:
-    """Whether the rest of a file consists of chunks, or of padding."""
+    """Return whether the rest of a file consists of chunks, or of padding."""
     if size - position <= _SLACK:
         return True
     end = position
@@ -277,7 +277,7 @@ def _check_mp3(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _first_mp3_frame(file: io.BufferedIOBase, position: int) -> int:
-    """The position of the first frame that another one follows, after padding or further tags."""
+    """Return the position of the first frame that another one follows, after padding or further tags."""
     content = _read(file, position, _PADDING)
     for match in re.finditer(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", content):
         start = match.start()
@@ -288,7 +288,7 @@ def _first_mp3_frame(file: io.BufferedIOBase, position: int) -> int:
 
 
 def _mp3_frame(header: bytes) -> int:
-    """The bytes of an MPEG audio frame of layer III; 0 if it is none."""
+    """Return the bytes of an MPEG audio frame of layer III; 0 if it is none."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2 or header[1] & 0x18 == 0x08:
         return 0
     is_first = header[1] & 0x18 == 0x18
@@ -359,7 +359,7 @@ def _check_mp4(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _check_matroska(file: io.BufferedIOBase, size: int) -> Container:
-    """The header and the segment that contains all the rest."""
+    """Return the header and the segment that contains all the rest."""
     position = 4 + sum(_matroska_size(file, 4))
     if _read(file, position, 4) != b"\x18\x53\x80\x67":
         return _for_ffmpeg()
@@ -371,7 +371,7 @@ def _check_matroska(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _matroska_size(file: io.BufferedIOBase, position: int) -> tuple[int, int]:
-    """The bytes of a size and its value."""
+    """Return the bytes of a size and its value."""
     content = _read(file, position, 8)
     digits = 9 - content[0].bit_length() if content else 1
     return digits, int.from_bytes(content[:digits]) & (2 ** (7 * digits) - 1)

@@ -123,7 +123,7 @@ def tokens(recipe: Recipe, utterance: Utterance) -> tuple[str, ...]:
 
 
 def splits_characters(recipe: Recipe, utterance: Utterance) -> bool:
-    """Whether words of an utterance are single characters, since its script has no spaces between words."""
+    """Return whether words of an utterance are single characters, since its script has no spaces between words."""
     version, segmenter = _tokenizer(recipe)
     has_times = recipe.parameters.get("tokens") == "alignment" and utterance.words is not None
     return (
@@ -150,7 +150,7 @@ def with_segmenter(recipe: Recipe, segmenter: str) -> Recipe:
 
 
 def _tokenizer(recipe: Recipe) -> tuple[int, str]:
-    """The version of the tokenizer and the segmenter; datasets of earlier versions of jaxser name none."""
+    """Return the version of the tokenizer and the segmenter; datasets of earlier versions of jaxser name none."""
     return recipe.parameters.get("tokenizer", 1), recipe.parameters.get("segmenter", text.SEGMENTERS[0])
 
 

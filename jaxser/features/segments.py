@@ -39,14 +39,14 @@ def equal_bounds(count: int, num_samples: int, overlap: float = 0.0) -> Int[np.n
 
 
 def _overlapping(borders: Int[np.ndarray, " borders"], overlap: float) -> Int[np.ndarray, "L 2"]:
-    """The bounds of the parts between borders; each inner bound moves outwards by half of the overlap."""
+    """Return the bounds of the parts between borders; each inner bound moves outwards by half of the overlap."""
     bounds = np.stack([borders[:-1], borders[1:]], axis=1)
     margin = np.rint((bounds[:, 1] - bounds[:, 0]) * (overlap / 2)).astype(np.int64)
     return np.clip(bounds + np.stack([-margin, margin], axis=1), 0, borders[-1])
 
 
 def _borders(words: Sequence[Word], num_samples: int) -> Int[np.ndarray, " borders"] | None:
-    """The samples at which one word ends and the next one begins, with silences divided; None if impossible."""
+    """Return the samples at which one word ends and the next one begins, with silences divided; None if impossible."""
     times = np.array([(word.start, word.end) for word in words], dtype=np.float64)
     if not len(times) or not np.isfinite(times).all() or np.abs(times).max() > 1e6:
         return None

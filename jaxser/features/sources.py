@@ -250,5 +250,5 @@ def _h5py() -> Any:
 
 
 def _location(path: Path, identity: str) -> str:
-    """The location of an utterance's array in messages, without the folder, which is the same for all."""
+    """Return the location of an utterance's array in messages, without the folder, which is the same for all."""
     return f"{path.name}/{identity}" if path.is_file() else f"{identity}.npy"

@@ -193,6 +193,6 @@ def _dct_matrix() -> Float[np.ndarray, "bands coefficients"]:
 
 @cache
 def _derivative_weights(order: int) -> Float[np.ndarray, " width"]:
-    """The weights of nine frames in the derivative of order `order` of their least-squares polynomial."""
+    """Return the weights of nine frames in the derivative of order `order` of their least-squares polynomial."""
     powers = (np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2)[:, None] ** np.arange(order + 1)
     return (math.factorial(order) * np.linalg.pinv(powers)[order]).astype(np.float32)

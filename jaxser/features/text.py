@@ -62,7 +62,7 @@ def normalised(text: str) -> str:
 
 
 def has_no_spaces(text: str) -> bool:
-    """Whether a text contains a script that is written without spaces between words."""
+    """Return whether a text contains a script that is written without spaces between words."""
     return not text.isascii() and _SPACELESS.search(text) is not None
 
 

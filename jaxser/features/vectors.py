@@ -224,7 +224,7 @@ def _numbers(values: list[bytes]) -> Float[np.ndarray, " numbers"]:
 
 
 def _wanted_spellings(vocabulary: Vocabulary) -> dict[bytes, list[tuple[int, int]]]:
-    """The ids that a token of the file provides a vector for, with the rank of its spelling."""
+    """Return the ids that a token of the file provides a vector for, with the rank of its spelling."""
     wanted = defaultdict(list)
     for index, word in enumerate(vocabulary.words):
         if word in (PAD, UNKNOWN, NO_WORDS):

@@ -218,7 +218,7 @@ def _decoded(container: Any, start: float) -> Iterator[tuple[float, Any]]:
 
 
 def _crop(frame: Any, half: str) -> UInt8[np.ndarray, "224 224 3"]:
-    """The central crop of the speaker's half, after scaling its shorter side to 256 pixels."""
+    """Return the central crop of the speaker's half, after scaling its shorter side to 256 pixels."""
     image = frame.to_ndarray(format="rgb24")
     middle = image.shape[1] // 2
     image = {"left": image[:, :middle], "right": image[:, middle:], "": image}[half]
@@ -232,7 +232,7 @@ def _crop(frame: Any, half: str) -> UInt8[np.ndarray, "224 224 3"]:
 
 
 def _select_output(network: Path, outputs: list[np.ndarray], count: int) -> np.ndarray:
-    """The output with 2048 numbers per frame, without its dimensions of size one."""
+    """Return the output with 2048 numbers per frame, without its dimensions of size one."""
     for output in outputs:
         if output.size == count * WIDTH:
             return output.reshape(count, WIDTH)
@@ -242,7 +242,7 @@ def _select_output(network: Path, outputs: list[np.ndarray], count: int) -> np.n
 
 @lru_cache(maxsize=2)
 def _session(network: Path, sha256: str) -> tuple[Any, bool]:
-    """The network of this digest, and whether it accepts only one frame at a time."""
+    """Return the network of this digest, and whether it accepts only one frame at a time."""
     try:
         import onnxruntime
     except ImportError:

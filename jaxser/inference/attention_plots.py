@@ -188,7 +188,7 @@ def _window(attention: Attention) -> tuple[float, float]:
 
 
 def _extent(axis: str, size: int, attention: Attention) -> tuple[float, float]:
-    """The limits of an axis of `size` steps: in seconds for audio and video, in steps otherwise."""
+    """Return the limits of an axis of `size` steps: in seconds for audio and video, in steps otherwise."""
     if axis in ("audio", "video"):
         return attention.start, attention.start + attention.seconds
     return -0.5, size - 0.5

@@ -328,7 +328,7 @@ class Ensemble:
         return self._reporting_misfits(jax.jit(mean_attention))
 
     def _reporting_misfits(self, program: Callable[..., Any]) -> Callable[..., Any]:
-        """The program, with a one-line error if the saved parameters or fields do not fit the network."""
+        """Return the program, with a one-line error if the saved parameters or fields do not fit the network."""
 
         @wraps(program)
         def run(*arguments):
@@ -369,7 +369,7 @@ def misfit(folder: Path, reason: str) -> InputError:
 
 
 def _rounded(size: int) -> int:
-    """The next number of the form 2^k or 3 * 2^k."""
+    """Return the next number of the form 2^k or 3 * 2^k."""
     step = 1 << max((size - 1).bit_length() - 2, 0)
     return -(-size // step) * step
 

@@ -68,7 +68,7 @@ def without_glyph_warnings() -> Iterator[None]:
 
 
 def _texts(figure: Figure) -> list[Text]:
-    """All texts of a figure, with the labels of its ticks."""
+    """Return all texts of a figure, with the labels of its ticks."""
     from matplotlib.text import Text
 
     for axes in figure.axes:
@@ -89,7 +89,7 @@ def _escape(text: str, missing: str) -> str:
 
 
 def _fonts(text: str) -> tuple[tuple[str, ...], str]:
-    """The families of the fonts that a text needs besides the basic one, and the characters that no font has."""
+    """Return the families of the fonts that a text needs besides the basic one, and the characters that no font has."""
     unusual = "".join(sorted({mark for mark in text if not (mark.isascii() or mark.isspace())}))
     return _search(unusual) if unusual else ((), "")
 
@@ -111,7 +111,7 @@ def _search(marks: str) -> tuple[tuple[str, ...], str]:
 
 @functools.cache
 def _characters(path: str) -> frozenset[int]:
-    """The characters of a font; none if it cannot be read."""
+    """Return the characters of a font; none if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -35,7 +35,7 @@ def check_fit(ensemble: Ensemble) -> None:
 
 
 def _statistics(ensemble: Ensemble) -> Shapes:
-    """The shapes of the statistics of the training parts."""
+    """Return the shapes of the statistics of the training parts."""
     if ensemble.normalise not in ("train", "train_neutral"):
         return {}
     return {
@@ -47,7 +47,7 @@ def _statistics(ensemble: Ensemble) -> Shapes:
 
 
 def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
-    """The shapes of the parameters of the network, and of its running statistics."""
+    """Return the shapes of the parameters of the network, and of its running statistics."""
 
     def init(key, replica, arrays, lengths):
         batch = ensemble.batch(arrays, lengths, replica.normalisation)

@@ -115,7 +115,7 @@ class Reader:
         ]
 
     def _encoded(self, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
-        """The encoder's frames of each window, if the recipe has them."""
+        """Return the encoder's frames of each window, if the recipe has them."""
         if self.encoder is None:
             return [None] * len(windows)
         longest = self.recipe.max_samples + self.recipe.hop  # one frame more is flagged, and cut
@@ -361,7 +361,7 @@ def _transcribed(path: str | Path, samples: np.ndarray, transcript: Text) -> str
 def _words_between(
     said: str | Sequence[Word], start: float, end: float
 ) -> tuple[str, tuple[Word, ...] | None]:
-    """The transcript of a window, and its words without punctuation, with times relative to the window."""
+    """Return the transcript of a window, and its words without punctuation, with times relative to the window."""
     if isinstance(said, str):
         return said, None
     inside = [word for word in said if start <= (word.start + word.end) / 2 < end]

@@ -208,7 +208,7 @@ def _check_finished(folder: Path) -> None:
 def _chosen_rows(
     folder: Path, description: _Description, results: RunResults, fold: str | int | None, seed: int | None
 ) -> list[int]:
-    """The rows of the reported setting's replicas that have a selected epoch."""
+    """Return the rows of the reported setting's replicas that have a selected epoch."""
     rows = {n: one for n, one in enumerate(description.replicas) if one.setting == description.setting}
     folds = list(dict.fromkeys(one.fold for one in rows.values()))
     seeds = sorted({one.seed for one in rows.values()})
@@ -255,7 +255,7 @@ def _network(source: CheckedFolder, description: _Description) -> Network:
 
 
 def _recipe(source: CheckedFolder, description: _Description) -> Recipe:
-    """The recipe, with the parameters of the dataset that the run was trained on."""
+    """Return the recipe, with the parameters of the dataset that the run was trained on."""
     folder, name, version = source.root, description.recipe.name, description.recipe.version
     parameters = description.recipe.parameters
     if name not in RECIPES:
@@ -288,7 +288,7 @@ def _read_embeddings(source: CheckedFolder, description: _Description) -> Float[
 def _read_replicas(
     source: CheckedFolder, description: _Description, rows: Sequence[int]
 ) -> ReplicaParameters:
-    """The parameters and statistics of some replicas, which must be finite."""
+    """Return the parameters and statistics of some replicas, which must be finite."""
     flat = {}
     for name, stacked in source.read_arrays(REPLICAS):
         if stacked.ndim == 0 or len(stacked) != len(description.replicas):

@@ -56,7 +56,7 @@ class Conv2D(nn.Module):
 
 @jax.custom_vjp
 def convolve(x: Float[Array, "B T F C"], kernel: Float[Array, "K K C D"]) -> Float[Array, "B T F D"]:
-    """The convolution of `Conv2D`.
+    """Return the convolution of `Conv2D`.
 
     On a CPU, XLA's convolution is three times as fast as a product over unfolded windows, but its gradient takes
     seconds inside a scan. The gradient, and the convolution on other platforms, are therefore products, which stay
@@ -80,7 +80,7 @@ convolve.defvjp(lambda x, kernel: (convolve(x, kernel), (x, kernel)), _convolve_
 
 
 def _windows(x, size):
-    """The input under each kernel position, in the order of the kernel's elements."""
+    """Return the input under each kernel position, in the order of the kernel's elements."""
     _, steps, bands, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
     return [padded[:, t : t + steps, f : f + bands] for t in range(size) for f in range(size)]

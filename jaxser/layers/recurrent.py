@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 
 def _outer(h, dhu):
-    """The sum over all steps of h^T dhu."""
+    """Return the sum over all steps of h^T dhu."""
     h, dhu = _rows(h), _rows(dhu)
     steps = tuple(range(h.ndim - 1))
     return jnp.tensordot(h, dhu, (steps, steps))
@@ -125,7 +125,7 @@ def _gru_tf1_dkernel(previous, saved, dhu):
 
 
 def _gru_tf1_columns(h):
-    """The columns of the two gates, and those of the candidate."""
+    """Return the columns of the two gates, and those of the candidate."""
     size = h.shape[-1]
     return slice(0, 2 * size), slice(2 * size, 3 * size)
 
@@ -272,7 +272,7 @@ def reverse_time(x: Float[Array, "T ..."], direction: int) -> Float[Array, "T ..
 def _continues(
     mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None, directions: int
 ) -> Bool[Array, "directions T B 1"]:
-    """Whether a step continues the sequence of the previous step, in the order of each direction."""
+    """Return whether a step continues the sequence of the previous step, in the order of each direction."""
     joined = mask[:, 1:] & mask[:, :-1]  # steps t and t+1 belong to one sequence
     if starts is not None:
         joined &= ~starts[:, 1:]

@@ -88,7 +88,7 @@ class CAN(Network):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """The loss of the three predictions, not of their product (eqs. 13, 14)."""
+        """Return the loss of the three predictions, not of their product (eqs. 13, 14)."""
         weights = _weights(hyper)
         return sum(
             weights[name] * negative_log_likelihood(jax.nn.log_softmax(scores), batch, class_weights, hyper)
@@ -97,7 +97,7 @@ class CAN(Network):
 
 
 def _weights(hyper: Hyper) -> Hyper:
-    """The weight of each prediction, in the loss and in the product."""
+    """Return the weight of each prediction, in the loss and in the product."""
     return {"fused": 1.0, "text": hyper["alpha"], "audio": hyper["alpha"]}
 
 
@@ -186,7 +186,7 @@ class GlobalAttention(nn.Module):
 def weighted_sum(
     weights: Float[Array, "B K T"], x: Float[Array, "B T D"], head_form: str = "slice"
 ) -> Float[Array, "B G"]:
-    """The weighted sums of all heads over a sequence, concatenated."""
+    """Return the weighted sums of all heads over a sequence, concatenated."""
     heads = jnp.einsum("bkt,btkd->bkd", weights, views(x, weights.shape[1], head_form))
     return heads.reshape(x.shape[0], -1)
 

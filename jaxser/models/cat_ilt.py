@@ -99,7 +99,7 @@ class Integration(Network):
     def _transformer(
         self, name: str, query: Stream, memory: Stream | None, hyper: Hyper, train: bool
     ) -> tuple[Float[Array, "B D"], Attention]:
-        """The mean of a transformer's outputs over time, and its attention by layer."""
+        """Return the mean of a transformer's outputs over time, and its attention by layer."""
         layer = Transformer(
             self.num_layers, self.num_heads, self.feed_forward_size, self.positions, name=name
         )
@@ -155,7 +155,7 @@ class ILT(Integration):
     def _fuse(
         self, recurrent: Float[Array, "B D"], transformed: Float[Array, "B D"]
     ) -> tuple[Float[Array, "B F"], Attention]:
-        """The combined vector; if it is a sum, also the weights of LSTM and transformer in it."""
+        """Return the combined vector; if it is a sum, also the weights of LSTM and transformer in it."""
         if self.fusion == "concatenation":
             return jnp.concatenate([recurrent, transformed], axis=-1), {}  # eq. 12
         if self.fusion == "plus":

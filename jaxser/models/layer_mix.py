@@ -77,5 +77,5 @@ class LayerMix(Network):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """The loss of the network; its regularisation leaves the layers' weights out."""
+        """Return the loss of the network; its regularisation leaves the layers' weights out."""
         return self.network.loss(output, batch, class_weights, params["network"], hyper)

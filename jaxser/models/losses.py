@@ -19,21 +19,21 @@ _CERTAIN = 1 - 1e-6
 
 
 def weighted_mean(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
-    """The mean over the utterances of a batch; padding rows are left out."""
+    """Return the mean over the utterances of a batch; padding rows are left out."""
     return (values * batch.weight).sum() / jnp.maximum(batch.weight.sum(), 1)
 
 
 def cross_entropy(
     output: Output, batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The mean of -log p(label) under the model's inference rule (Sun 2021, eq. 20)."""
+    """Return the mean of -log p(label) under the model's inference rule (Sun 2021, eq. 20)."""
     return negative_log_likelihood(output.log_probs, batch, class_weights, hyper)
 
 
 def negative_log_likelihood(
     log_probs: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The mean of -log p(label), where each utterance has the weight of its class.
+    """Return the mean of -log p(label), where each utterance has the weight of its class.
 
     Args:
         log_probs: the log-probabilities of the classes.
@@ -78,7 +78,7 @@ def l2(params: PyTree) -> Float[Array, ""]:
 def class_weights(
     label: Int[np.ndarray, " n"], num_classes: int, balanced: bool, beta: float = 0.0
 ) -> Float[np.ndarray, " C"]:
-    """The weight of each class in the loss: 1, or N / (C N_c) if `balanced` (Ramet 2018).
+    """Return the weight of each class in the loss: 1, or N / (C N_c) if `balanced` (Ramet 2018).
 
     Args:
         label: the N training labels, N_c of them of class c; a class without utterances has weight 0.

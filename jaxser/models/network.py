@@ -57,5 +57,5 @@ class Network(nn.Module):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """The training loss; padding rows are left out."""
+        """Return the training loss; padding rows are left out."""
         return cross_entropy(output, batch, class_weights, hyper)

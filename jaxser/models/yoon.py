@@ -117,7 +117,7 @@ class EncoderNetwork(Network):
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)
 
     def functionals(self, batch: Batch) -> list[Float[Array, "B Dp"]]:
-        """The prosody of the utterances, if the network reads it; zero for an utterance without prosody."""
+        """Return the prosody of the utterances, if the network reads it; zero for an utterance without prosody."""
         return [jnp.where(batch.prosody_mask, batch.prosody[:, 0], 0)] if self.prosody else []
 
 
@@ -141,7 +141,7 @@ class MDRE(EncoderNetwork):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """The sigmoid cross-entropy of each class."""
+        """Return the sigmoid cross-entropy of each class."""
         return sigmoid_cross_entropy(output.logits["fused"], batch, class_weights, hyper)
 
 

@@ -30,7 +30,7 @@ _WORDS = {
 
 
 def model_name(model: str) -> str:
-    """The display name of a network; its name in the config if there is no other."""
+    """Return the display name of a network; its name in the config if there is no other."""
     return MODELS.get(model, model)
 
 
@@ -41,7 +41,7 @@ def run_name(model: str, variant: str) -> str:
 
 
 def _variant_words(model: str, variant: str) -> str:
-    """A variant in words, without the name of its network; "" for the network itself."""
+    """Return a variant in words, without the name of its network; "" for the network itself."""
     if variant in ("", model):
         return ""
     first, *rest = variant.removeprefix(f"{model}_").split("_")
@@ -52,6 +52,6 @@ def _variant_words(model: str, variant: str) -> str:
 
 
 def _modalities(word: str) -> str:
-    """The modalities that Rajan et al. (2022) abbreviate, such as "T+A" for "ta"; "" for another word."""
+    """Return the modalities that Rajan et al. (2022) abbreviate, such as "T+A" for "ta"; "" for another word."""
     is_code = 1 <= len(word) <= 3 and set(word) <= set("tva") and len(set(word)) == len(word)
     return "+".join(word.upper()) if is_code else ""

@@ -112,11 +112,11 @@ class Analysis:
         return run_scores.spread(self.run, metric)
 
     def interval(self, metric: str, by: str) -> Interval | None:
-        """The bootstrap interval of a pooled score over "utterance" or "speaker"; None if it is undefined."""
+        """Return the bootstrap interval of a pooled score over "utterance" or "speaker"; None if it is undefined."""
         if (metric, by) not in self._intervals:
             self._intervals[metric, by] = groups.bootstrap(self.run, metric, by)
         return self._intervals[metric, by]
 
     def clustered_interval(self, metric: str) -> Interval | None:
-        """The interval over speakers if they are known and numerous enough, and over utterances otherwise."""
+        """Return the interval over speakers if they are known and numerous enough, and over utterances otherwise."""
         return self.interval(metric, "speaker") or self.interval(metric, "utterance")

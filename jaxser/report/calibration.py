@@ -72,7 +72,7 @@ def calibration(p: Predictions) -> Calibration | None:
 def mistakes(
     p: Predictions, utterances: Mapping[str, Utterance], limit: int = MAX_MISTAKES
 ) -> tuple[Mistake, ...]:
-    """The misclassified utterances with the highest mean probability, in descending order.
+    """Return the misclassified utterances with the highest mean probability, in descending order.
 
     The result is empty if probabilities are missing.
     """

@@ -53,7 +53,7 @@ INTERVALS = (
 
 
 def card(analysis: Analysis, title: str, protocol: Sequence[str]) -> str:
-    """The card in Markdown; `protocol` describes the protocol, one sentence per item."""
+    """Return the card in Markdown; `protocol` describes the protocol, one sentence per item."""
     return "\n".join(
         [
             f"# Model card: {escape_markdown(title)}\n",
@@ -91,7 +91,7 @@ def _model(analysis: Analysis) -> list[str]:
 
 
 def _command(analysis: Analysis) -> list[str]:
-    """The command in a code block, so that it can be copied."""
+    """Return the command in a code block, so that it can be copied."""
     return ["The command:\n", f"    {analysis.run.config.command}\n"] if analysis.run.config.command else []
 
 

@@ -61,12 +61,12 @@ def _without(ids: Sequence[str], excluded: Sequence[str]) -> tuple[str, ...]:
 
 
 def known_kinds(utterances: Mapping[str, Utterance]) -> tuple[str, ...]:
-    """The kinds of leaks that can be checked, because some utterance has a value."""
+    """Return the kinds of leaks that can be checked, because some utterance has a value."""
     return tuple(kind for kind, value in KINDS.items() if any(value(row) for row in utterances.values()))
 
 
 def shares_speakers(found: Sequence[Leak]) -> bool:
-    """Whether a test part has a speaker who is heard in training or validation."""
+    """Return whether a test part has a speaker who is heard in training or validation."""
     return any(leak.kind == "speaker" and leak.parts[1] == "test" for leak in found)
 
 
@@ -83,7 +83,7 @@ def leak_verdict(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> 
 
 
 def leak_table(found: Sequence[Leak], run: Run) -> Table:
-    """The number of shared values, for every kind of leak and pair of parts."""
+    """Return the number of shared values, for every kind of leak and pair of parts."""
     known = known_kinds(run.utterances)
     rows = []
     for kind in KINDS:
@@ -96,7 +96,7 @@ def leak_table(found: Sequence[Leak], run: Run) -> Table:
 
 
 def leak_lists(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> list[LeakList]:
-    """The shared values, for every kind of leak and pair of parts that has any."""
+    """Return the shared values, for every kind of leak and pair of parts that has any."""
     lists = []
     for kind in KINDS:
         for parts in PAIRS:
@@ -131,7 +131,7 @@ def exchanged(p: Predictions) -> list[str]:
 
 
 def _best_names(counts: np.ndarray) -> Int[np.ndarray, " C"]:
-    """The predicted class that best matches each true one, each used once."""
+    """Return the predicted class that best matches each true one, each used once."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return scipy.optimize.linear_sum_assignment(share, maximize=True)[1]
 
@@ -151,6 +151,6 @@ def _between(parts: tuple[str, str]) -> str:
 
 
 def _listed(names: Sequence[str], last: str) -> str:
-    """A list in words: "a, b or c"."""
+    """Return a list in words: "a, b or c"."""
     *first, final = names
     return f"{', '.join(first)} {last} {final}" if first else final

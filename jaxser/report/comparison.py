@@ -55,7 +55,7 @@ class Pair:
         return self.p < LEVEL
 
     def other(self, name: str) -> str:
-        """The run that is compared with the run `name`."""
+        """Return the run that is compared with the run `name`."""
         return self.b if self.a == name else self.a
 
 
@@ -80,12 +80,12 @@ class Comparable:
         return f"-{self.name.lower()}" if self.name else ""
 
     def pair(self, a: str, b: str, metric: str) -> Pair | None:
-        """The comparison of two runs by name, in either order."""
+        """Return the comparison of two runs by name, in either order."""
         return next((p for p in self.pairs[metric] if {p.a, p.b} == {a, b}), None)
 
 
 def comparable_sets(runs: Sequence[Analysis], metric: str) -> tuple[tuple[Comparable, ...], tuple[str, ...]]:
-    """The runs in sets that can be compared, and sentences that say why others cannot."""
+    """Return the runs in sets that can be compared, and sentences that say why others cannot."""
     sets: list[list[Analysis]] = []
     refused = []
     for run in runs:
@@ -124,7 +124,7 @@ def summary(found: Comparable, metric: str) -> str:
 
 
 def deciding_test(found: Comparable) -> str:
-    """The test that decides, as the beginning of a sentence."""
+    """Return the test that decides, as the beginning of a sentence."""
     pairs = found.pairs[METRICS[0]]
     test = pairs[0].test if pairs else "no test"
     correction = f", with Holm’s correction for {len(pairs)} comparisons" if len(pairs) > 1 else ""
@@ -187,7 +187,7 @@ def _by_predictions(runs: Sequence[Run]) -> dict[str, tuple[Pair, ...]]:
 
 
 def _pair_of_predictions(between: Interval, test: Result, p: float, family: int) -> Pair:
-    """A pair decided by McNemar's `test`, with its corrected p."""
+    """Return a pair decided by McNemar's `test`, with its corrected p."""
     correction = " after Holm’s correction" if family > 1 else ""
     verdict = (
         f"{between}. Which utterances they classify correctly {'differs' if p < LEVEL else 'does not differ'} "
@@ -211,7 +211,7 @@ def _pair_of_predictions(between: Interval, test: Result, p: float, family: int)
 
 
 def _difference(a: Run, b: Run, metric: str) -> Interval:
-    """The interval over speakers if they are known and numerous enough, and over utterances otherwise."""
+    """Return the interval over speakers if they are known and numerous enough, and over utterances otherwise."""
     try:
         return difference(a, b, metric, "speaker")
     except UsageError:
@@ -219,6 +219,6 @@ def _difference(a: Run, b: Run, metric: str) -> Interval:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """A list in words: "a, b and c"."""
+    """Return a list in words: "a, b and c"."""
     *first, final = names
     return f"{', '.join(first)} and {final}" if first else final

@@ -64,7 +64,7 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
 
 
 def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str, Any]:
-    """The part of the page about one set."""
+    """Return the part of the page about one set."""
     return {
         "set": found,
         "names": [run.name for run in found.runs],
@@ -105,7 +105,7 @@ def _doubtful(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
 
 
 def _sound(analyses: Sequence[Analysis]) -> dict[str, list[str]]:
-    """The names of the runs without warnings or leaks, by the verdict of their leak checks."""
+    """Return the names of the runs without warnings or leaks, by the verdict of their leak checks."""
     names: dict[str, list[str]] = {}
     for one in analyses:
         if not one.warnings and not one.leaks:
@@ -118,7 +118,7 @@ def _is_synthetic(analyses: Sequence[Analysis]) -> bool:
 
 
 def _heading(analyses: Sequence[Analysis], refused: Sequence[str]) -> str:
-    """The beginning of tables.md."""
+    """Return the beginning of tables.md."""
     names: dict[str, list[str]] = {}
     for one in analyses:
         for sentence in one.warnings:

@@ -30,7 +30,7 @@ from jaxser.report.style import (
 
 
 def figures(found: Comparable, metric: str) -> dict[str, Drawing]:
-    """Every figure of a set of runs by name."""
+    """Return every figure of a set of runs by name."""
     made = {}
     with matplotlib.rc_context(STYLE):
         made["scores"] = Drawing(f"{NAMES[metric]} of every run", scores(found.runs, metric))
@@ -51,7 +51,7 @@ def figures(found: Comparable, metric: str) -> dict[str, Drawing]:
 
 
 def scores(runs: Sequence[Analysis], metric: str) -> Figure:
-    """The pooled score of each run with its interval over speakers (or utterances), and one dot per replica."""
+    """Return the pooled score of each run with its interval over speakers (or utterances), and one dot per replica."""
     figure, axes = new_figure(height=0.9 + 0.36 * len(runs))
     shown: list[float] = []
     for row, (colour, one) in enumerate(zip(cycle(SERIES), runs, strict=False)):

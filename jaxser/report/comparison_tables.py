@@ -21,7 +21,7 @@ _OTHERS = {"p Wilcoxon": "wilcoxon", "p McNemar": "mcnemar", "p unpaired t": "un
 
 
 def all_tables(found: Comparable) -> dict[str, Table | None]:
-    """Every table of a set by the name that the page's template uses; None if it does not apply."""
+    """Return every table of a set by the name that the page's template uses; None if it does not apply."""
     return {
         "scores": scores(found),
         "comparisons": comparisons(found),
@@ -49,7 +49,7 @@ def scores(found: Comparable) -> Table:
 
 
 def comparisons(found: Comparable) -> Table | None:
-    """Every pair and metric, with the other tests for reference."""
+    """Return every pair and metric, with the other tests for reference."""
     rows: list[tuple[Cell, ...]] = []
     for metric in METRICS:
         for pair in found.pairs[metric]:
@@ -88,7 +88,7 @@ def recalls(found: Comparable) -> Table:
 
 
 def worst(found: Comparable) -> Table | None:
-    """The class, gender and speaker with the lowest score of each run."""
+    """Return the class, gender and speaker with the lowest score of each run."""
     rows: list[tuple[Cell, ...]] = []
     for kind in ("class", "gender", "speaker"):
         for run in found.runs:
@@ -125,7 +125,7 @@ def speakers(found: Comparable) -> Table | None:
 
 
 def printed(runs: Sequence[Analysis]) -> Table | None:
-    """The scores in the papers, each above those of the run; None if no run reproduces a paper's row."""
+    """Return the scores in the papers, each above those of the run; None if no run reproduces a paper's row."""
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
         if row := run.printed:
@@ -151,7 +151,7 @@ def printed(runs: Sequence[Analysis]) -> Table | None:
 
 
 def _score(found: Comparable, spread: Spread, name: str, best: str, over: str) -> Score:
-    """A score of a run; `best` is the name of the best run."""
+    """Return a score of a run; `best` is the name of the best run."""
     pair = found.pair(name, best, spread.metric)
     std = spread.over_folds if over == "folds" else spread.over_seeds
     mark = " †" if pair and pair.significant else ""

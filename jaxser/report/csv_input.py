@@ -31,7 +31,7 @@ class Columns:
         return name in self.by_name
 
     def error(self, row: int, reason: str) -> InputError:
-        """The error that names the line of a row."""
+        """Return the error that names the line of a row."""
         return InputError(f"{self.path}:{self.lines[row]} {reason}")
 
 

@@ -57,19 +57,19 @@ class Worst:
 
 
 def by_class(run: Run) -> tuple[Group, ...]:
-    """Each class with test utterances; `wa` is its recall."""
+    """Return each class with test utterances; `wa` is its recall."""
     groups = (score_group(run, name, "label") for name in run.results.classes)
     return tuple(group for group in groups if group.utterances)
 
 
 def by_gender(run: Run) -> tuple[Group, ...]:
-    """Each gender; empty unless at least two are known."""
+    """Return each gender; empty unless at least two are known."""
     names = sorted({run.utterances[i].gender for i in tested_ids(run)} - {""})
     return tuple(score_group(run, name, "gender") for name in names) if len(names) > 1 else ()
 
 
 def by_speaker(run: Run) -> tuple[Group, ...]:
-    """Each known test speaker; the `MAX_SPEAKERS` with the most utterances if there are more."""
+    """Return each known test speaker; the `MAX_SPEAKERS` with the most utterances if there are more."""
     speakers = [run.utterances[i].speaker for i in tested_ids(run)]
     names, counts = np.unique([name for name in speakers if name], return_counts=True)
     kept = sorted(names[np.argsort(-counts, kind="stable")][:MAX_SPEAKERS].tolist())
@@ -77,7 +77,7 @@ def by_speaker(run: Run) -> tuple[Group, ...]:
 
 
 def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
-    """The group with the lowest score of a kind ("class", ...); None unless at least two have one."""
+    """Return the group with the lowest score of a kind ("class", ...); None unless at least two have one."""
     metric = "wa" if kind == "class" else "ua"
     scores = [Worst(kind, group, score) for group in groups if (score := getattr(group, metric)) is not None]
     return min(scores, key=lambda one: one.score.value) if len(scores) > 1 else None
@@ -91,12 +91,12 @@ def score_group(run: Run, name: str, field: str, by: str = "speaker") -> Group:
 
 
 def clustered(run: Run, metric: str, by: str = "speaker") -> Interval | None:
-    """The interval over speakers if they are known and numerous enough, and over utterances otherwise."""
+    """Return the interval over speakers if they are known and numerous enough, and over utterances otherwise."""
     return bootstrap(run, metric, by) or bootstrap(run, metric, "utterance")
 
 
 def bootstrap(run: Run, metric: str, by: str) -> Interval | None:
-    """The interval of a pooled score; None if there are too few units to resample, or they are unknown."""
+    """Return the interval of a pooled score; None if there are too few units to resample, or they are unknown."""
     if len(set(run.predictions.utterance.tolist())) < 2:
         return None
     try:
@@ -106,7 +106,7 @@ def bootstrap(run: Run, metric: str, by: str) -> Interval | None:
 
 
 def part(run: Run, keeps: Callable[[Utterance], bool]) -> Run:
-    """The run as if it had tested only some of its utterances, in the folds that test any of them."""
+    """Return the run as if it had tested only some of its utterances, in the folds that test any of them."""
     p = run.test_predictions
     own = p.select(np.array([keeps(run.utterances[i]) for i in p.utterance.tolist()], dtype=bool))
     ids = set(own.utterance.tolist())
@@ -115,5 +115,5 @@ def part(run: Run, keeps: Callable[[Utterance], bool]) -> Run:
 
 
 def tested_ids(run: Run) -> list[str]:
-    """The ids of the tested utterances, without repetitions."""
+    """Return the ids of the tested utterances, without repetitions."""
     return list(dict.fromkeys(run.test_predictions.utterance.tolist()))

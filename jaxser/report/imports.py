@@ -69,7 +69,7 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
 
 
 def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:
-    """The classes in the order of a run that has them all, and otherwise in alphabetical order."""
+    """Return the classes in the order of a run that has them all, and otherwise in alphabetical order."""
     found = {*columns["true"], *columns["predicted"], *_with_probabilities(columns)}
     same = (run.predictions.classes for run in like if found <= set(run.predictions.classes))
     classes = next(same, tuple(sorted(found)))
@@ -113,7 +113,7 @@ def _predictions(columns: Columns, classes: tuple[str, ...]) -> Predictions:
 
 
 def _numbers(columns: Columns, name: str, kind: type[int] | type[float], wanted: str) -> np.ndarray:
-    """A column as numbers."""
+    """Return a column as numbers."""
     dtype = np.int64 if kind is int else np.float64
     for row, cell in enumerate(columns[name]):
         if "_" in cell:  # Python would take 1_0 for 10
@@ -135,7 +135,7 @@ def _is_number(cell: str, kind: type[int] | type[float]) -> bool:
 def _probabilities(
     columns: Columns, classes: Sequence[str], predicted: Int[np.ndarray, " N"]
 ) -> Float[np.ndarray, "N C"]:
-    """The probabilities of the classes, checked; NaN if the file has none."""
+    """Return the probabilities of the classes, checked; NaN if the file has none."""
     given = _with_probabilities(columns)
     if not given:
         return np.full((len(predicted), len(classes)), np.nan)
@@ -185,7 +185,7 @@ def _check(columns: Columns, p: Predictions) -> None:
 def _utterances(
     path: Path, p: Predictions, descriptions: Path | None, like: Sequence[Run]
 ) -> list[Utterance]:
-    """The utterances with what is known about them."""
+    """Return the utterances with what is known about them."""
     known = {
         i: {name: getattr(u, name) for name in DESCRIPTION} for run in like for i, u in run.utterances.items()
     }
@@ -218,7 +218,7 @@ def _descriptions(path: Path, wanted: set[str]) -> dict[str, dict[str, str]]:
 
 
 def _folds(p: Predictions) -> list[FoldIds]:
-    """The test part of each fold; the other parts are empty."""
+    """Return the test part of each fold; the other parts are empty."""
     tests: dict[str, dict[str, None]] = {}
     for fold, i in zip(p.fold.tolist(), p.utterance.tolist(), strict=True):
         tests.setdefault(fold, {})[i] = None

@@ -47,7 +47,7 @@ MAX_SHOWN = 20
 
 
 def document(tables: Sequence[Table]) -> str:
-    """All tables, one after the other, for use with \\input."""
+    """Return all tables, one after the other, for use with \\input."""
     body = "\n".join(map(table, tables))
     head = ["% \\usepackage{booktabs,graphicx} \\usepackage[T1]{fontenc}"]
     if others := sorted({mark for mark in body if not _LATIN.match(mark)}):
@@ -60,7 +60,7 @@ def document(tables: Sequence[Table]) -> str:
 
 
 def table(made: Table) -> str:
-    """A `table` environment with a caption and a label; columns of numbers are right-aligned."""
+    """Return a `table` environment with a caption and a label; columns of numbers are right-aligned."""
     columns = "".join(_alignment([row[n] for row in made.rows]) for n in range(len(made.header)))
     wide = len(made.header) >= WIDE
     lines = [

@@ -44,14 +44,14 @@ def find_recordings(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
 
 
 def players(root: Path | None, utterances: Iterable[str]) -> dict[str, Markup]:
-    """The recordings of utterances as data URLs; empty without a folder."""
+    """Return the recordings of utterances as data URLs; empty without a folder."""
     if root is None:
         return {}
     return {name: recording_url(path) for name, path in find_recordings(root, utterances).items()}
 
 
 def recording_url(path: Path) -> Markup:
-    """A recording as a data URL of mono FLAC at 16 kHz, which every browser plays.
+    """Return a recording as a data URL of mono FLAC at 16 kHz, which every browser plays.
 
     Raises:
         InputError: if the file cannot be read.
@@ -77,7 +77,7 @@ class AttentionPlot:
 
 
 def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
-    """The mean attention of the first fold's replicas for `number` of its test utterances, evenly spaced.
+    """Return the mean attention of the first fold's replicas for `number` of its test utterances, evenly spaced.
 
     Raises:
         UsageError: if no folder of recordings is given.

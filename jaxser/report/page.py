@@ -81,7 +81,7 @@ def publish(
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A page as HTML that is also well-formed XML, without control characters."""
+    """Return a page as HTML that is also well-formed XML, without control characters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxser.report", "."),
         autoescape=True,
@@ -106,7 +106,7 @@ def inline(figures: Mapping[str, Drawing]) -> dict[str, Markup]:
 
 
 def title(analysis: Analysis) -> str:
-    """The model and the corpus, such as "MCSAN (no cross) on IEMOCAP"."""
+    """Return the model and the corpus, such as "MCSAN (no cross) on IEMOCAP"."""
     results = analysis.results
     return f"{run_name(results.model, results.variant)} on {analysis.corpus_name}"
 
@@ -114,7 +114,7 @@ def title(analysis: Analysis) -> str:
 def context(
     analysis: Analysis, chosen: Mapping[str, Table | None], figures: Mapping[str, Drawing], options: Options
 ) -> dict[str, Any]:
-    """The values that the template shows, in the order of the page."""
+    """Return the values that the template shows, in the order of the page."""
     run, row, mistakes = analysis.run, analysis.printed, analysis.mistakes
     return {
         "title": title(analysis),
@@ -145,14 +145,14 @@ def context(
 
 
 def _heading(analysis: Analysis) -> str:
-    """The beginning of tables.md."""
+    """Return the beginning of tables.md."""
     marks = [DEMO] if analysis.results.synthetic else []
     lines = [f"- {tables.escape_markdown(sentence)}" for sentence in (*marks, *analysis.warnings)]
     return "\n".join([f"# {tables.escape_markdown(title(analysis))}\n", *lines, ""])
 
 
 def _lede(analysis: Analysis) -> dict[str, Any]:
-    """The numbers of the page's first sentence."""
+    """Return the numbers of the page's first sentence."""
     run = analysis.run
     tested = {i for fold in run.folds for i in fold.test}
     speakers = {run.utterances[i].speaker for i in tested} - {""}
@@ -170,19 +170,19 @@ def _lede(analysis: Analysis) -> dict[str, Any]:
 
 
 def _flags(run: Run) -> dict[str, int]:
-    """The number of utterances with each quality flag, such as "no_alignment"."""
+    """Return the number of utterances with each quality flag, such as "no_alignment"."""
     return dict(
         Counter(flag for utterance in run.utterances.values() for flag in utterance.flags).most_common()
     )
 
 
 def _training_seconds(run: Run) -> float:
-    """The seconds of all epochs; the replicas of a wave are trained together and share them."""
+    """Return the seconds of all epochs; the replicas of a wave are trained together and share them."""
     by_epoch = {(one.wave, one.epoch): one.seconds or 0.0 for one in run.epochs}
     return float(sum(by_epoch.values()))
 
 
 def _valid_frame_fraction(run: Run) -> float | None:
-    """The fraction of computed frames that are not padding; None if it was not recorded."""
+    """Return the fraction of computed frames that are not padding; None if it was not recorded."""
     known = [one.valid_frame_fraction for one in run.epochs if one.valid_frame_fraction is not None]
     return float(np.mean(known)) if known else None

@@ -43,7 +43,7 @@ Curve = Callable[[EpochRecord], float | None]
 
 
 def figures(analysis: Analysis) -> dict[str, Drawing]:
-    """Every figure of a run by name."""
+    """Return every figure of a run by name."""
     run, results = analysis.run, analysis.results
     made = {}
     with matplotlib.rc_context(STYLE):
@@ -70,12 +70,12 @@ def figures(analysis: Analysis) -> dict[str, Drawing]:
 
 
 def train_loss(record: EpochRecord) -> float | None:
-    """The training loss of an epoch."""
+    """Return the training loss of an epoch."""
     return record.train_loss
 
 
 def validation_ua(record: EpochRecord) -> float | None:
-    """The UA on the validation part after an epoch."""
+    """Return the UA on the validation part after an epoch."""
     return record.validation.get("ua")
 
 
@@ -115,7 +115,7 @@ def recall_by_class(results: RunResults) -> Figure:
 
 
 def learning_curve(runs: Mapping[str, Run], title: str, value: Curve, share: bool = False) -> Figure:
-    """A value of every replica by epoch, and their median while at least half of them are training.
+    """Return a value of every replica by epoch, and their median while at least half of them are training.
 
     Args:
         runs: runs by name; "" for a single run, which is drawn in the accent colour.
@@ -200,7 +200,7 @@ def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, empt
 
 
 def _recalls(replicas: Sequence[ReplicaResult], name: str) -> list[float]:
-    """The recall of a class in every replica that has one."""
+    """Return the recall of a class in every replica that has one."""
     found = [replica.test.recall[name] for replica in replicas if replica.test]
     return [recall for recall in found if recall is not None]
 
@@ -215,7 +215,7 @@ def _mean_and_spread(axes: Axes, row: int, mean: float | None, std: float | None
 
 
 def _curves(run: Run, value: Curve) -> list[dict[int, float | None]]:
-    """The value by epoch (from 1), of every replica of the reported setting."""
+    """Return the value by epoch (from 1), of every replica of the reported setting."""
     curves: dict[tuple[str, int], dict[int, float | None]] = defaultdict(dict)
     for record in run.epochs:
         if record.setting == run.results.setting:
@@ -235,7 +235,7 @@ def _by_epoch(curves: Sequence[Mapping[int, float | None]]) -> Float[np.ndarray,
 
 
 def _median(table: Float[np.ndarray, "n epochs"]) -> Float[np.ndarray, " epochs"]:
-    """The median of each epoch; NaN if fewer than half of the curves have a value."""
+    """Return the median of each epoch; NaN if fewer than half of the curves have a value."""
     enough = 2 * np.isfinite(table).sum(axis=0) >= max(1, len(table))
     median = np.full(table.shape[1], np.nan)
     median[enough] = np.nanmedian(table[:, enough], axis=0) if enough.any() else np.nan

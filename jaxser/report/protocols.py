@@ -43,7 +43,7 @@ class Aspect:
 
 
 def describe(run: Run) -> list[str]:
-    """The protocol of a run in sentences."""
+    """Return the protocol of a run in sentences."""
     protocol = run.results.protocol
     name = str(protocol.get("name", ""))
     sentences = [
@@ -61,7 +61,7 @@ def describe(run: Run) -> list[str]:
 
 
 def compare_protocols(row: Printed, analysis: Analysis) -> list[Aspect]:
-    """The protocol of a paper's row next to that of a run."""
+    """Return the protocol of a paper's row next to that of a run."""
     paper, run, results = row.protocol, analysis.run, analysis.results
     classes, utterances = len(results.classes), len(run.utterances)
     folds, seeds = len(run.folds), len({replica.seed for replica in results.replicas})
@@ -85,7 +85,7 @@ def compare_protocols(row: Printed, analysis: Analysis) -> list[Aspect]:
 
 
 def _training_sessions(row: Printed, run: Run) -> list[Aspect]:
-    """The number of sessions that are trained on, if the paper holds out sessions."""
+    """Return the number of sessions that are trained on, if the paper holds out sessions."""
     printed = row.protocol.get("training_sessions")
     if printed is None:
         return []
@@ -95,7 +95,7 @@ def _training_sessions(row: Printed, run: Run) -> list[Aspect]:
 
 
 def corpus_title(analysis: Analysis) -> str:
-    """The corpus's name as papers write it, or what synthetic speech is called beside a paper."""
+    """Return the corpus's name as papers write it, or what synthetic speech is called beside a paper."""
     return "synthetic demo speech" if analysis.results.synthetic else analysis.corpus.title
 
 
@@ -125,7 +125,7 @@ def _selection(protocol: Mapping[str, Any]) -> str:
 
 
 def _sizes(run: Run) -> str:
-    """The number of utterances in the parts of a fold, as ranges over the folds."""
+    """Return the number of utterances in the parts of a fold, as ranges over the folds."""
     parts = ("training", "validation", "test")
     columns = zip(*((f.train, f.validation, f.test) for f in run.folds), strict=True)
     sizes = [_range([len(part) for part in column]) for column in columns]

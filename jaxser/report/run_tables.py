@@ -29,7 +29,7 @@ _COLUMNS = ("WA", "95 % interval of WA", "UA", "95 % interval of UA")
 
 
 def all_tables(analysis: Analysis) -> dict[str, Table | None]:
-    """Every table of a run by the name that the page's template uses; None if it does not apply."""
+    """Return every table of a run by the name that the page's template uses; None if it does not apply."""
     run, row = analysis.run, analysis.printed
     return {
         "headline": headline(run),
@@ -62,7 +62,7 @@ def results_csv(run: Run) -> str:
 
 
 def headline(run: Run) -> Table:
-    """The four scores: their mean, three standard deviations, and the pooled score."""
+    """Return the four scores: their mean, three standard deviations, and the pooled score."""
     found = run.results.summary
     columns = (found.mean, found.std_over_folds, found.std_over_seeds, found.std_over_runs, found.pooled)
     rows: list[tuple[Cell, ...]] = [
@@ -73,7 +73,7 @@ def headline(run: Run) -> Table:
 
 
 def intervals(analysis: Analysis) -> Table:
-    """The pooled scores with their intervals over utterances and over speakers."""
+    """Return the pooled scores with their intervals over utterances and over speakers."""
     pooled = analysis.results.summary.pooled or {}
     rows: list[tuple[Cell, ...]] = []
     for metric in metrics.SCORES:
@@ -84,7 +84,7 @@ def intervals(analysis: Analysis) -> Table:
 
 
 def recalls(analysis: Analysis) -> Table:
-    """The recall of each class: the mean over folds, and the pooled recall with its interval."""
+    """Return the recall of each class: the mean over folds, and the pooled recall with its interval."""
     found = analysis.results.summary
     rows: list[tuple[Cell, ...]] = []
     for group in analysis.by_class:
@@ -117,13 +117,13 @@ def speakers(analysis: Analysis) -> Table | None:
 
 
 def speaker_genders(run: Run) -> dict[str, str]:
-    """The gender of each test speaker, "" if it is unknown."""
+    """Return the gender of each test speaker, "" if it is unknown."""
     tested = (run.utterances[i] for i in tested_ids(run))
     return {row.speaker: row.gender for row in tested}
 
 
 def mistakes(analysis: Analysis) -> Table | None:
-    """The most confident mistakes; None if there are none."""
+    """Return the most confident mistakes; None if there are none."""
     rows = tuple(
         (m.utterance, m.true, m.predicted, Score(m.confidence), f"{m.wrong} of {m.replicas}", m.transcript)
         for m in analysis.mistakes
@@ -134,7 +134,7 @@ def mistakes(analysis: Analysis) -> Table | None:
 
 
 def folds(run: Run) -> Table:
-    """The number of utterances in each part of each fold, and the test speakers."""
+    """Return the number of utterances in each part of each fold, and the test speakers."""
     rows = []
     for fold in run.folds:
         names = sorted({run.utterances[i].speaker for i in fold.test} - {""})
@@ -176,7 +176,7 @@ def _epoch(epoch: int | None) -> Cell:
 
 
 def settings(run: Run) -> Table | None:
-    """The settings of a sweep; None if nothing was swept."""
+    """Return the settings of a sweep; None if nothing was swept."""
     results = run.results
     if not results.is_sweep:
         return None
@@ -195,12 +195,12 @@ def settings(run: Run) -> Table | None:
 
 
 def _selecting(score: float | None, metric: str) -> Cell:
-    """The value that selects settings: a score, or the loss, whose negative is compared."""
+    """Return the value that selects settings: a score, or the loss, whose negative is compared."""
     return f"{-score:.3f}" if metric == "loss" and score is not None else Score(score)
 
 
 def paper(run: Run, row: Printed) -> Table:
-    """The paper's scores above those of the run, with the same kind of standard deviation."""
+    """Return the paper's scores above those of the run, with the same kind of standard deviation."""
     found = run.results.summary
     std = {"folds": found.std_over_folds, "runs": found.std_over_runs}.get(row.std_over, {})
     names = [name for name in NAMES if name in row.scores]
@@ -212,7 +212,7 @@ def paper(run: Run, row: Printed) -> Table:
 
 
 def best_possible(run: Run) -> Table | None:
-    """The best possible accuracies on the demo corpus above those of the run; None for other corpora."""
+    """Return the best possible accuracies on the demo corpus above those of the run; None for other corpora."""
     best = run.results.best_possible or {}
     known = {name: best[name] for name in OBSERVERS if name in best}
     if not known:
@@ -227,13 +227,13 @@ def best_possible(run: Run) -> Table | None:
 
 
 def best_possible_score(run: Run, metric: str) -> Score:
-    """The best possible score of a model that reads what the run's model reads; a dash if it is unknown."""
+    """Return the best possible score of a model that reads what the run's model reads; a dash if it is unknown."""
     best = (run.results.best_possible or {}).get(run.results.observer, {})
     return Score(best.get(metric))
 
 
 def interval_cells(interval: Interval | None) -> tuple[Score, Range]:
-    """A pooled score and its interval, or dashes.
+    """Return a pooled score and its interval, or dashes.
 
     If all resamples agree (a recall of 0 or 1), they say nothing about the spread, and the interval is a dash.
     """

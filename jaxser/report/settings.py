@@ -95,7 +95,7 @@ def _published(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields by their paths, as they are after writing and reading JSON."""
+    """Return the fields by their paths, as they are after writing and reading JSON."""
     flat: dict[str, Any] = flatten(json.loads(json.dumps(fields)))
     return flat
 

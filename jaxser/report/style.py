@@ -136,7 +136,7 @@ def save(drawings: Mapping[str, Drawing], root: Path, name: str) -> None:
 
 
 def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """A transparent figure with one pair of axes; sizes are in inches."""
+    """Return a transparent figure with one pair of axes; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_visible(False)
     axes = figure.add_subplot()

@@ -66,14 +66,14 @@ class Table:
 
 
 def percent(value: float | Decimal | None) -> str:
-    """A fraction in percent, without the sign: a float with one decimal, a `Decimal` with all of its own."""
+    """Return a fraction in percent, without the sign: a float with one decimal, a `Decimal` with all of its own."""
     if isinstance(value, Decimal):  # a printed score
         return f"{value.scaleb(2):f}"
     return "–" if value is None else f"{100 * value:.1f}"
 
 
 def text(cell: Cell) -> str:
-    """A cell as plain text, with scores in percent."""
+    """Return a cell as plain text, with scores in percent."""
     if isinstance(cell, Range):
         return "–" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
     if isinstance(cell, Score):
@@ -82,7 +82,7 @@ def text(cell: Cell) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown below its caption, with special characters escaped."""
+    """Return a table in Markdown below its caption, with special characters escaped."""
     rows = [map(escape_markdown, table.header), *(map(_markdown_cell, row) for row in table.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     numeric = [all(not isinstance(row[n], str) for row in table.rows) for n in range(len(table.header))]
@@ -99,14 +99,14 @@ def escape_markdown(value: str) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A header and rows as CSV, whose text a spreadsheet program does not take for formulas."""
+    """Return a header and rows as CSV, whose text a spreadsheet program does not take for formulas."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(map(to_cells, [header, *rows]))
     return file.getvalue()
 
 
 def table_csv(table: Table) -> str:
-    """A table as CSV, with separate columns for standard deviations and for the ends of intervals."""
+    """Return a table as CSV, with separate columns for standard deviations and for the ends of intervals."""
     columns: list[tuple[Any, ...]] = []
     for n, name in enumerate(table.header):
         columns += _csv_columns(name, [row[n] for row in table.rows])
