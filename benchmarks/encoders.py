@@ -33,7 +33,7 @@ TOLERANCE = 1e-3  # of a layer's range; tests/encoders/test_parity.py has the st
 
 
 class Side(NamedTuple):
-    """One implementation: all hidden states of a padded batch, and of each recording at its own length."""
+    """One implementation: hidden states of a padded batch, and of each recording by itself."""
 
     padded: Callable[[], Sequence[Any]]
     real_lengths: Callable[[], Any]

@@ -54,7 +54,10 @@ class Trial(NamedTuple):
 
 
 def p_values(trial: Trial) -> dict[str, float]:
-    """Return the p value of each of `TESTS`, without the signed-rank test if there are too few folds for it."""
+    """Return the p value of each of `TESTS`.
+
+    The signed-rank test is left out if there are too few folds for it.
+    """
     by_fold = trial.a.mean(axis=1) - trial.b.mean(axis=1)
     results = {
         "corrected": corrected_t_test(by_fold, trial.ratio),
@@ -75,11 +78,11 @@ def rates(trials: Iterable[Trial]) -> dict[str, float]:
 
 
 def simulated(rng: np.random.Generator, splits: str, seeds: int, *, same: bool) -> Trial:
-    """Simulate two classifiers of 500 utterances of two classes, equal in expectation, on a new corpus.
+    """Simulate two equally good classifiers on a new corpus of 500 utterances.
 
-    The corpus has two views of 12 features with the same distribution, which share half of their noise. The classes are
-    easier to tell apart in some sessions than in others. Each seed draws 16 random features (tanh) of a view, on which
-    ridge regression is trained.
+    The corpus has two classes and two views of 12 features with the same distribution, which share half of their noise.
+    The classes are easier to tell apart in some sessions than in others. Each seed draws 16 random features (tanh) of a
+    view, on which ridge regression is trained.
 
     Args:
         rng: draws the corpus and the features.

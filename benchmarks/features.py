@@ -41,7 +41,10 @@ def main() -> None:
 
 
 def _compare(name: str, batches: Sequence[Sequence[np.ndarray]], rounds: int) -> None:
-    """Compares times and results. Each batch holds the signals of one utterance, as in preparation."""
+    """Compare times and results.
+
+    Each batch holds the signals of one utterance, as in preparation.
+    """
 
     def ours() -> list[np.ndarray]:
         return [cepstra for batch in batches for cepstra in spectra.mfcc(batch)]
@@ -74,7 +77,7 @@ def _words(signal: np.ndarray) -> list[np.ndarray]:
 
 
 def _noise(count: int) -> list[np.ndarray]:
-    """Noise with lengths similar to IEMOCAP's: 4.5 s on average, from 0.6 to 30 s."""
+    """Return noise with lengths similar to IEMOCAP's: 4.5 s on average, from 0.6 to 30 s."""
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(np.log(3.7), 0.65, count), 0.6, 30)
     return [

@@ -87,7 +87,10 @@ def functionals(path: Path, name: str) -> Float[np.ndarray, " D"]:
 def cached_functionals(
     recordings: Sequence[Path], name: str, folder: Path, workers: int
 ) -> Float[np.ndarray, "N D"]:
-    """Return the functionals of all recordings, cached in a file named after their names and sizes."""
+    """Return the functionals of all recordings.
+
+    They are cached in a file named after the recordings' names and sizes.
+    """
     key = "".join(f"{path.name} {path.stat().st_size}\n" for path in recordings)
     path = folder / f"functionals-{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     if path.is_file():
@@ -116,7 +119,7 @@ def evaluate(
     label: Int[np.ndarray, " N"],
     classes: Sequence[str],
 ) -> tuple[ReplicaResult, Tested]:
-    """Train on a fold; returns its scores, in the form of a replica's, and its test predictions."""
+    """Train on a fold; return its scores, as those of a replica, and its test predictions."""
     row_of = {name: row for row, name in enumerate(ids)}
     train, validation, test = ([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test))
     inputs = _standardised(features, train)

@@ -1,4 +1,4 @@
-"""Four networks in PyTorch as users write them, without masks, and the conversion of jaxser's parameters."""
+"""Four networks in PyTorch without masks, as users write them, and jaxser's parameters."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class MCSAN(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward layer, each with a residual connection and layer normalisation."""
+    """Attention and a feed-forward layer, each with a residual connection and normalisation."""
 
     def __init__(self, d: int, heads: int, inner: int, rate: float):
         super().__init__()
@@ -123,7 +123,7 @@ class TransformerLayer(nn.Module):
 
 
 def positions(x: torch.Tensor) -> torch.Tensor:
-    """Positional encoding of Vaswani et al. 2017, section 3.5."""
+    """Return the positional encoding of Vaswani et al. 2017, section 3.5."""
     angle = torch.arange(x.shape[1], device=x.device)[:, None] / 10000 ** (
         torch.arange(0, x.shape[2], 2, device=x.device) / x.shape[2]
     )

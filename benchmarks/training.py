@@ -48,7 +48,7 @@ CONFIGS = {
 
 
 class Side(NamedTuple):
-    """jaxser or PyTorch: an epoch and a step on 300 frames, as functions that block until they are done."""
+    """jaxser or PyTorch: an epoch and a step on 300 frames, which block until they are done."""
 
     epoch: Callable[[], None]
     step: Callable[[], None]

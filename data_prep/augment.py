@@ -86,7 +86,10 @@ def extract_with_copies(
     vocabulary: Vocabulary,
     precomputed: Precomputed | None = None,
 ) -> dict[str, Shaped[np.ndarray, ...]]:
-    """Compute the arrays of an utterance and of its copies; see `jaxser.features.extraction.extract`."""
+    """Compute the arrays of an utterance and of its copies.
+
+    See `jaxser.features.extraction.extract`.
+    """
     clean = without_copies(recipe)
     arrays = extract(clean, utterance, samples, vocabulary, precomputed)
     if PARAMETER not in recipe.parameters:

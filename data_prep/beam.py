@@ -1,4 +1,4 @@
-"""Preparation on a cluster: an Apache Beam pipeline that runs the jobs of a dataset (extra `beam`).
+"""Preparation on a cluster by an Apache Beam pipeline (extra `beam`).
 
     python -m jaxser.data_prep.prepare --corpus=meld --root=MELD --runner=beam --beam_options="--runner=FlinkRunner"
 

@@ -117,7 +117,9 @@ def plan_build(
 
 
 def is_up_to_date(plan: BuildPlan, glove: str | Path | None, max_rejected: float) -> bool:
-    """Return whether a dataset is complete and current. Nothing is written, so its folder may be read-only.
+    """Return whether a dataset is complete and current.
+
+    Nothing is written, so its folder may be read-only.
 
     Raises:
         InputError: if it is, but has too many rejected utterances.
@@ -299,7 +301,7 @@ def _most_common(rejected: Sequence[Rejection]) -> str:
 
 
 def reason_kind(reason: str) -> str:
-    """Return a reason without what differs from utterance to utterance: texts in quotes, paths and numbers."""
+    """Return a reason without quotations, paths and numbers, which differ by utterance."""
     quoted = re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason)
     return " ".join("..." if re.search(r"[0-9/\\]|\w\.\w", word) else word for word in quoted.split())
 

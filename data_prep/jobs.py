@@ -1,4 +1,4 @@
-"""Preparation as a map over shards: a job writes one shard, and a process pool runs the jobs.
+"""Preparation as a map over shards: a process pool runs jobs that write one shard each.
 
 A shard is complete once its part file (`parts/00000.json`) exists, which contains a fingerprint of all inputs of the
 shard and the checksum of the shard itself. Only shards that are missing, outdated or damaged are written again.
@@ -97,7 +97,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """The outcome of a job: its shard, the number of utterances by label and by flag, and the rejected ones.
+    """The outcome of a job: its shard, counts by label and by flag, and the rejected ones.
 
     `digests` are the first digits of the SHA-256 of each recording, by which identical ones are counted.
     """
@@ -243,7 +243,7 @@ def finished_part(job: Job) -> Part | None:
 def run_jobs(
     jobs: Sequence[Job], vocabulary: Vocabulary, workers: int, done: Callable[[Job, Part], None]
 ) -> None:
-    """Run jobs, in worker processes if `workers` is greater than 1, and call `done` after each.
+    """Run jobs, in worker processes if `workers` is above 1, and call `done` after each.
 
     Raises:
         InputError: if a worker process dies.

@@ -1,4 +1,7 @@
-"""Labels of a corpus: one spelling per emotion, renaming by `--label_map`, and selection by `--classes`."""
+"""Labels of a corpus: one spelling per emotion, `--label_map` and `--classes`.
+
+The label sets that `--classes` names are in `jaxser/corpora.py`.
+"""
 
 from __future__ import annotations
 

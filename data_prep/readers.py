@@ -1,4 +1,4 @@
-"""The corpora that can be prepared: the module that reads each, and the flags that only one of them has."""
+"""The corpora that can be prepared, their modules, and the flags that only one has."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def import_reader(corpus: str) -> CorpusReader:
 
 
 def reader_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a corpus's `read` by the flags of `CORPUS_FLAGS` that are not None.
+    """Return the arguments of a corpus's `read`, from the flags that are not None.
+
+    The flags are those of `CORPUS_FLAGS`.
 
     Raises:
         UsageError: if a flag belongs to another corpus.

@@ -86,7 +86,7 @@ def show(data: str | Path, root: str | Path, out: str | Path, identity: str | No
 
 
 def draw(shown: Shown) -> Figure:
-    """Return a figure with the waveform at the top, and an image of each two-dimensional array below it."""
+    """Draw the waveform at the top, and an image of each two-dimensional array below it."""
     names = [name for name, rows in shown.arrays.items() if rows.ndim == 2]
     figure = Figure(figsize=(11, 2.4 + 1.9 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)

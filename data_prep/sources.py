@@ -1,4 +1,4 @@
-"""Sources of the arrays that are not computed from sound or text: files of precomputed arrays, and videos."""
+"""Sources of arrays not computed from sound or text: precomputed files, and videos."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .build import IGNORED, REJECTED, BuildPlan
 
 
 def print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:
-    """Print the number of utterances by label, what is not used, the quality flags, and the size of the dataset."""
+    """Print the counts by label, what is not used, the quality flags, and the dataset's size."""
     manifest = json.loads((plan.directory / shards.MANIFEST).read_text(encoding="utf-8"))
     console.print(f"{plan.name}: {manifest['utterances']} utterances")
     console.print(_label_table(manifest["labels"]["found"], manifest["labels"]["expected"]))

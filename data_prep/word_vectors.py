@@ -74,7 +74,7 @@ def write_vectors(
 
 
 def finished_vectors(directory: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the entry of existing vectors, or None if they are missing, damaged or of another source."""
+    """Return the entry of existing vectors; None if missing, damaged or of another source."""
     try:
         part = json.loads((directory / "parts" / _PART).read_text(encoding="utf-8"))
         same = all(part["entry"].get(key) == value for key, value in source.items())

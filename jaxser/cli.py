@@ -1,4 +1,4 @@
-"""Shared code of the commands: argument parsers, one-line error messages, and the cache of compiled programs.
+"""Shared code of the commands: parsers, one-line errors, the cache of compiled programs.
 
 It imports nothing heavy, so that a command can report an interrupt of its own imports (`importing`).
 """
@@ -46,7 +46,10 @@ CACHE_DIR = _default_cache_dir()
 
 @contextlib.contextmanager
 def importing(program: str) -> Iterator[None]:
-    """Import heavy modules in a `with` block; an interrupt or lack of memory then ends the program with one line."""
+    """Import heavy modules in a `with` block.
+
+    An interrupt or lack of memory then ends the program with one line.
+    """
 
     def stop(*_: Any) -> NoReturn:
         os.write(2, f"{program}: stopped\n".encode())
@@ -128,12 +131,14 @@ def log(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""Return the text with control characters, directional overrides and surrogates as escapes, such as `\x1b`."""
+    r"""Escape control characters, directional overrides and surrogates, such as `\x1b`."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def parser(program: str, command: str, doc: str | None) -> argparse.ArgumentParser:
-    """Create a parser that shows a module's docstring as help and reports wrong flags in one line.
+    """Create a parser that shows a module's docstring as help.
+
+    It reports wrong flags in one line.
 
     Args:
         program: the name that begins an error message.

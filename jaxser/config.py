@@ -1,4 +1,4 @@
-"""Validation of a config: from a config file and the user's own values to fields that can be run."""
+"""Validation of a config: from a config file and the user's values to a run's fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
 
 
 def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Return the config with the fields of its variant and regime set, and every value checked.
+    """Complete a config with the fields of its variant and training, and check all values.
 
     The regime is `config.training` or, before the variant, `config.as_published`.
 
@@ -110,9 +110,10 @@ def check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
 
 
 def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
-    """Return the hyper-parameters that a run uses: without the optional ones that are off and not swept.
+    """Return the hyper-parameters that a run uses.
 
-    Of those that `config.training` sets, the ones that do not suit the network are left out.
+    Optional ones that are off and not swept are left out. Of those that `config.training` sets, the ones that do not
+    suit the network are left out.
 
     Raises:
         UsageError: if one that the user has set does not suit the network, or contradicts another.
@@ -169,7 +170,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apply_published(config: ConfigDict) -> None:
-    """With `as_published`, set the paper's own settings."""
+    """Set the paper's own settings if the config says `as_published`."""
     published = config.get("published", {})
     if config.get("as_published") and not published:
         raise UsageError("config.as_published: this config file does not state the settings of a paper")
@@ -221,7 +222,7 @@ def _check_values(config: ConfigDict) -> None:
 
 
 def _unsuitable(name: str, model: Network) -> str:
-    """Why a network cannot use an optional hyper-parameter; "" if it can."""
+    """Return why a network cannot use an optional hyper-parameter; "" if it can."""
     if name == "stochastic_depth_rate" and name not in model.optional_hyper:
         return "needs a network with transformers"
     return augment.unusable(name, model.needs) if name in augment.NAMES else ""

@@ -1,4 +1,4 @@
-"""What is known about each speech emotion corpus: labels, headline protocol, and how its speech was recorded.
+"""Records of the known corpora: labels, headline protocol, and how speech was recorded.
 
 A dataset's corpus is the `corpus` of its manifest, never the dataset's name, which its user is free to choose.
 """

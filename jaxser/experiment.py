@@ -44,7 +44,9 @@ Log = Callable[[str], None]
 
 
 def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Dataset:
-    """Load the prepared dataset of a resolved config; a missing demo dataset is made on the spot.
+    """Load the prepared dataset of a resolved config.
+
+    A missing demo dataset is made on the spot.
 
     Raises:
         UsageError: if the dataset is missing or of another recipe; the message has the command that makes it.
@@ -101,7 +103,7 @@ def run_experiment(
     command: str = "",
     log: Log = print,
 ) -> RunResults:
-    """Train and evaluate a resolved config on its dataset, and write everything into the folder of the run.
+    """Train and evaluate a resolved config on its dataset, and write the folder of the run.
 
     An interrupted run of the same config is resumed; a finished one is not trained again.
 

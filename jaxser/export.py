@@ -1,4 +1,6 @@
-"""Export the network of a run as one file that runs without jaxser: a `jax.export` artefact for CPU, CUDA and TPU.
+"""Export the network of a run as one file that runs without jaxser.
+
+It is a `jax.export` artefact for CPU, CUDA and TPU.
 
     python -m jaxser.export --run=runs/mcsan --fold=Ses01 --seed=0 --out=mcsan.zip
 
@@ -120,7 +122,7 @@ def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path, root: P
 
 
 def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any]:
-    """Describe the artefact to those who use it without jaxser: the contents of description.json."""
+    """Return the contents of description.json, for users of the artefact without jaxser."""
     ((inputs,), _) = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     results = ensemble.run_results
     return {
@@ -188,7 +190,7 @@ def input_specs(ensemble: Ensemble, sizes: Mapping[str, int]) -> Specs:
 
 
 def _example(ensemble: Ensemble) -> str:
-    """Flags for the longest recording that the recipe allows."""
+    """Return flags for the longest recording that the recipe allows."""
     parameters = ensemble.recipe.parameters
     longest = {
         "audio": parameters["max_frames"],

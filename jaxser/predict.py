@@ -42,7 +42,7 @@ PROGRAM = "jaxser.predict"
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Entry point of `jaxser-predict` and `python -m jaxser.predict`."""
+    """Run the command line: entry point of `jaxser-predict` and `python -m jaxser.predict`."""
     sys.exit(main(arguments))
 
 

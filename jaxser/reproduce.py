@@ -85,7 +85,7 @@ def reproduce(table: str, dataset: str, protocol: str, runs: Path, data_dir: Pat
 
 
 def config_of(row: Printed, dataset: str, protocol: str, data_dir: Path) -> ConfigDict:
-    """Return the resolved config that trains a row, on its paper's corpus if `dataset` is "paper"."""
+    """Return the resolved config of a row, on its paper's corpus if `dataset` is "paper"."""
     assert row.variant is not None
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
@@ -126,9 +126,9 @@ class Projection:
 
 
 def training_frames(config: ConfigDict, dataset: Dataset) -> float:
-    """Return the frames that a run processes; a frame of the validation part counts as a third.
+    """Return the frames that a run processes.
 
-    Datasets without audio count their utterances.
+    A frame of the validation part counts as a third. Datasets without audio count their utterances.
     """
     folds = make_folds(dataset, Protocol(**config.protocol))
     frames = float(dataset.arrays["audio"].length.mean()) if "audio" in dataset.arrays else 1.0
@@ -138,10 +138,10 @@ def training_frames(config: ConfigDict, dataset: Dataset) -> float:
 
 
 def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> Table:
-    """Return the rows in the paper's order: printed, ours, and on the demo corpus the best possible scores.
+    """Return the rows in the paper's order: printed scores, ours, and the best possible.
 
-    Our standard deviations are of the same kind as the printed ones wherever the run has that kind; a column names both
-    kinds.
+    The best possible scores are known on the demo corpus only. Our standard deviations are of the same kind as the
+    printed ones wherever the run has that kind; a column names both kinds.
     """
     names = {name: title for name, title in SHOWN.items() if any(name in row.scores for row in rows)}
     is_demo = any(run.results.best_possible for run in runs.values())
@@ -187,7 +187,7 @@ class RowSpread:
 
     @classmethod
     def of(cls, row: Printed, run: Run | None) -> RowSpread:
-        """Return the standard deviations of the printed kind, or of the run's own kind if it has none of that kind."""
+        """Return the standard deviations of the printed kind, or else of the run's own kind."""
         has_std = any(std is not None for _, std in row.scores.values())
         printed = (row.std_over or "not stated") if has_std else ""
         if run is None:
@@ -207,7 +207,7 @@ class RowSpread:
 
 
 def differences(rows: Sequence[Printed], runs: Mapping[str, Run]) -> list[str]:
-    """Return how our runs differ from the paper's, the caveats of the paper, and the warnings of the runs.
+    """Return how our runs differ from the paper's, its caveats, and the runs' warnings.
 
     Each is a line, which names its rows unless it holds for all that are trained.
     """

@@ -30,18 +30,25 @@ can be swept within one program."""
 
 
 class UsageError(ValueError):
-    """Wrong usage. The message is one line: what is wrong, where, and what to do. Commands exit with status 2."""
+    """Wrong usage.
+
+    The message is one line: what is wrong, where, and what to do. Commands exit with status 2.
+    """
 
 
 class FieldError(UsageError):
-    """A field of a network has an unsupported value, such as a number of heads that does not divide the features.
+    """A field of a network has an unsupported value.
 
-    The message begins with `field=value`; whoever built the network from a config adds the config's path.
+    An example is a number of heads that does not divide the features. The message begins with `field=value`; whoever
+    built the network from a config adds the config's path.
     """
 
 
 class InputError(ValueError):
-    """An input file cannot be used. The message is one line: which file, why, what to do. Exit status 1."""
+    """An input file cannot be used.
+
+    The message is one line: which file, why, what to do. Commands exit with status 1.
+    """
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,10 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Sequences of different lengths, concatenated: row n is `values[offset[n] : offset[n] + length[n]]`."""
+    """Sequences of different lengths, concatenated.
+
+    Row n is `values[offset[n] : offset[n] + length[n]]`.
+    """
 
     values: Shaped[np.ndarray, "total ..."]
     length: Int[np.ndarray, " N"]
@@ -144,13 +154,13 @@ class Dataset:
     folder: Path | None = None  # of the files; None if the dataset has none
 
     def column(self, name: str) -> np.ndarray:
-        """One field of all utterances, such as `speaker`, as an array of N strings."""
+        """Return one field of all utterances, such as `speaker`, as an array of N strings."""
         return np.array([getattr(utterance, name) for utterance in self.utterances], dtype=str)
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows of a dataset: the training part, the validation part that selects the epoch, and the test part."""
+    """Rows of a dataset: the parts for training, for selecting the epoch, and for testing."""
 
     name: str
     train: Int[np.ndarray, " n_train"]
@@ -163,9 +173,10 @@ ABSENT: Any = None
 
 
 class Batch(NamedTuple):
-    """The input of a model: B utterances. A model declares which fields it needs, a recipe which it provides.
+    """The input of a model: B utterances.
 
-    Each array comes with its mask. Frames are normalised, and zero where padded. A padding row is masked as a whole.
+    A model declares which fields it needs, a recipe which it provides. Each array comes with its mask. Frames are
+    normalised, and zero where padded. A padding row is masked as a whole.
     """
 
     label: Int[AnyArray, " B"]
@@ -224,7 +235,7 @@ class Output(NamedTuple):
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation of each feature over the valid frames of a training part, for z-scores."""
+    """Mean and standard deviation of each feature over valid frames of a training part."""
 
     mean: Float[AnyArray, " D"]
     std: Float[AnyArray, " D"]
@@ -257,7 +268,10 @@ class Plateau(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The selected epoch of a replica. Its buffers are its own, so that the state can be donated."""
+    """The selected epoch of a replica.
+
+    Its buffers are its own, so that the state can be donated.
+    """
 
     params: PyTree
     batch_stats: PyTree
@@ -267,7 +281,7 @@ class Best(NamedTuple):
 
 
 class ReplicaState(NamedTuple):
-    """The state of one training run (one fold, seed and setting), and the statistics of its training part."""
+    """The state of one training run (a fold, seed and setting), and its part's statistics."""
 
     params: PyTree
     batch_stats: PyTree

@@ -1,1 +1,4 @@
-"""Corpus readers: one module per corpus, each with `read(root) -> Reading`."""
+"""Corpus readers: one module per corpus, with `read(root)`.
+
+`data_prep/readers.py` lists them.
+"""

@@ -1,4 +1,4 @@
-"""Word alignments of a user's own corpus: Praat's TextGrids, Sphinx's `.wdseg`, and tables of start, end and word."""
+"""Word alignments of a user's own corpus: TextGrids, Sphinx's `.wdseg`, and tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Row = tuple[str, str, str]
 
 
 def read_words(path: Path, tier: str = "", speaker: str = "") -> tuple[Word, ...]:
-    """Read an alignment file: words and their times, in seconds of the utterance's own recording.
+    """Read words and times, in seconds of the utterance's recording, from an alignment file.
 
     Supported are Sphinx's `.wdseg`, Praat's `.TextGrid` as text, long or short, and tables of `start,end,word` with or
     without a header. Pauses and noises are removed.

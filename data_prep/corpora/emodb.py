@@ -1,8 +1,8 @@
-"""EmoDB (Burkhardt et al. 2005): German, ten speakers, ten sentences, seven emotions; 535 utterances.
+"""EmoDB (Burkhardt et al. 2005): German, ten speakers, ten sentences, seven emotions.
 
-A file's name holds all annotations: `wav/03a01Fa.wav` is speaker 03, sentence a01, emotion F, version a. The start
-times of its syllables are in `silb/03a01Fa.silb`; words are assembled from them. The sentences are fixed, so the text
-carries no emotion.
+It has 535 utterances. A file's name holds all annotations: `wav/03a01Fa.wav` is speaker 03, sentence a01, emotion F,
+version a. The start times of its syllables are in `silb/03a01Fa.silb`; words are assembled from them. The sentences are
+fixed, so the text carries no emotion.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def read_syllables(content: bytes) -> list[Syllable]:
 
 
 def join_syllables(syllables: Sequence[Syllable], sentence: str) -> tuple[Word, ...]:
-    """Align the syllables with the words of the sentence, and return the words with their times.
+    """Join syllables to the words of the sentence, and return the words with their times.
 
     Labels are spelled as spoken and in several conventions (`haben bm`, `ge gera de`, `ak nis`). Every word is
     therefore assigned a run of one to six labels such that the total edit distance over the sentence is minimal (by
@@ -218,7 +218,7 @@ def _without_repetitions(syllables: Sequence[Syllable]) -> list[Syllable]:
 
 @lru_cache(4096)
 def _edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance."""
+    """Return the Levenshtein distance."""
     row = list(range(len(second) + 1))
     for i, letter in enumerate(first, start=1):
         above, row[0] = row[0], i

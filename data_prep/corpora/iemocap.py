@@ -1,4 +1,4 @@
-"""IEMOCAP (`IEMOCAP_full_release/`): utterances, word alignments, labels, raters' votes and transcripts.
+"""IEMOCAP (`IEMOCAP_full_release/`): utterances, alignments, labels and transcripts.
 
 All utterances are kept, including labels outside the usual seven (`xxx`, `oth`, ...). Unusable items are rejected with
 a reason. Malformed releases raise nothing but `InputError`.
@@ -75,10 +75,10 @@ def read(root: Path) -> Reading:
 
 
 def clips(root: Path, utterances: Sequence[Utterance]) -> dict[str, Clip]:
-    """Return the video clip of each utterance: its dialogue's avi, its times, and its speaker's half of the image.
+    """Return the video clip of each utterance.
 
-    The actor who wears the motion-capture markers, whose letter ends the dialogue's session name (`Ses01F`), sits on
-    the left.
+    A clip is the dialogue's avi, the utterance's times, and the speaker's half of the image. The actor who wears the
+    motion-capture markers, whose letter ends the dialogue's session name (`Ses01F`), sits on the left.
     """
     root = Path(root)
     times: dict[str, tuple[float, float]] = {}

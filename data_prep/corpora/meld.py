@@ -1,8 +1,9 @@
-"""MELD (Poria et al. 2019): 13,708 utterances of a television series, cut from its video, with an official split.
+"""MELD (Poria et al. 2019): utterances of a television series, with an official split.
 
-Labels, speakers and transcripts are in three CSV files, with one clip `dia{D}_utt{U}.mp4` per row. Dialogue and
-utterance numbers restart in every split. Some clips of the test split exist in a second cut,
-`final_videos_testdia{D}_utt{U}.mp4`; it is disputed which of the two is correct, so `twins` selects one.
+There are 13,708 of them, cut from its video. Labels, speakers and transcripts are in three CSV files, with one clip
+`dia{D}_utt{U}.mp4` per row. Dialogue and utterance numbers restart in every split. Some clips of the test split exist
+in a second cut, `final_videos_testdia{D}_utt{U}.mp4`; it is disputed which of the two is correct, so `twins` selects
+one.
 """
 
 from __future__ import annotations

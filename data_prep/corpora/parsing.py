@@ -1,4 +1,4 @@
-"""Helpers shared by the corpus readers: finding and reading files, decoding text, and Sphinx's word alignments."""
+"""Helpers of the corpus readers: files, encodings, and Sphinx's word alignments."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ _NOT_A_WORD = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]")
 
 
 def find_audio(root: Path, suffixes: Collection[str] = (".wav", ".flac")) -> list[Path]:
-    """Find the audio files below `root`, sorted by path, without macOS's AppleDouble files (`._name`)."""
+    """Find the audio files below `root`, sorted by path, without AppleDouble files (`._name`)."""
     paths = (path for path in root.rglob("*") if path.suffix.lower() in suffixes)
     return sorted(path for path in paths if not is_apple_double(path))
 
 
 def is_apple_double(path: Path) -> bool:
-    """Return whether a file holds macOS metadata, which several releases include next to every file."""
+    """Return whether a file holds macOS metadata.
+
+    Several releases have one next to every file.
+    """
     return path.name.startswith("._")
 
 
@@ -55,7 +58,7 @@ def printable(text: str) -> str:
 
 
 def decode_text(content: bytes) -> tuple[str, str]:
-    """Decode what spreadsheets and editors write, and return the text and the name of its encoding.
+    """Decode what spreadsheets and editors write; return the text and its encoding's name.
 
     This is UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or else Windows' Latin-1 ("cp1252").
     """
@@ -97,9 +100,10 @@ def read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def find_file(root: Path, relative: str) -> str:
-    """Return a path as it is spelled on the disk, where letters with accents may be composed (NFC) or not (NFD).
+    """Return a path as it is spelled on the disk.
 
-    A path that does not exist in either spelling is returned unchanged.
+    Its letters with accents may be composed there (NFC) or not (NFD). A path that does not exist in either spelling is
+    returned unchanged.
     """
     if relative.isascii():
         return relative
@@ -134,7 +138,7 @@ def _names(folder: Path, changed: int) -> dict[str, str]:
 
 
 def is_copy(root: Path, first: Utterance, second: Utterance) -> bool:
-    """Return whether two utterances differ at most in the path of their file, and their files are byte-identical."""
+    """Return whether two utterances are equal but for the paths of byte-identical files."""
     if replace(second, wav=first.wav) != first:
         return False
     files = []
@@ -162,7 +166,7 @@ def same_bytes(one: Path, other: Path) -> bool:
 
 
 def parse_wdseg(lines: Sequence[str], duration: float | None = None) -> tuple[Word, ...]:
-    """Parse a `.wdseg` file, a word alignment by Sphinx: first frame, last frame, score and word per row.
+    """Parse a `.wdseg` file of Sphinx: first frame, last frame, score and word per row.
 
     Words are lower-cased; silences, noises and pronunciation variants (`LIKE(2)`) are removed. A gap between two rows
     is silence. Malformed rows are ignored unless frames are missing as well.

@@ -1,8 +1,8 @@
-"""RAVDESS (Livingstone & Russo 2018): English, 24 actors, two sentences, eight emotions; speech only.
+"""RAVDESS (Livingstone & Russo 2018): English, 24 actors, two sentences, eight emotions.
 
-A file's name holds all annotations: `Actor_01/03-01-06-01-02-01-12.wav` is modality, channel, emotion, intensity,
-statement, repetition and actor (odd numbers are male). Recordings may be `.wav` (as released) or `.flac` under the same
-names.
+Songs are left out. A file's name holds all annotations: `Actor_01/03-01-06-01-02-01-12.wav` is modality, channel,
+emotion, intensity, statement, repetition and actor (odd numbers are male). Recordings may be `.wav` (as released) or
+`.flac` under the same names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1
 
 
 def read(root: Path) -> Reading:
-    """Read a release. Songs and recordings with video, which some releases include, are counted and skipped.
+    """Read a release.
+
+    Songs and recordings with video, which some releases include, are counted and skipped.
 
     Raises:
         InputError: if `root` holds no recordings of RAVDESS.

@@ -1,4 +1,4 @@
-"""Tables of a corpus: CSV with any usual delimiter, as spreadsheets and programs write it, and JSON lines.
+"""Tables of a corpus: CSV with any usual delimiter, and JSON lines.
 
 Every row is accounted for. A row that does not fit the header is yielded with the reason. A quote that is never closed,
 or that swallows other rows, is an error, since the rows after it cannot be told apart.
@@ -210,7 +210,10 @@ def parse_number(cell: str) -> float:
 
 
 def best_delimiter(lines: Sequence[str], count: int) -> str:
-    """Return the delimiter by which most lines have `count` cells, a comma last, as it may be a decimal comma."""
+    """Return the delimiter by which most lines have `count` cells.
+
+    The comma comes last, as it may be a decimal comma.
+    """
     preferred = ("\t", ";", "|", ",")
     return max(preferred, key=lambda one: sum(line.count(one) == count - 1 for line in lines))
 

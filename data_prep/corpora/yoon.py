@@ -1,9 +1,9 @@
-"""Features of IEMOCAP by Yoon et al. (2020), shared with licensees, in the authors' five folds.
+"""Features of IEMOCAP by Yoon et al. (2020), in the authors' five folds.
 
-The release consists of arrays such as `folds/fold01/train_audio_mfcc.npy`: 120 features of up to 1,000 frames, 35
-prosodic features, 128 word ids, 32 x 2,048 video features. There is no audio; the arrays are used as they are, as a
-dataset of recipe `self_cross`. Files are memory-mapped and never unpickled, so the words themselves (`dic.pkl`) are
-unknown.
+The authors share them with licensees. The release consists of arrays such as `folds/fold01/train_audio_mfcc.npy`: 120
+features of up to 1,000 frames, 35 prosodic features, 128 word ids, 32 x 2,048 video features. There is no audio; the
+arrays are used as they are, as a dataset of recipe `self_cross`. Files are memory-mapped and never unpickled, so the
+words themselves (`dic.pkl`) are unknown.
 
 Every fold contains the whole corpus, and items have no names. An item is identified across folds by a digest of its
 content, and named after its position in the first fold. Class numbers are mapped to emotions by their counts, since
@@ -94,7 +94,10 @@ def precomputed(root: Path) -> Folds:
 
 @dataclass(frozen=True)
 class Folds:
-    """The arrays of a release, opened on first use, so that an instance can be sent to worker processes."""
+    """The arrays of a release, opened on first use.
+
+    An instance can therefore be sent to worker processes.
+    """
 
     root: Path
     recipe: str = field(default=RECIPE, init=False)

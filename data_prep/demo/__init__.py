@@ -1,1 +1,1 @@
-"""The demo corpus: its plan, its speech, its files, and the best possible accuracies on it."""
+"""The demo corpus: its plan, speech and files, and its best possible accuracies."""

@@ -1,4 +1,4 @@
-"""The demo corpus: synthetic speech with planted cues, in the layout of an IEMOCAP release.
+"""The demo corpus: synthetic speech with planted cues, laid out as IEMOCAP's release.
 
     python -m data_prep.demo --out=demo_release --utterances=1000 --seed=0 --mix=tutorial
 
@@ -103,7 +103,7 @@ def read(root: Path) -> Reading:
 
 
 def video(root: Path, *, make: bool) -> Path | None:
-    """Return the folder of the corpus's synthetic video features; if it is missing, make it or return None."""
+    """Return the folder of synthetic video features; if it is missing, make it or return None."""
     if not make and not (root / FOLDER / MARKER).is_file():
         return None
     try:

@@ -153,7 +153,7 @@ class Sentence:
     cues: tuple[int, ...] = ()  # indices of the words that carry the symbol
 
     def ssml(self) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text for espeak-ng, and the position (counted from 1) and length of every word in it."""
+        """Return the text for espeak-ng, and the position (from 1) and length of its words."""
         opens = {first: f"<prosody {PROSODY[style]}>" for first, _, style in self.styles}
         closes = {end - 1 for _, end, _ in self.styles}
         text, spans = "<speak>", []
@@ -177,16 +177,17 @@ def plan_turns(settings: Settings) -> list[Turn]:
 
 
 def truth_of(turns: list[Turn], settings: Settings) -> Truth:
-    """Return the distribution that the turns were drawn from, given the share of each emotion among them."""
+    """Return the distribution that turns were drawn from, given the shares of emotions."""
     emotions = [turn.emotion for turn in turns]
     prior = tuple(emotions.count(c) / len(emotions) for c in CLASSES)
     return Truth(settings.parsed_mix, prior, GENDER_GAP if settings.gender_gap else 0.0)
 
 
 def quotas(utterances: int) -> dict[str, int]:
-    """Return the number of utterances of each emotion in a session: IEMOCAP's shares, with a minimum.
+    """Return the number of utterances of each emotion in a session.
 
-    The minimum is `MIN_EMOTIONS`, or less if that would take up most of a small session.
+    The shares are IEMOCAP's, with a minimum. The minimum is `MIN_EMOTIONS`, or less if that would take up most of a
+    small session.
     """
     minimum = min(MIN_EMOTIONS, utterances // 12)
     counts = dict.fromkeys(CLASSES, minimum)
@@ -198,7 +199,10 @@ def quotas(utterances: int) -> dict[str, int]:
 
 
 def compose(turn: Turn, settings: Settings, attempt: int = 0) -> Sentence:
-    """Draw the words of an utterance and the positions of its cues; every attempt gives other words."""
+    """Draw the words of an utterance and the positions of its cues.
+
+    Every attempt gives other words.
+    """
     rng = np.random.default_rng([settings.seed, STREAM_SENTENCE, turn.index, attempt])
     kind, _, detail = turn.voice.partition(":")
     count = int(rng.integers(8, 15))
@@ -260,7 +264,7 @@ def _compose_binding(turn: Turn, count: int, settings: Settings, rng: np.random.
 def _compose_order(
     voices: list[str], count: int, turn: Turn, settings: Settings, rng: np.random.Generator
 ) -> Sentence:
-    """Two words in one voice and two in the other, with at least seven plain words between them."""
+    """Draw two words in one voice and two in the other, at least seven plain words apart."""
     words = _neutral_words(turn, count, settings, rng)
     first = int(rng.integers(0, count - 10))
     second = int(rng.integers(first + 9, count - 1))
@@ -329,7 +333,7 @@ class _Dialogues:
 
 
 def _scene_names(count: int) -> list[str]:
-    """Improvised and scripted scenes alternately, with the irregular names of IEMOCAP."""
+    """Return improvised and scripted scenes alternately, with IEMOCAP's irregular names."""
     improvised = _flatten(
         (f"{n:02d}a", f"{n:02d}b") if n in (5, 8) else (f"{n:02d}",) for n in range(1, count + 2)
     )

@@ -1,4 +1,4 @@
-"""The files of the demo corpus in the layout of the IEMOCAP release, including the quirks of that release.
+"""The files of the demo corpus in the layout of IEMOCAP's release, with its quirks.
 
 The quirks are AppleDouble files in every folder, pronunciation variants, noise tokens, self-evaluations, transcript
 lines of other people, ids without a number, Latin-1 bytes, a missing alignment, and folders with other annotations.
@@ -56,7 +56,10 @@ def wav_path(turn: Turn) -> Path:
 
 
 def write_dialogue(root: Path, spoken: list[Spoken], settings: Settings, *, skip_alignment: str) -> None:
-    """Write the alignments, labels and transcripts of a dialogue, without the alignment of `skip_alignment`."""
+    """Write the alignments, labels and transcripts of a dialogue.
+
+    The alignment of `skip_alignment` is left out.
+    """
     first = spoken[0].turn
     session = root / f"Session{first.session}"
     for folder in ("sentences/ForcedAlignment", "sentences/wav"):
@@ -88,7 +91,10 @@ def noise_token(turn: Turn, settings: Settings) -> str:
 
 
 def choose_unaligned(turns: list[Turn]) -> str:
-    """Choose the utterance without alignment, in the middle of the corpus and with a label if there is one."""
+    """Choose the utterance without alignment, in the middle of the corpus and labelled.
+
+    An utterance without a label is chosen only if there is no other.
+    """
     half = turns[len(turns) // 2 :]
     return next((turn.id for turn in half if turn.label != NO_MAJORITY), half[0].id)
 

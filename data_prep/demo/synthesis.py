@@ -21,7 +21,10 @@ ORDER_GAP = 1.0  # s between the two voices of mechanism O
 def speak_all(
     root: Path, turns: list[Turn], settings: Settings, processes: int, advance: Callable[[], None]
 ) -> dict[str, Spoken]:
-    """Synthesise all turns, by id: each speaker's turns in order in one process, and then the copies."""
+    """Synthesise all turns, by id.
+
+    Each speaker's turns are synthesised in order in one process, and then the copies.
+    """
     speakers: dict[tuple[int, str], list[Turn]] = {}
     for turn in turns:
         if not turn.copy_of:
@@ -48,7 +51,10 @@ def speak_all(
 
 
 def speak_turn(root: Path, turn: Turn, settings: Settings, speaker: Speaker) -> Spoken:
-    """Draw sentences until espeak-ng reports exactly their words; it merges some pairs of words into one."""
+    """Draw sentences until espeak-ng reports exactly their words.
+
+    It merges some pairs of words into one.
+    """
     rng = np.random.default_rng([settings.seed, STREAM_SENTENCE, turn.index])
     noisy = noise_token(turn, settings) != ""
     padding = {

@@ -1,4 +1,4 @@
-"""The generative model of the demo corpus, and the best possible accuracies that follow from it.
+"""The generative model of the demo corpus, and the best possible accuracies on it.
 
 Every utterance has an emotion. A mechanism turns it into two symbols, one carried by the words and one by the voice;
 three raters turn it into a label. All probabilities are known, so the best possible accuracy of an observer of the
@@ -62,7 +62,7 @@ KEPT = 0.9  # probability that binding, order and exclusive-or indicate the emot
 
 
 class Cue(NamedTuple):
-    """Probabilities that a redundant cue is that of the emotion, is missing, or is that of another class."""
+    """Probabilities that a redundant cue is its emotion's, is missing, or is another class's."""
 
     own: float
     none: float
@@ -127,7 +127,10 @@ def parse_mix(text: str) -> Mix:
 
 
 def outcomes(emotion: str, mechanism: str, mix: Mix) -> list[Outcome]:
-    """Return all pairs of symbols that a mechanism can produce for an emotion; their probabilities add up to one."""
+    """Return all pairs of symbols that a mechanism can produce for an emotion.
+
+    Their probabilities add up to one.
+    """
     if mechanism == "R":
         return [
             Outcome(words, voice, p * q)
@@ -188,7 +191,10 @@ def majority(votes: Sequence[str]) -> str:
 
 
 def rater_table() -> Float[np.ndarray, "emotions labels"]:
-    """Return the probability of each label given the emotion; what is missing to 1 in a row is `xxx`."""
+    """Return the probability of each label given the emotion.
+
+    The rest of each row, up to 1, is the probability of `xxx`.
+    """
     table = np.zeros((len(CLASSES), len(CLASSES)))
     for row, emotion in enumerate(CLASSES):
         for name, p in zip((emotion, *NEAR[emotion]), (VOTE_TRUE, VOTE_NEAR, VOTE_FAR), strict=True):
@@ -212,7 +218,9 @@ class Truth:
     weaker: float = 0.0
 
     def best(self) -> dict[str, object]:
-        """Return the best possible WA and UA of each observer over the labelled utterances, in total and by mechanism.
+        """Return the best possible WA and UA of each observer, in total and by mechanism.
+
+        They are over the labelled utterances.
 
         `late_fusion` multiplies the posteriors of words and voice and divides by the prior, the best that a sum of the
         scores of two separate networks can do. Observers never know the mechanism. `joint_without` is the joint
@@ -236,7 +244,10 @@ class Truth:
         return overall
 
     def posterior(self, words: str, voice: str, gender: str = "F") -> dict[str, list[float]]:
-        """Return each observer's probability of each label, in the order of `CLASSES`, for an utterance's symbols."""
+        """Return each observer's probability of each label, given an utterance's symbols.
+
+        The labels are in the order of `CLASSES`.
+        """
         group = self._group(gender)
         row, column = self._words.index(words), self._voices.index(voice)
         return {

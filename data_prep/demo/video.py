@@ -1,8 +1,8 @@
-"""Video features for the demo corpus: synthetic numbers that correlate with the emotion; there are no videos.
+"""Synthetic video features for the demo corpus, which correlate with the emotion.
 
-Every utterance has a file `video/<id>.npy` in the format of ResNet-101 features: three rows per second, at most 32, of
-2048 numbers of 0 or more. Half of the utterances show their own emotion, the others an emotion drawn at random.
-The best possible accuracies in `bayes.json` do not take these features into account.
+There are no videos. Every utterance has a file `video/<id>.npy` in the format of ResNet-101 features: three rows per
+second, at most 32, of 2048 numbers of 0 or more. Half of the utterances show their own emotion, the others an emotion
+drawn at random. The best possible accuracies in `bayes.json` do not take these features into account.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STREAM = 0x51DE0  # of the random generator, distinct from those of the corpus
 
 
 def write_video(root: Path) -> Path:
-    """Return the folder of the demo corpus's video features; if it is missing, make it atomically."""
+    """Return the folder of synthetic video features; if it is missing, make it atomically."""
     folder, temporary = root / FOLDER, root / f".{FOLDER}.unfinished-{os.getpid()}"
     if (folder / MARKER).is_file():
         return folder

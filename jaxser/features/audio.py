@@ -77,7 +77,7 @@ def read_audio(path: str | Path, max_seconds: float = MAX_SECONDS) -> Recording:
 
 
 def split_span(path: str | Path) -> tuple[Path, Span | None]:
-    """Split a path such as `a.mp4#t=1.5,3` into the file and the selected part; None selects the whole file."""
+    """Split a path such as `a.mp4#t=1.5,3` into the file and the part; None is the whole file."""
     parts = _SPAN.fullmatch(str(path))
     if parts is None:
         return Path(path), None
@@ -110,7 +110,10 @@ def decode_audio(
 
 
 def audio_duration(path: str | Path) -> float | None:
-    """Return the duration in seconds, or None if the file is not readable audio (reported when it is read)."""
+    """Return the duration in seconds, or None if the file is not readable audio.
+
+    Such a file is reported when it is read.
+    """
     try:
         with open_regular(path) as file:
             patched = _PatchedFile(file, check_container(file).patches)

@@ -1,4 +1,4 @@
-"""Whether a recording is complete: what its container promises, compared with the bytes that are present.
+"""Checks that recordings are complete: the container's sizes against the bytes present.
 
 Most decoders read half a file without an error. Programs that write to a pipe or crash leave headers that state no
 size, or a wrong one; such recordings are complete as far as anyone can tell, and are read with a flag.
@@ -119,7 +119,7 @@ def _chunks(file: io.BufferedIOBase, position: int, form: str) -> Iterator[tuple
 
 
 def _check_wav(file: io.BufferedIOBase, size: int) -> Container:
-    """RIFF, RIFX, and RF64 or BW64, whose sizes are in a chunk of their own."""
+    """Check RIFF, RIFX, and RF64 or BW64, whose sizes are in a chunk of their own."""
     magic = _read(file, 0, 4)
     form = ">I" if magic == b"RIFX" else "<I"
     long_field = 0
@@ -212,14 +212,17 @@ def _check_sphere(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _check_flac(file: io.BufferedIOBase, size: int) -> Container:
-    """The decoder compares the number of samples. It is zero if it was unknown, and libsndfile needs it."""
+    """Leave FLAC without a number of samples, which is then zero, to FFmpeg.
+
+    libsndfile needs the number, and compares it with the samples.
+    """
     fields = _read(file, 18, 8)
     states_size = len(fields) < 8 or bool(int.from_bytes(fields) & (2**36 - 1))
     return Container(states_size, needs_ffmpeg=not states_size)
 
 
 def _check_ogg(file: io.BufferedIOBase, size: int) -> Container:
-    """Pages are complete, and the last one of each stream is marked as such."""
+    """Check that pages are complete, and that the last one of each stream is marked as such."""
     position = 0
     open_streams: set[bytes] = set()
     for _ in range(_MAX_FRAMES):
@@ -255,7 +258,10 @@ def _frame_lengths(
 
 
 def _check_mp3(file: io.BufferedIOBase, size: int) -> Container:
-    """Libsndfile finds MP3 after tags only, and estimates the number of frames if the first one does not state it."""
+    """Compare the number of MP3 frames with the stated one.
+
+    libsndfile finds MP3 after tags only, and estimates the number of frames if the first one does not state it.
+    """
     position, head = 0, _read(file, 0, 10)
     is_found = False
     if head[:3] == b"ID3" and len(head) == 10:
@@ -339,7 +345,7 @@ def _check_asf(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _check_mp4(file: io.BufferedIOBase, size: int) -> Container:
-    """Boxes of MP4 and QuickTime; a file in fragments ends with an index of them."""
+    """Check the boxes of MP4 and QuickTime; a file in fragments ends with an index of them."""
     position = 0
     names: set[bytes] = set()
     for _ in range(_MAX_CHUNKS):

@@ -54,9 +54,10 @@ def extract(
 def segment_bounds(
     recipe: Recipe, utterance: Utterance, num_samples: int
 ) -> tuple[Shaped[np.ndarray, "words 2"], bool]:
-    """Return the first and the last sample (exclusive) of each word, and whether they follow the word times.
+    """Return the first and last sample of each word, and whether they follow the word times.
 
-    If the word times are missing or contradict the audio, the words get parts of equal length.
+    The last sample is exclusive. If the word times are missing or contradict the audio, the words get parts of equal
+    length.
     """
     bounds, overlap = None, recipe.parameters["overlap"]
     wants_alignment = recipe.parameters["segmentation"] == "aligned"

@@ -1,4 +1,4 @@
-"""The 32 low-level descriptors of the INTERSPEECH 2009 emotion challenge (Ramet et al. 2018, §3).
+"""The 32 low-level descriptors of the INTERSPEECH 2009 challenge (Ramet et al. 2018, §3).
 
 Root-mean-square energy, 12 MFCC, zero-crossing rate, probability of voicing and pitch in Hz (0 in unvoiced frames),
 each smoothed over three frames, and the slopes of these 16. Frames are 25 ms long, one every 10 ms. They are computed
@@ -49,7 +49,7 @@ def low_level_descriptors(samples: Float[np.ndarray, " samples"]) -> Float[np.nd
 
 @cache
 def _extractors() -> tuple[Any, Any]:
-    """openSMILE's extractors of the descriptors and of the slopes."""
+    """Return openSMILE's extractors of the descriptors and of the slopes."""
     try:
         import opensmile
     except ImportError:

@@ -46,7 +46,10 @@ def check_regular(path: str | Path) -> None:
 
 
 def leaves(root: str | Path, path: str | Path) -> bool:
-    """Whether a path relative to a folder leads out of it, by its parts or by symbolic links to existing files."""
+    """Return whether a path relative to a folder leads out of it.
+
+    It may do so by its parts, or by symbolic links to existing files.
+    """
     if os.path.isabs(path) or ".." in Path(path).parts:
         return True
     try:

@@ -15,7 +15,7 @@ from jaxser.types import UsageError, Utterance
 
 
 class ArraySpec(NamedTuple):
-    """The dtype and shape of one array of an utterance; None marks the dimension of variable length."""
+    """The dtype and shape of one array of an utterance; None marks the variable dimension."""
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -52,7 +52,10 @@ class Recipe:
         return int(self.parameters["max_frames"]) * self.hop
 
     def num_frames(self, samples: int) -> int:
-        """Return the number of frames of `audio` of a signal: centred ones, or those of a pretrained encoder."""
+        """Return the number of frames of `audio`.
+
+        The frames are centred, or those of a pretrained encoder.
+        """
         return -(-samples // self.hop) if "encoder" in self.parameters else audio.num_frames(samples)
 
 
@@ -105,9 +108,9 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
 
 
 def tokens(recipe: Recipe, utterance: Utterance) -> tuple[str, ...]:
-    """Return all words that the recipe reads, in their original case; `<none>` alone if there are no words.
+    """Return all words that the recipe reads, in their original case.
 
-    A recipe without words returns an empty tuple.
+    If there are no words, `<none>` alone is returned. A recipe without words returns an empty tuple.
     """
     if "words" not in recipe.arrays:
         return ()
@@ -123,7 +126,7 @@ def tokens(recipe: Recipe, utterance: Utterance) -> tuple[str, ...]:
 
 
 def splits_characters(recipe: Recipe, utterance: Utterance) -> bool:
-    """Return whether words of an utterance are single characters, since its script has no spaces between words."""
+    """Return whether words are single characters, in a script without spaces between words."""
     version, segmenter = _tokenizer(recipe)
     has_times = recipe.parameters.get("tokens") == "alignment" and utterance.words is not None
     return (

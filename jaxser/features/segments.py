@@ -1,4 +1,4 @@
-"""Word segments of an utterance, aligned or of equal length (Lee et al. 2020, §3.1.2 and §4.2).
+"""Word segments, aligned or of equal length (Lee et al. 2020, §3.1.2 and §4.2).
 
 Lee et al. divide each silence equally between the neighbouring words and let neighbouring words overlap by 10 %. The
 rest is not stated. Here consecutive silences and noises count as one silence; a silence at either end belongs to its
@@ -26,7 +26,10 @@ _FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 def aligned_bounds(
     words: Sequence[Word], num_samples: int, overlap: float = OVERLAP
 ) -> Int[np.ndarray, "L 2"] | None:
-    """Return the first and the last sample (exclusive) of each word, or None if the times contradict the audio."""
+    """Return the first and last sample of each word; None if the times contradict the audio.
+
+    The last sample is exclusive.
+    """
     borders = _borders(words, num_samples)
     if borders is None:
         return None

@@ -26,7 +26,10 @@ _HDF5 = (".h5", ".hdf5", ".hdf")
 
 @runtime_checkable
 class Source(Protocol):
-    """A source of one array per utterance. It is sent to worker processes, so it must not hold open files."""
+    """A source of one array per utterance.
+
+    It is sent to worker processes, so it must not hold open files.
+    """
 
     @property
     def width(self) -> int:
@@ -52,7 +55,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ArrayFiles:
-    """Files `<id>.npy` in a folder, or an HDF5 file with one dataset per id, of shape `[rows, width]` or `[width]`.
+    """Files `<id>.npy` in a folder, or an HDF5 file with one dataset per id.
+
+    The shape is `[rows, width]` or `[width]`.
 
     Attributes:
         path: the folder or file.
@@ -200,7 +205,10 @@ def _used_rows(array: Any, max_rows: int) -> np.ndarray:
 
 
 def _read_npy(path: Path, max_rows: int) -> np.ndarray:
-    """Map the file, so that only the rows that are used are read. Never unpickles."""
+    """Map the file, so that only the rows that are used are read.
+
+    Nothing is unpickled.
+    """
     with open_regular(path, max_bytes=2**63) as file:
         start = file.read(12)
     length = int.from_bytes(start[8:10] if start[6:7] == b"\x01" else start[8:12], "little")

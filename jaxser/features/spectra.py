@@ -47,7 +47,7 @@ LIBROSA = FrontEnd(window="hann", n_fft=WINDOW)
 def log_mel(
     signals: Sequence[Float[np.ndarray, " _samples"]], front_end: FrontEnd = STANDARD
 ) -> list[Float[np.ndarray, "_frames bands"]]:
-    """Compute the log-mel spectrum of each signal in dB: librosa's `power_to_db(melspectrogram(y))`."""
+    """Compute log-mel spectra in dB, as librosa's `power_to_db(melspectrogram(y))`."""
     layout = _Layout.of(signals)
     return layout.split(_limited_decibels(layout, front_end))
 
@@ -67,7 +67,7 @@ def mfcc(
 def deltas(
     frames: Float[np.ndarray, "frames coefficients"], order: int = 1
 ) -> Float[np.ndarray, "frames coefficients"]:
-    """Compute the first (order 1) or second (order 2) derivatives over nine frames: `librosa.feature.delta`.
+    """Compute derivatives of order 1 or 2 over nine frames, as `librosa.feature.delta`.
 
     A polynomial of degree `order` is fitted to nine frames (Savitzky-Golay). Its derivative of that order is constant,
     so the first and last four frames repeat the value of the first and last full window. A signal of fewer than nine
@@ -84,9 +84,10 @@ def deltas(
 
 @cache
 def mel_matrix(n_fft: int = N_FFT) -> Float[np.ndarray, "bins bands"]:
-    """Return librosa's mel filters, transposed: Slaney's triangles of unit area from 0 to 8 kHz.
+    """Return librosa's mel filters, transposed.
 
-    They are computed in float64 and rounded once, which librosa's own float32 filters are not.
+    They are Slaney's triangles of unit area from 0 to 8 kHz. They are computed in float64 and rounded once, which
+    librosa's own float32 filters are not.
     """
     import librosa.filters  # takes about a second
 

@@ -26,11 +26,12 @@ SEGMENTERS = ("characters", "spaces")
 
 
 def tokenize(text: str, version: int = TOKENIZER, segmenter: str = "characters") -> tuple[str, ...]:
-    """Split a text into words, which may contain apostrophes, and single punctuation marks. Keeps the case.
+    """Split a text into words, which may contain apostrophes, and punctuation marks.
 
-    Version 1 splits between letters and everything else, which is right for English. Version 2 does the same for words
-    in Latin letters, and divides all other words at the word boundaries of Unicode (UAX 29). Chinese, Japanese, Thai,
-    Lao, Khmer and Burmese have no spaces between words, and are divided into grapheme clusters.
+    The case is kept. Version 1 splits between letters and everything else, which is right for English. Version 2 does
+    the same for words in Latin letters, and divides all other words at the word boundaries of Unicode (UAX 29).
+    Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words, and are divided into grapheme
+    clusters.
 
     Args:
         text: the text; version 2 brings it into Unicode's composed form (NFC).
@@ -115,7 +116,10 @@ class Vocabulary:
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]]) -> Vocabulary:
-    """Build the vocabulary of tokenized texts; words of equal frequency are in alphabetical order."""
+    """Build the vocabulary of tokenized texts.
+
+    Words of equal frequency are in alphabetical order.
+    """
     spellings = Counter(token for tokens in texts for token in tokens)
     counts: Counter[str] = Counter()
     cased: defaultdict[str, list[str]] = defaultdict(list)

@@ -214,7 +214,7 @@ def _vectors(
 
 
 def _numbers(values: list[bytes]) -> Float[np.ndarray, " numbers"]:
-    """Finite numbers, or an empty array if one is none."""
+    """Return finite numbers, or an empty array if one is not finite."""
     try:
         with np.errstate(over="ignore"):
             numbers = np.array(values, dtype=np.float32)

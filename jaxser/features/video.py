@@ -1,4 +1,4 @@
-"""Video features: frames of a speaker, embedded by an image network (Rajan et al. 2022, §3).
+"""Video features: frames of a speaker, embedded by a network (Rajan et al. 2022, §3).
 
 Three frames per second, at most 32, pass through a ResNet-101 up to its global average pooling, which gives 2048
 numbers per frame. The paper mentions cropped faces, but its features were computed from the central 224 x 224 pixels of
@@ -56,7 +56,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class VideoNetwork:
-    """A source of video features that a network computes from clips; see `jaxser.features.sources.Source`.
+    """A source of video features that a network computes from clips.
+
+    See `jaxser.features.sources.Source`.
 
     Attributes:
         network: the ONNX file.
@@ -136,7 +138,9 @@ def open_network(
 
 
 def read_frames(path: Path, clip: Clip) -> UInt8[np.ndarray, "frames 224 224 3"]:
-    """Decode the frame at the start of a clip and every third of a second after it, in RGB and at most 32 frames.
+    """Decode the first frame of a clip and one every third of a second after it.
+
+    The frames are RGB, and 32 at most.
 
     Raises:
         InputError: if the file is not a regular one, is incomplete, cannot be decoded in time, or has no frame in the

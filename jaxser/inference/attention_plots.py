@@ -1,4 +1,4 @@
-"""Attention weights of one recording, and their figure: over the waveform, over the words, and as maps."""
+"""Attention weights of one recording, and figures of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """The attention weights of a network for one window of a recording, averaged over the replicas.
+    """Attention weights for one window of a recording, averaged over the replicas.
 
     Attributes:
         path: the recording.
@@ -77,10 +77,10 @@ def save(attention: Attention, path: Path) -> None:
 
 
 def figure(attention: Attention) -> Figure:
-    """Draw the waveform with its words and, below it, one panel per attention layer, averaged over heads.
+    """Draw the waveform with its words, and one panel per attention layer.
 
-    Attention over frames is a curve on the time axis of the waveform, attention over words has one bar per word, and
-    attention between two sequences is a map whose rows are the queries.
+    The weights are averaged over heads. Attention over frames is a curve on the time axis of the waveform, attention
+    over words has one bar per word, and attention between two sequences is a map whose rows are the queries.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

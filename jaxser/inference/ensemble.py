@@ -1,4 +1,7 @@
-"""The trained networks of a run, which predict together: all replicas of the reported setting, or some of them."""
+"""The trained networks of a run, which predict together.
+
+They are all replicas of the reported setting, or some of them.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ _TRACED_STEPS = 1000
 
 
 class ReplicaParameters(NamedTuple):
-    """What one replica predicts with. For several replicas, the leaves are stacked along the first axis."""
+    """What one replica predicts with.
+
+    For several replicas, the leaves are stacked along the first axis.
+    """
 
     params: PyTree
     batch_stats: PyTree
@@ -181,7 +187,10 @@ class Ensemble:
         resnet: str | Path | None = None,
         encoder: str | Path | None = None,
     ) -> list[Attention]:
-        """Compute the attention weights for a recording, window by window; arguments and errors as in `predict`."""
+        """Compute the attention weights for a recording, window by window.
+
+        Arguments and errors are those of `predict`.
+        """
         reader = self.reader(
             [Path(path)], window=window, hop=hop, files=files, resnet=resnet, encoder=encoder
         )
@@ -257,7 +266,7 @@ class Ensemble:
         return {name: tuple(axis.array for axis in one.axes) for name, one in attention.items()}
 
     def input_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
-        """Return the shapes of the arrays of a long recording, and of their lengths, for tracing the network."""
+        """Return the shapes of a long recording's arrays and lengths, for tracing the network."""
         steps = {name: self.model.lengths.get(name, _TRACED_STEPS) for name in self.model.needs}
         steps |= {"prosody": 1} if "prosody" in steps else {}
         arrays = {

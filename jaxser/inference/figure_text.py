@@ -1,4 +1,4 @@
-"""Text in figures: fonts for the scripts of labels, and escapes for characters that no installed font has."""
+"""Text in figures: fonts for all scripts, and escapes for characters that no font has."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def choose_fonts(figure: Figure) -> None:
 
 
 def escape_missing(figure: Figure) -> bool:
-    r"""Replace the characters of a figure that no installed font has by escapes, such as `\u6012`, with a warning.
+    r"""Escape the characters of a figure that no installed font has, with a warning.
 
-    Control characters are escaped, too.
+    An escape looks like `\u6012`. Control characters are escaped, too.
 
     Returns:
         Whether any text has changed.
@@ -61,7 +61,10 @@ def escape_missing(figure: Figure) -> bool:
 
 @contextlib.contextmanager
 def without_glyph_warnings() -> Iterator[None]:
-    """Hide the warnings of Matplotlib about missing characters, for SVG, which a browser draws with its own fonts."""
+    """Hide Matplotlib's warnings about missing characters, for SVG.
+
+    A browser draws SVG with its own fonts.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph ")
         yield

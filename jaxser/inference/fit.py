@@ -16,7 +16,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def check_fit(ensemble: Ensemble) -> None:
-    """Check that the replicas of a run have the arrays that their network reads, in its shapes.
+    """Check that replicas have the arrays that their network reads, in its shapes.
 
     Flax compares the parameters that a network asks for; it does not see those that are too many, and JAX stretches
     statistics of one feature over all of them.

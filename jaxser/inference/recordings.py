@@ -1,4 +1,4 @@
-"""Recordings as a network reads them: windows of audio, their transcripts, and the arrays of the run's recipe.
+"""Recordings as a network reads them: windows, transcripts, and the recipe's arrays.
 
 The features are extracted by the same functions as those of a prepared dataset.
 """
@@ -136,7 +136,7 @@ class Reader:
         return [(start, start + size) for start in [*range(0, count - size, hop), count - size]]
 
     def _obstacle(self, said: str | Sequence[Word]) -> str:
-        """Why a recording cannot be cut into windows; empty if it can."""
+        """Return why a recording cannot be cut into windows; empty if it can."""
         if self.reads_words and isinstance(said, str):
             return "its transcript has no word times (--asr finds them)"
         if not all(isinstance(source, VideoNetwork) for source in self.sources.values()):
@@ -182,7 +182,10 @@ class Reader:
     def _precomputed(
         self, file: Path, start: float, end: float
     ) -> dict[str, Float[np.ndarray, "rows width"]]:
-        """The precomputed arrays of a recording, and video features of the frames between two times, in seconds."""
+        """Return the precomputed arrays of a recording, and its video features.
+
+        Video features are those of the frames between two times, in seconds.
+        """
         clips = {file.stem: Clip(str(file), start, end)}
         return {
             name: (replace(source, clips=clips) if isinstance(source, VideoNetwork) else source).read(
@@ -334,7 +337,10 @@ def faster_whisper(folder: str | Path) -> Transcriber:
 
 
 def _network_digest(made: Mapping[str, Mapping[str, Any]], name: str) -> str:
-    """SHA-256 of the network that extracted an array of the run's dataset; empty if no network did."""
+    """Return the SHA-256 of the network that extracted an array of the run's dataset.
+
+    It is empty if no network did.
+    """
     return made.get(name, {}).get("network", "")
 
 

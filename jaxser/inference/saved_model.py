@@ -1,4 +1,4 @@
-"""The `model/` folder of a run: written when training ends, read by prediction, report and export.
+"""The `model/` folder of a run, written after training and read by other commands.
 
 It holds `model.json` (network, recipe, classes, vocabulary), `replicas.npz` (parameters and statistics of all replicas,
 stacked) and `embeddings.npy` (the word vectors). Nothing in it is pickled.
@@ -51,7 +51,7 @@ def save_models(
     normalise: str,
     setting: str,
 ) -> None:
-    """Save the selected parameters of every replica, and everything else that prediction needs.
+    """Save the selected parameters of all replicas, and whatever else prediction needs.
 
     Args:
         folder: the folder of the run.
@@ -180,7 +180,7 @@ class _Description:
     replicas: tuple[_Replica, ...]
 
     def contradiction(self, results: RunResults) -> str:
-        """What does not fit the results of the run, or an empty string."""
+        """Return what does not fit the results of the run, or an empty string."""
         if self.classes != results.classes or self.setting != results.setting:
             return f"its classes or its setting are not those of {run_folder.RESULTS}"
         known = {(one.fold, one.seed, one.setting) for one in results.replicas}

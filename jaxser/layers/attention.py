@@ -1,4 +1,4 @@
-"""Multi-head attention, encoder layers and position encodings (Vaswani et al. 2017) over masked sequences."""
+"""Masked multi-head attention, encoder layers, position encodings (Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxser.types import AnyArray, FieldError
 
 
 def masked_softmax(scores: Float[Array, "*rows T"], mask: Bool[Array, "*#rows T"]) -> Float[Array, "*rows T"]:
-    """Softmax over the valid positions of the last axis.
+    """Compute the softmax over the valid positions of the last axis.
 
     A row without a valid position is zero, and so is its gradient.
     """
@@ -79,10 +79,10 @@ def encoder_layer(
     named: str,
     skipped: Callable[[Array], Array] = lambda x: x,
 ) -> tuple[Float[Array, "B Tq D"], Float[Array, "B K Tq Tk"]]:
-    """Attention and a feed-forward network, each with dropout, a residual connection and post-normalisation.
+    """Apply attention and a feed-forward network, as in an encoder of Vaswani et al.
 
-    This is section 3.1 of Vaswani et al. 2017. The layers become children of the compact module that calls the
-    function.
+    Each has dropout, a residual connection and post-normalisation. This is section 3.1 of Vaswani et al. 2017. The
+    layers become children of the compact module that calls the function.
 
     Args:
         query: the sequence that attends.
@@ -105,7 +105,10 @@ def encoder_layer(
 
 
 def sinusoidal_positions(length: int, size: int) -> Float[AnyArray, "T D"]:
-    """Position encodings of Vaswani et al. 2017, section 3.5: sines in even features, cosines in odd ones."""
+    """Return the position encodings of Vaswani et al. 2017, section 3.5.
+
+    Even features are sines, and odd ones cosines.
+    """
     numpy = np if isinstance(length, int) else jnp  # lengths are symbolic during export
     angle = numpy.arange(length, dtype=np.float32)[:, None] / 10000 ** (np.arange(0, size, 2) / size)
     waves = numpy.stack([numpy.sin(angle), numpy.cos(angle)], axis=-1)

@@ -33,9 +33,10 @@ class Conv1D(nn.Module):
 
 
 class Conv2D(nn.Module):
-    """Convolution over time and frequency with a square kernel of odd size, stride 1, and zero padding.
+    """Convolution over time and frequency with zero padding.
 
-    It keeps both lengths and has no biases, since batch normalisation follows it.
+    The kernel is square and of odd size, with stride 1. The convolution keeps both lengths. It has no biases, since
+    batch normalisation follows it.
     """
 
     features: int
@@ -89,7 +90,7 @@ def _windows(x, size):
 def max_pool(
     x: Float[Array, "B T D"], mask: Bool[Array, "B T"], size: int
 ) -> tuple[Float[Array, "B T//{size} D"], Bool[Array, "B T//{size}"]]:
-    """Maximum over adjacent windows of `size` steps.
+    """Compute the maximum over adjacent windows of `size` steps.
 
     Windows with a padded step are masked and zero, as PyTorch's MaxPool1d drops an incomplete last window.
     """
@@ -104,7 +105,10 @@ def max_pool(
 def average_pool(
     x: Float[Array, "B T F C"], mask: Bool[Array, "B T"], size: tuple[int, int]
 ) -> tuple[Float[Array, "B T//{size[0]} F//{size[1]} C"], Bool[Array, "B T//{size[0]}"]]:
-    """Mean over adjacent windows of `size` (steps, frequency bands); windows are masked as in `max_pool`."""
+    """Compute the mean over adjacent windows of `size` (steps, frequency bands).
+
+    Windows are masked as in `max_pool`.
+    """
     time, band = size
     batch, steps, bands, channels = x.shape
     shape = (batch, steps // time, time, bands // band, band, channels)
@@ -114,5 +118,5 @@ def average_pool(
 
 
 def mask_steps(x: Float[Array, "B T *features"], mask: Bool[Array, "B T"]) -> Float[Array, "B T *features"]:
-    """Set padded steps to zero, so that a convolution sees the same values as at the end of an array."""
+    """Set padded steps to zero, so that convolutions see them as the end of an array."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)

@@ -13,7 +13,10 @@ Rate = float | Float[Array, ""]
 
 
 class Dropout(nn.Module):
-    """Drops each element with probability `rate` in training, and scales the others by 1 / (1 - rate)."""
+    """Dropout of elements with probability `rate` in training.
+
+    What is kept is scaled by 1 / (1 - rate).
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], rate: Rate, *, train: bool) -> Float[Array, "*shape"]:
@@ -21,9 +24,9 @@ class Dropout(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch of whole utterances in training (Huang et al. 2016), as `Dropout` drops elements.
+    """Dropout of a residual branch for whole utterances (Huang et al. 2016).
 
-    Without a rate, it changes nothing.
+    As in `Dropout`, what is kept is scaled by 1 / (1 - rate). Without a rate, nothing is dropped.
     """
 
     @nn.compact

@@ -1,4 +1,4 @@
-"""White noise with a traced variance, so that one program can train replicas with different variances."""
+"""White noise with a traced variance, which may differ between replicas of one program."""
 
 from __future__ import annotations
 

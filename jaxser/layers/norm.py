@@ -11,7 +11,7 @@ from jaxser.layers.conv import mask_steps
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) of the last axis, with statistics over the valid steps of a batch.
+    """Batch normalisation (Ioffe & Szegedy 2015) of the last axis, over valid steps.
 
     Padded steps and padding rows are left out. Running averages are kept in `batch_stats` and used if `train` is False;
     they have PyTorch's momentum. A batch without a valid step leaves them unchanged, while Flax's layer returns NaN.
@@ -43,7 +43,7 @@ class BatchNorm(nn.Module):
 def masked_moments(
     x: Float[Array, "B T *bands C"], mask: Bool[Array, "B T"]
 ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-    """Mean and biased variance of each feature over valid steps; zero without valid steps."""
+    """Return the mean and biased variance over valid steps; zero without valid steps."""
     axes = tuple(range(x.ndim - 1))
     count = jnp.maximum(mask.sum() * (x[0, 0].size // x.shape[-1]), 1).astype(x.dtype)
     x = mask_steps(x, mask)

@@ -13,10 +13,10 @@ def masked_mean(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Arr
 
 
 def masked_max(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B D"]:
-    """Return the maximum over valid steps; its gradient goes to the first step with the maximum.
+    """Return the maximum over valid steps.
 
-    The step is selected by its index. The gradient of `max` finds it by equality, which fails if XLA recomputes `x`
-    with another rounding.
+    Its gradient goes to the first step with the maximum. The step is selected by its index. The gradient of `max` finds
+    it by equality, which fails if XLA recomputes `x` with another rounding.
     """
     first = jnp.where(mask[..., None], x, jnp.finfo(x.dtype).min).argmax(1, keepdims=True)
     is_first = (jnp.arange(x.shape[1])[:, None] == first) & mask[..., None]
@@ -24,9 +24,10 @@ def masked_max(x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Arra
 
 
 def weighted_statistics(x: Float[Array, "B T D"], weights: Float[Array, "B T"]) -> Float[Array, "B 2*D"]:
-    """The mean and the standard deviation over time under weights that sum to 1 (Okabe et al. 2018, eqs. 6 and 7).
+    """Return the weighted mean and standard deviation (Okabe et al. 2018, eqs. 6 and 7).
 
-    A floor of 1e-6 under the variance keeps the gradient finite for constant frames; rows of zero weights are finite.
+    Both are taken over time, with weights that sum to 1. A floor of 1e-6 under the variance keeps the gradient finite
+    for constant frames; rows of zero weights are finite.
     """
     mean = jnp.einsum("bt,btd->bd", weights, x)
     variance = jnp.einsum("bt,btd->bd", weights, jnp.square(x - mean[:, None]))

@@ -223,9 +223,10 @@ def _uniform(key, shape, dtype, hidden_size):
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer over masked sequences, in one direction or both; outputs at padded steps are zero.
+    """A recurrent layer over masked sequences, in one direction or both.
 
-    Weights are initialised uniformly within 1/sqrt(hidden_size), as in PyTorch, which Sun et al. and Rajan et al. use.
+    Outputs at padded steps are zero. Weights are initialised uniformly within 1/sqrt(hidden_size), as in PyTorch, which
+    Sun et al. and Rajan et al. use.
 
     Attributes:
         hidden_size: units per direction.
@@ -241,7 +242,10 @@ class Recurrent(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"], starts: Bool[Array, "B T"] | None = None
     ) -> Float[Array, "B T directions H"]:
-        """Return the states of each direction; `starts` marks the first steps of sequences that share a row."""
+        """Return the states of each direction.
+
+        `starts` marks the first steps of sequences that share a row.
+        """
         cell, directions = CELLS[self.cell], 2 if self.bidirectional else 1
         gates = cell.num_gates * self.hidden_size
         init = partial(_uniform, hidden_size=self.hidden_size)

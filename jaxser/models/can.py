@@ -102,7 +102,7 @@ def _weights(hyper: Hyper) -> Hyper:
 
 
 class BLSTM(nn.Module):
-    """A BLSTM (eqs. 1-3): the concatenated states of both directions, then dropout (section 4.2)."""
+    """A BLSTM (eqs. 1-3): both directions concatenated, then dropout (section 4.2)."""
 
     hidden_size: int
 
@@ -122,7 +122,7 @@ class BLSTM(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """Section 3.2.2: a BLSTM within each word, the mean over the word's frames, and a BLSTM over the words."""
+    """Section 3.2.2: a BLSTM within each word, the mean over it, and a BLSTM over the words."""
 
     hidden_size: int
 
@@ -141,7 +141,10 @@ class AudioEncoder(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Section 3.2.3: the weights of a modality sum up its own states and, if `crossed`, those of the other."""
+    """Section 3.2.3: attention weights of a modality, shared with the other.
+
+    The weights of a modality sum up its own states and, if `crossed`, those of the other.
+    """
 
     num_heads: int
     head_form: str
@@ -170,7 +173,7 @@ class CrossAttention(nn.Module):
 
 
 class GlobalAttention(nn.Module):
-    """Eqs. 4, 5: one learned query per head weighs the steps of a sequence (after Mirsamadi et al. 2017)."""
+    """Eqs. 4, 5: one learned query per head (after Mirsamadi et al. 2017)."""
 
     num_heads: int
     head_form: str = "slice"
@@ -192,7 +195,7 @@ def weighted_sum(
 
 
 def views(x: Float[Array, "B T D"], num_heads: int, head_form: str) -> Float[Array, "B T K Dk"]:
-    """What each head sees of a sequence: its own slice of the features, or all of them.
+    """Return what each head sees of a sequence: its slice of the features, or all of them.
 
     Raises:
         FieldError: if `head_form` is unknown or `num_heads` does not divide the features.

@@ -1,4 +1,4 @@
-"""ILT and CAT: transformers integrated with a CNN and an LSTM (He, Minematsu & Saito, 2021).
+"""ILT and CAT: a transformer with a CNN and an LSTM (He, Minematsu & Saito, 2021).
 
 "Effective Integration of Transformer for Network-based Speech Emotion Recognition". Equation numbers are the paper's.
 Details that the paper leaves open:
@@ -92,7 +92,7 @@ class Integration(Network):
         return Stream(states, mask, Axis("audio", stride=math.prod(steps for _, steps, _ in self.blocks)))
 
     def _bilstm(self, stream: Stream) -> Stream:
-        """Eqs. 6-8: forward and backward outputs, concatenated."""
+        """Return forward and backward outputs, concatenated (eqs. 6-8)."""
         outputs = Recurrent(self.hidden_size, name="bilstm")(stream.states, stream.mask)
         return stream._replace(states=outputs.reshape(*stream.mask.shape, 2 * self.hidden_size))
 
@@ -205,7 +205,7 @@ class CAT(Integration):
         return self._classify(sum(pooled[1:], start=pooled[0]), attention)
 
     def _streams(self, batch: Batch, hyper: Hyper, train: bool) -> dict[str, Stream]:
-        """H^(C) and H^(L) of section 2.3, if a direction reads them."""
+        """Return H^(C) and H^(L) of section 2.3, if a direction reads them."""
         if unknown := [direction for direction in self.directions if direction not in DIRECTIONS]:
             raise FieldError(
                 f"directions={self.directions!r}: {unknown[0]!r} is not one of {', '.join(DIRECTIONS)}"
@@ -223,7 +223,9 @@ class CAT(Integration):
 
 
 class CNN(nn.Module):
-    """Section 2.2: blocks of convolution, batch normalisation, average pooling and dropout, and a projection.
+    """Section 2.2: blocks with convolution and pooling, then a projection.
+
+    A block is a convolution, batch normalisation, average pooling and dropout.
 
     Attributes:
         blocks: channels, pooled steps and pooled frequency bands of each block.

@@ -1,4 +1,4 @@
-"""Learned weights of an encoder's layers, in front of a network (SUPERB: Yang et al., Interspeech 2021, section 3)."""
+"""Learned weights of an encoder's layers (SUPERB, Yang et al. 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxser.types import Batch, Hyper, Output
 
 
 def with_layer_weights(network: Network, parameters: Mapping[str, Any]) -> Network:
-    """Return the network, behind learned weights if the frames of its recipe have several layers.
+    """Put learned weights before a network if the frames of its recipe have several layers.
 
     Args:
         network: the network.

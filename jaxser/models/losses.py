@@ -54,7 +54,9 @@ def negative_log_likelihood(
 def sigmoid_cross_entropy(
     logits: Float[Array, "B C"], batch: Batch, class_weights: Float[Array, " C"], hyper: Hyper = PLAIN
 ) -> Float[Array, ""]:
-    """The binary cross-entropy, averaged over classes (Yoon et al. 2018, as in multimodal-speech-emotion at 44d05d5).
+    """Return the binary cross-entropy, averaged over classes (Yoon et al. 2018).
+
+    It is that of multimodal-speech-emotion at 44d05d5.
 
     `hyper` may have `label_smoothing` and `focal_gamma`, as in `negative_log_likelihood`, for each class by itself.
     """
@@ -69,7 +71,10 @@ def sigmoid_cross_entropy(
 
 
 def l2(params: PyTree) -> Float[Array, ""]:
-    """Half the sum of squares of all kernels, without biases and scales (TensorFlow's `l2_loss`)."""
+    """Return half the sum of squares of all kernels (TensorFlow's `l2_loss`).
+
+    Biases and scales are left out.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     kernels = [leaf for path, leaf in leaves if "kernel" in jax.tree_util.keystr(path[-1:])]
     return 0.5 * sum(((kernel * kernel).sum() for kernel in kernels), start=jnp.zeros(()))
@@ -78,7 +83,7 @@ def l2(params: PyTree) -> Float[Array, ""]:
 def class_weights(
     label: Int[np.ndarray, " n"], num_classes: int, balanced: bool, beta: float = 0.0
 ) -> Float[np.ndarray, " C"]:
-    """Return the weight of each class in the loss: 1, or N / (C N_c) if `balanced` (Ramet 2018).
+    """Return each class's weight in the loss: 1, or N / (C N_c) if `balanced` (Ramet 2018).
 
     Args:
         label: the N training labels, N_c of them of class c; a class without utterances has weight 0.

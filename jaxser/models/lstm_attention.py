@@ -126,13 +126,13 @@ class LSTMAttention(Network):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """Cross-entropy, and L2 regularisation of all kernels (section 3)."""
+        """Return the cross-entropy, with L2 regularisation of all kernels (section 3)."""
         return cross_entropy(output, batch, class_weights, hyper) + hyper["l2"] * l2(params)
 
 
 def bilstm(
     hidden_size: int, name: str, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]
 ) -> Float[Array, "B T 2*{hidden_size}"]:
-    """A BiLSTM: forward and backward outputs, concatenated."""
+    """Return forward and backward outputs of a BiLSTM, concatenated."""
     outputs = Recurrent(hidden_size, name=name)(x, mask)  # [B, T, 2, H]
     return outputs.reshape(*mask.shape, -1)

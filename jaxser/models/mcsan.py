@@ -46,7 +46,7 @@ POOLINGS = 2
 
 
 class MCSAN(Network):
-    """The network of Fig. 1; with one modality, its encoder and self-attention module (Table 3).
+    """The network of Fig. 1; with one modality, its encoder and self-attention (Table 3).
 
     Attributes:
         modalities: "audio", "text" or both.
@@ -131,7 +131,7 @@ class MCSAN(Network):
 
 
 class AudioEncoder(nn.Module):
-    """Eqs. 1-3: two blocks of convolution and max-pooling, then a BiLSTM with averaged directions."""
+    """Eqs. 1-3: two blocks of convolution and max-pooling, then an averaged BiLSTM."""
 
     hidden_size: int
     kernel_size: int
@@ -149,7 +149,7 @@ class AudioEncoder(nn.Module):
 
 
 def averaged_bilstm(hidden_size: int, name: str) -> Callable[[Array, Array], Array]:
-    """A BiLSTM that averages its forward and backward states (eqs. 2-3 and 4-5)."""
+    """Return the average of a BiLSTM's forward and backward states (eqs. 2-3 and 4-5)."""
     bilstm = Recurrent(hidden_size, name=name)
     return lambda x, mask: bilstm(x, mask).mean(axis=2)
 

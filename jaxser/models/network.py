@@ -41,7 +41,10 @@ class Network(nn.Module):
 
     @property
     def pads_first(self) -> bool:
-        """Whether features are zero-padded before they are normalised; otherwise padding is zero after it."""
+        """Whether features are zero-padded before they are normalised.
+
+        Otherwise, padding is zero after normalisation.
+        """
         return False
 
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:

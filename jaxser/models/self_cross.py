@@ -117,7 +117,7 @@ class SelfCross(Network):
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)  # eq. 7
 
     def _pairs(self, kind: str) -> list[tuple[str, str]]:
-        """Source (keys and values) and target (query) of each attention module."""
+        """Return source (keys and values) and target (query) of each attention module."""
         if kind == "self":
             return [(m, m) for m in self.modalities]
         if kind != "cross" or len(self.modalities) == 1:
@@ -198,7 +198,10 @@ class AveragedAttention(nn.Module):
 
 
 def statistical_pooling(x: Float[Array, "B M D"]) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """Mean and unbiased standard deviation over the M vectors; the gradient is finite even if they are equal."""
+    """Return the mean and the unbiased standard deviation over the M vectors.
+
+    The gradient is finite even if the vectors are equal.
+    """
     mean = x.mean(1)
     variance = ((x - mean[:, None]) ** 2).sum(1) / (x.shape[1] - 1)
     return mean, jnp.sqrt(variance + 1e-12)

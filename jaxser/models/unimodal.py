@@ -1,8 +1,8 @@
-"""TextModel and AudioModel: the unimodal baselines of CAN (Lee, Yoon & Jung, Interspeech 2020, section 4.3.1).
+"""TextModel and AudioModel, the unimodal baselines of CAN (Lee et al., Interspeech 2020).
 
-Each is a BLSTM and the global attention of Mirsamadi et al. 2017 over one modality, with CAN's other settings. The
-paper does not state the number of heads (one, here) or what AudioModel reads: here it reads the frames of the whole
-utterance, which has no segments without its words.
+They are in section 4.3.1 of the paper (Lee, Yoon & Jung). Each is a BLSTM and the global attention of Mirsamadi et al.
+2017 over one modality, with CAN's other settings. The paper does not state the number of heads (one, here) or what
+AudioModel reads: here it reads the frames of the whole utterance, which has no segments without its words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Learned alignment of speech and text (Xu, Zhang, Han, Wang, Peng & Li, Interspeech 2019).
+"""Learned alignment of speech and text (Xu et al., Interspeech 2019).
 
-"Learning Alignment for Multimodal Emotion Recognition from Speech": each word attends to the frames of speech, and a
-recurrent layer with attention reads the aligned speech, concatenated with the states of the words.
+The paper is "Learning Alignment for Multimodal Emotion Recognition from Speech" by Xu, Zhang, Han, Wang, Peng and Li.
+Each word attends to the frames of speech, and a recurrent layer with attention reads the aligned speech, concatenated
+with the states of the words.
 
 With `as_published` and the other fields of `xu` in `configs/baselines.py`, this is the network of the authors' toolkit,
 `AlignClassModel` in github.com/Delta-ML/delta at 31dfebc. It has a dense layer before the encoder of speech, the GRU of
@@ -42,7 +43,7 @@ PUBLISHED_LENGTHS = {"audio": 700, "words": 100}
 
 
 class Xu(Network):
-    """Encoders of speech and text, their alignment, and a recurrent layer over the aligned words.
+    """Encoders of speech and text, their alignment, and a recurrent layer over words.
 
     Attributes:
         hidden_size: recurrent units per direction.

@@ -117,15 +117,19 @@ class EncoderNetwork(Network):
         return Output(jax.nn.log_softmax(logits), {"fused": logits}, attention)
 
     def functionals(self, batch: Batch) -> list[Float[Array, "B Dp"]]:
-        """Return the prosody of the utterances, if the network reads it; zero for an utterance without prosody."""
+        """Return the prosody of the utterances, if the network reads it.
+
+        An utterance without prosody has zeros.
+        """
         return [jnp.where(batch.prosody_mask, batch.prosody[:, 0], 0)] if self.prosody else []
 
 
 class MDRE(EncoderNetwork):
-    """MDRE: the last states of the encoders, each projected to half its size, concatenated and classified.
+    """MDRE: the projected last states of the encoders, concatenated and classified.
 
-    Prosody is concatenated with the audio state before its projection. As in the published code, the loss is the
-    sigmoid cross-entropy of each class, and the class with the highest logit is predicted.
+    Each state is projected to half its size. Prosody is concatenated with the audio state before its projection. As in
+    the published code, the loss is the sigmoid cross-entropy of each class, and the class with the highest logit is
+    predicted.
     """
 
     @nn.compact
@@ -189,10 +193,11 @@ class MHA(EncoderNetwork):
 
 
 class AMH(EncoderNetwork):
-    """AMH: hops onto video, audio and text in turn, where the vectors of two modalities attend to the third.
+    """AMH: hops onto video, audio and text in turn.
 
-    The vector of a modality is its last state until a hop replaces it. Prosody is not read by default: the published
-    code has a function that concatenates it with the three vectors, but never calls it.
+    In each, the vectors of two modalities attend to the third. The vector of a modality is its last state until a hop
+    replaces it. Prosody is not read by default: the published code has a function that concatenates it with the three
+    vectors, but never calls it.
 
     Attributes:
         num_hops: the number of attention hops.
@@ -222,7 +227,10 @@ class AMH(EncoderNetwork):
 
 
 def last_state(states: Float[Array, "B T directions H"], mask: Bool[Array, "B T"]) -> Float[Array, "B F"]:
-    """The last state of each direction: forward at the last valid step, backward at the first; zero without one."""
+    """Return the last state of each direction; zero without a valid step.
+
+    Forward, it is at the last valid step, and backward at the first.
+    """
     ends = [mask.shape[1] - 1 - mask[:, ::-1].argmax(1), mask.argmax(1)][: states.shape[2]]
     return jnp.concatenate([states[jnp.arange(mask.shape[0]), end, d] for d, end in enumerate(ends)], axis=1)
 
@@ -230,6 +238,6 @@ def last_state(states: Float[Array, "B T directions H"], mask: Bool[Array, "B T"
 def luong_attention(
     query: Float[Array, "B H"], memory: Encoded
 ) -> tuple[Float[Array, "B H"], Float[Array, "B T"]]:
-    """Attention by dot products (Luong et al. 2015, "dot"): the context vector, and the weights."""
+    """Return a context vector and its weights by dot products (Luong et al. 2015, "dot")."""
     weights = masked_softmax(jnp.einsum("bh,bth->bt", query, memory.states), memory.mask)
     return jnp.einsum("bt,bth->bh", weights, memory.states), weights

@@ -1,4 +1,4 @@
-"""The printed results of the papers (`results.yaml`), and the config and variant that train each row."""
+"""The papers' printed results (`results.yaml`), and the config that trains each row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of a paper's table, with scores as fractions under the standard names of WA and UA.
+    """A row of a paper's table: scores as fractions, under the standard names WA and UA.
 
     Attributes:
         model: as the paper calls it, with what distinguishes it from other rows of the table.
@@ -164,7 +164,10 @@ _FIELDS = {"WA": "wa", "UA": "ua", "weighted_F1": "f1_weighted"}
 
 
 def tables() -> dict[str, tuple[Printed, ...]]:
-    """Return the result tables of the five papers by name, such as `lee2020/table4`, with rows in the paper's order."""
+    """Return the result tables of the five papers by name, such as `lee2020/table4`.
+
+    Rows are in the paper's order.
+    """
     by_name: dict[str, list[Printed]] = {}
     for row in _rows():
         if row.paper in CONFIGS:
@@ -232,7 +235,10 @@ def _read() -> Iterator[Printed]:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    """The model, with the columns that distinguish the rows of its table; "ours" would be mistaken for jaxser's."""
+    """Return the model, with the columns that distinguish the rows of its table.
+
+    "Ours" would be mistaken for jaxser's.
+    """
     columns = [entry.get("fusion")]
     if "positional_encoding" in entry:
         columns.append("with positions" if entry["positional_encoding"] else "without positions")

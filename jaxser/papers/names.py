@@ -35,7 +35,10 @@ def model_name(model: str) -> str:
 
 
 def run_name(model: str, variant: str) -> str:
-    """The display name of a variant of a network, such as "MCSAN (no cross)" or "Self/cross-attention (self, T+A)"."""
+    """Return the display name of a variant, such as "MCSAN (no cross)".
+
+    It may have abbreviations, as in "Self/cross-attention (self, T+A)".
+    """
     words = _variant_words(model, variant)
     return f"{model_name(model)} ({words})" if words else model_name(model)
 

@@ -1,4 +1,4 @@
-"""Reports: a self-contained HTML page of a run or a comparison, with its tables and figures as files."""
+"""Reports: HTML pages of runs and comparisons, with tables and figures as files."""
 
 from __future__ import annotations
 

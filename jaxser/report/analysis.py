@@ -24,7 +24,10 @@ from jaxser.report import calibration, checks, groups
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """The statistics of one run. Each is computed on first use and kept, however many tables and figures show it."""
+    """The statistics of one run.
+
+    Each is computed on first use and kept, however many tables and figures show it.
+    """
 
     run: Run
     _intervals: dict[tuple[str, str], Interval | None] = field(default_factory=dict, repr=False)
@@ -45,7 +48,10 @@ class Analysis:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The record of the corpus; a run of an earlier version, which does not name it, has that of its dataset."""
+        """The record of the corpus.
+
+        A run of an earlier version, which does not name it, has that of its dataset.
+        """
         dataset = self.results.dataset
         name = self.config.get("corpus", "demo" if self.results.synthetic else dataset)
         return corpora.find(str(name), title=dataset)
@@ -63,7 +69,7 @@ class Analysis:
 
     @cached_property
     def confusion(self) -> Int[np.ndarray, "C C"]:
-        """Test predictions of all folds and seeds, by true class (rows) and predicted class (columns)."""
+        """Test predictions of all folds and seeds, by true (row) and predicted class (column)."""
         size = len(self.results.classes)
         counts = [replica.test.confusion for replica in self.results.reported if replica.test]
         return np.sum(counts, axis=0) if counts else np.zeros((size, size), dtype=int)
@@ -108,15 +114,18 @@ class Analysis:
         return tuple(one for one in found if one is not None)
 
     def spread(self, metric: str) -> Spread:
-        """Mean and standard deviations of a score."""
+        """Return the mean and the standard deviations of a score."""
         return run_scores.spread(self.run, metric)
 
     def interval(self, metric: str, by: str) -> Interval | None:
-        """Return the bootstrap interval of a pooled score over "utterance" or "speaker"; None if it is undefined."""
+        """Return the bootstrap interval of a pooled score; None if it is undefined.
+
+        It is over "utterance" or "speaker".
+        """
         if (metric, by) not in self._intervals:
             self._intervals[metric, by] = groups.bootstrap(self.run, metric, by)
         return self._intervals[metric, by]
 
     def clustered_interval(self, metric: str) -> Interval | None:
-        """Return the interval over speakers if they are known and numerous enough, and over utterances otherwise."""
+        """Return the interval over speakers if there are enough, or else over utterances."""
         return self.interval(metric, "speaker") or self.interval(metric, "utterance")

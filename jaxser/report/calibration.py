@@ -52,9 +52,10 @@ class Mistake:
 
 
 def calibration(p: Predictions) -> Calibration | None:
-    """Calibration of the test predictions of all replicas; None if probabilities are missing, as in some imports.
+    """Compute the calibration of the test predictions of all replicas.
 
-    The expected calibration error is that of Guo et al. (2017, "On Calibration of Modern Neural Networks").
+    It is None if probabilities are missing, as in some imports. The expected calibration error is that of Guo et al.
+    (2017, "On Calibration of Modern Neural Networks").
     """
     if not len(p.true) or not np.isfinite(p.probabilities).all():
         return None
@@ -72,7 +73,7 @@ def calibration(p: Predictions) -> Calibration | None:
 def mistakes(
     p: Predictions, utterances: Mapping[str, Utterance], limit: int = MAX_MISTAKES
 ) -> tuple[Mistake, ...]:
-    """Return the misclassified utterances with the highest mean probability, in descending order.
+    """Return the misclassified utterances with the highest mean probability, highest first.
 
     The result is empty if probabilities are missing.
     """
@@ -106,7 +107,7 @@ def mistakes(
 def _bins(
     confidence: Float[np.ndarray, " N"], correct: np.ndarray
 ) -> tuple[Int[np.ndarray, " bins"], Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
-    """Number, mean confidence and accuracy of each bin; a bin includes its upper edge."""
+    """Return number, mean confidence and accuracy of each bin; a bin includes its upper edge."""
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     count = np.bincount(index, minlength=BINS)
     sums = [np.bincount(index, values, BINS) for values in (confidence, correct)]

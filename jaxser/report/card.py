@@ -1,4 +1,4 @@
-"""The model card of a run: its training data, its scores, and what it must not be used for.
+"""The model card of a run: its training data, its scores, and its limits.
 
 The sections follow Mitchell et al. (2019, "Model Cards for Model Reporting").
 """

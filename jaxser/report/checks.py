@@ -1,4 +1,4 @@
-"""Reasons to doubt scores: utterances or speakers shared by the parts of a fold, and exchanged labels."""
+"""Reasons to doubt scores: parts that share utterances or speakers, exchanged labels."""
 
 from __future__ import annotations
 
@@ -43,12 +43,15 @@ class LeakList:
 
 
 def find_leaks(run: Run) -> tuple[Leak, ...]:
-    """Everything that two parts of a fold share; see `assumed_folds` for folds of unknown training data."""
+    """Find everything that two parts of a fold share.
+
+    See `assumed_folds` for folds of unknown training data.
+    """
     return tuple(leaks(assumed_folds(run.folds), run.utterances))
 
 
 def assumed_folds(folds: Sequence[FoldIds]) -> tuple[FoldIds, ...]:
-    """The folds, assuming that a fold of unknown training data is trained on everything that it does not test."""
+    """Return the folds; unknown training data is everything that a fold does not test."""
     everything = tuple(dict.fromkeys(i for fold in folds for i in fold.test))
     return tuple(
         fold if fold.train else replace(fold, train=_without(everything, fold.test)) for fold in folds
@@ -71,7 +74,7 @@ def shares_speakers(found: Sequence[Leak]) -> bool:
 
 
 def leak_verdict(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> str:
-    """One sentence on what was checked and found."""
+    """Return one sentence on what was checked and found."""
     known = known_kinds(utterances)
     unknown = [NAMES[kind] for kind in KINDS if kind not in known]
     limit = f" Not checked for lack of data: {_listed(unknown, 'and')}." if unknown else ""
@@ -113,7 +116,10 @@ def leak_lists(found: Sequence[Leak], utterances: Mapping[str, Utterance]) -> li
 
 
 def exchanged(p: Predictions) -> list[str]:
-    """A sentence if permuting the names of the predicted classes would raise UA by much: labels may be exchanged."""
+    """Return a warning if other names for the predicted classes would raise UA by much.
+
+    If so, the labels may be exchanged.
+    """
     if not len(p.true):
         return []
     counts = np.asarray(metrics.confusion(p.true, p.predicted, np.ones(len(p.true)), len(p.classes)))

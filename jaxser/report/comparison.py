@@ -30,7 +30,9 @@ METRICS = ("wa", "ua", "f1_weighted")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs and the test that decides whether they differ; all differences are `a` minus `b`.
+    """Two runs and the test that decides whether they differ.
+
+    All differences are `a` minus `b`.
 
     Attributes:
         p: the p value after Holm's correction.
@@ -104,7 +106,7 @@ def comparable_sets(runs: Sequence[Analysis], metric: str) -> tuple[tuple[Compar
 
 
 def summary(found: Comparable, metric: str) -> str:
-    """What can be claimed about the best run, in one sentence; "" for a single run."""
+    """Return what can be claimed about the best run, in one sentence; "" for a single run."""
     if len(found.runs) < 2:
         return ""
     name = found.runs[0].name
@@ -173,7 +175,10 @@ def _pair(found: Comparison) -> Pair:
 
 
 def _by_predictions(runs: Sequence[Run]) -> dict[str, tuple[Pair, ...]]:
-    """Pairs of runs with too few folds for a test over them: McNemar's test and a bootstrap interval."""
+    """Compare runs with too few folds for a test over them.
+
+    McNemar's test and a bootstrap interval take its place.
+    """
     chosen = list(itertools.combinations(runs, 2))
     tests = [compare_predictions(a, b) for a, b in chosen]
     corrected = holm([test.p for test in tests])

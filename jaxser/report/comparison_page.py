@@ -30,7 +30,7 @@ def check_metric(metric: str) -> None:
 
 
 def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") -> Path:
-    """Write the page, the tables and the figures of a comparison, and return the path of the page.
+    """Write the page, tables and figures of a comparison; return the path of the page.
 
     Raises:
         UsageError: if a run has no scores, or the metric is unknown.
@@ -75,7 +75,7 @@ def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str,
 
 
 def _describe(analysis: Analysis, options: Options) -> dict[str, Any]:
-    """What the page says about one run by itself."""
+    """Return what the page says about one run by itself."""
     results, mistakes = analysis.results, analysis.mistakes[:MAX_MISTAKES]
     return {
         "name": analysis.name,
@@ -89,7 +89,7 @@ def _describe(analysis: Analysis, options: Options) -> dict[str, Any]:
 
 
 def _doubtful(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
-    """Warnings and shared values, listed once for all runs that have the same ones."""
+    """Return warnings and shared values, once for all runs that have the same ones."""
     entries: list[dict[str, Any]] = []
     for one in analyses:
         lists = checks.leak_lists(one.leaks, one.run.utterances)

@@ -1,4 +1,4 @@
-"""The figures of a comparison: scores, ranks, learning curves, calibration and confusion matrices."""
+"""The figures of a comparison: scores, ranks, curves, calibration, confusion matrices."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def figures(found: Comparable, metric: str) -> dict[str, Drawing]:
 
 
 def scores(runs: Sequence[Analysis], metric: str) -> Figure:
-    """Return the pooled score of each run with its interval over speakers (or utterances), and one dot per replica."""
+    """Draw the pooled score of each run with its interval, and one dot per replica.
+
+    The interval is over speakers or, if they are too few, over utterances.
+    """
     figure, axes = new_figure(height=0.9 + 0.36 * len(runs))
     shown: list[float] = []
     for row, (colour, one) in enumerate(zip(cycle(SERIES), runs, strict=False)):
@@ -75,7 +78,10 @@ _SHORTEST = 120  # length of its axis in points
 
 
 def critical_difference(ranking: Ranking) -> Figure:
-    """The diagram of Demšar (2006): runs on an axis of average ranks, with bars joining those that do not differ."""
+    """Draw the diagram of Demšar (2006): runs on an axis of average ranks.
+
+    Bars join those that do not differ.
+    """
     number = len(ranking.runs)
     half = (number + 1) // 2
     label = _POINTS * (max(map(len, ranking.runs)) + len(" (10.0)"))
@@ -101,7 +107,7 @@ def critical_difference(ranking: Ranking) -> Figure:
 
 
 def _draw_axis(axes: Axes, number: int) -> None:
-    """The axis of ranks from 1 to `number`."""
+    """Draw the axis of ranks from 1 to `number`."""
     axes.hlines(0, 1, number, color=INK, linewidth=1.2)
     for tick in range(1, number + 1):
         axes.vlines(tick, 0, 0.22, color=INK, linewidth=1)
@@ -109,7 +115,7 @@ def _draw_axis(axes: Axes, number: int) -> None:
 
 
 def _draw_length(axes: Axes, length: float, number: int) -> None:
-    """The critical difference as a length above the axis, cut off if it is longer than the axis."""
+    """Draw the critical difference above the axis, cut off if it is longer than the axis."""
     end = min(1 + length, number + 0.4)
     axes.plot([1, end], [1.45, 1.45], color=INK, linewidth=1.2)
     axes.vlines([1, end] if end == 1 + length else [1], 1.33, 1.57, color=INK, linewidth=1.2)

@@ -21,7 +21,7 @@ _OTHERS = {"p Wilcoxon": "wilcoxon", "p McNemar": "mcnemar", "p unpaired t": "un
 
 
 def all_tables(found: Comparable) -> dict[str, Table | None]:
-    """Return every table of a set by the name that the page's template uses; None if it does not apply."""
+    """Return every table of a set by its name in the template; None if it does not apply."""
     return {
         "scores": scores(found),
         "comparisons": comparisons(found),
@@ -33,7 +33,10 @@ def all_tables(found: Comparable) -> dict[str, Table | None]:
 
 
 def scores(found: Comparable) -> Table:
-    """Means and standard deviations; the best are bold, and scores that differ from them are marked."""
+    """Return means and standard deviations.
+
+    The best are bold, and scores that differ from them are marked.
+    """
     runs = found.runs
     spreads = {metric: {run.name: run.spread(metric) for run in runs} for metric in METRICS}
     best = {metric: max(of, key=lambda name: of[name].mean) for metric, of in spreads.items()}
@@ -76,7 +79,7 @@ def comparisons(found: Comparable) -> Table | None:
 
 
 def recalls(found: Comparable) -> Table:
-    """Recall of every class by run."""
+    """Return the recall of every class by run."""
     classes = found.runs[0].results.classes
     rows: list[tuple[Cell, ...]] = []
     for run in found.runs:
@@ -102,7 +105,7 @@ def worst(found: Comparable) -> Table | None:
 
 
 def genders(found: Comparable) -> Table | None:
-    """UA by gender and run; None unless two genders are known."""
+    """Return UA by gender and run; None unless two genders are known."""
     rows: list[tuple[Cell, ...]] = []
     for run in found.runs:
         for group in run.by_gender:
@@ -113,7 +116,7 @@ def genders(found: Comparable) -> Table | None:
 
 
 def speakers(found: Comparable) -> Table | None:
-    """UA of every speaker by run; None if no speakers are known."""
+    """Return UA of every speaker by run; None if no speakers are known."""
     by_run = [{group.name: group.ua for group in run.by_speaker} for run in found.runs]
     rows: list[tuple[Cell, ...]] = []
     for group in found.runs[0].by_speaker:
@@ -125,7 +128,10 @@ def speakers(found: Comparable) -> Table | None:
 
 
 def printed(runs: Sequence[Analysis]) -> Table | None:
-    """Return the scores in the papers, each above those of the run; None if no run reproduces a paper's row."""
+    """Return the papers' scores, each above those of the run.
+
+    It is None if no run reproduces a paper's row.
+    """
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
         if row := run.printed:

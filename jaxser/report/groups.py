@@ -1,4 +1,4 @@
-"""Scores of groups of test utterances (a class, a gender, a speaker) with bootstrap intervals.
+"""Scores of a class, a gender or a speaker, with bootstrap intervals.
 
 A group is scored as if the run had tested nothing else (`part`), so its interval is that of
 `jaxser.evaluation.intervals.interval`. The recall of a class is the WA of the utterances of that class.
@@ -28,7 +28,7 @@ CLUSTERED = "resample speakers if at least five are known, and utterances otherw
 
 @dataclass(frozen=True)
 class Group:
-    """Scores of a group of test utterances; None if there are too few utterances for an interval."""
+    """Scores of a group of test utterances; None if it is too small for an interval."""
 
     name: str
     utterances: int
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Worst:
-    """The group with the lowest score: the recall of a class, or the UA of a gender or a speaker."""
+    """The group with the lowest score: the recall of a class, or UA of a gender or speaker."""
 
     kind: str
     group: Group
@@ -69,7 +69,7 @@ def by_gender(run: Run) -> tuple[Group, ...]:
 
 
 def by_speaker(run: Run) -> tuple[Group, ...]:
-    """Return each known test speaker; the `MAX_SPEAKERS` with the most utterances if there are more."""
+    """Return each known test speaker, at most the `MAX_SPEAKERS` with the most utterances."""
     speakers = [run.utterances[i].speaker for i in tested_ids(run)]
     names, counts = np.unique([name for name in speakers if name], return_counts=True)
     kept = sorted(names[np.argsort(-counts, kind="stable")][:MAX_SPEAKERS].tolist())
@@ -77,26 +77,32 @@ def by_speaker(run: Run) -> tuple[Group, ...]:
 
 
 def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
-    """Return the group with the lowest score of a kind ("class", ...); None unless at least two have one."""
+    """Return the group with the lowest score of a kind, such as "class".
+
+    It is None unless at least two groups have one.
+    """
     metric = "wa" if kind == "class" else "ua"
     scores = [Worst(kind, group, score) for group in groups if (score := getattr(group, metric)) is not None]
     return min(scores, key=lambda one: one.score.value) if len(scores) > 1 else None
 
 
 def score_group(run: Run, name: str, field: str, by: str = "speaker") -> Group:
-    """Scores of the test utterances whose `field` is `name`."""
+    """Compute the scores of the test utterances whose `field` is `name`."""
     own = part(run, lambda utterance: getattr(utterance, field) == name)
     wa, ua = (clustered(own, metric, by) for metric in ("wa", "ua"))
     return Group(name, len(set(own.predictions.utterance.tolist())), wa, ua)
 
 
 def clustered(run: Run, metric: str, by: str = "speaker") -> Interval | None:
-    """Return the interval over speakers if they are known and numerous enough, and over utterances otherwise."""
+    """Return the interval over speakers if there are enough, or else over utterances."""
     return bootstrap(run, metric, by) or bootstrap(run, metric, "utterance")
 
 
 def bootstrap(run: Run, metric: str, by: str) -> Interval | None:
-    """Return the interval of a pooled score; None if there are too few units to resample, or they are unknown."""
+    """Return the interval of a pooled score.
+
+    It is None if there are too few units to resample, or they are unknown.
+    """
     if len(set(run.predictions.utterance.tolist())) < 2:
         return None
     try:
@@ -106,7 +112,10 @@ def bootstrap(run: Run, metric: str, by: str) -> Interval | None:
 
 
 def part(run: Run, keeps: Callable[[Utterance], bool]) -> Run:
-    """Return the run as if it had tested only some of its utterances, in the folds that test any of them."""
+    """Return the run as if it had tested only some utterances.
+
+    Only the folds that test any of them remain.
+    """
     p = run.test_predictions
     own = p.select(np.array([keeps(run.utterances[i]) for i in p.utterance.tolist()], dtype=bool))
     ids = set(own.utterance.tolist())

@@ -1,10 +1,10 @@
-"""Import predictions of another framework as the folder of a run, so that it gets the same statistics and tables.
+"""Import predictions of another framework as a run.
 
-A CSV file has one line per test prediction: `utterance`, `fold`, `seed`, `true`, `predicted`, and optionally the
-probability of each class as `p_CLASS`. A second CSV file may describe the utterances for the leak checks: `utterance`,
-and any of `speaker`, `gender`, `session`, `dialogue`, `transcript`, `sha256`; other descriptions are taken from the
-runs that it is compared with. The training part of a fold is unknown: leak checks assume that it is all that the fold
-does not test.
+The imported run gets the same statistics and tables. A CSV file has one line per test prediction: `utterance`, `fold`,
+`seed`, `true`, `predicted`, and optionally the probability of each class as `p_CLASS`. A second CSV file may describe
+the utterances for the leak checks: `utterance`, and any of `speaker`, `gender`, `session`, `dialogue`, `transcript`,
+`sha256`; other descriptions are taken from the runs that it is compared with. The training part of a fold is unknown:
+leak checks assume that it is all that the fold does not test.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _utterances(
 
 
 def _descriptions(path: Path, wanted: set[str]) -> dict[str, dict[str, str]]:
-    """What a file says about the utterances, by their ids."""
+    """Return what a file says about the utterances, by their ids."""
     columns = read_columns(path, ("utterance",))
     names = [name for name in DESCRIPTION if name in columns]
     cells = zip(columns["utterance"], *(columns[name] for name in names), strict=True)

@@ -60,7 +60,10 @@ def document(tables: Sequence[Table]) -> str:
 
 
 def table(made: Table) -> str:
-    """Return a `table` environment with a caption and a label; columns of numbers are right-aligned."""
+    """Return a `table` environment with a caption and a label.
+
+    Columns of numbers are right-aligned.
+    """
     columns = "".join(_alignment([row[n] for row in made.rows]) for n in range(len(made.header)))
     wide = len(made.header) >= WIDE
     lines = [
@@ -82,7 +85,7 @@ def table(made: Table) -> str:
 
 
 def escape(value: str) -> str:
-    """Text on one line, with the special characters of LaTeX escaped."""
+    """Return a text on one line, with the special characters of LaTeX escaped."""
     line = " ".join(printable(unicodedata.normalize("NFC", value)).split())
     pairs = zip(f" {line}", line, strict=False)
     return "".join("{}-" if before == mark == "-" else _SPECIAL.get(mark, mark) for before, mark in pairs)

@@ -24,7 +24,9 @@ SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au"}
 
 
 def find_recordings(root: Path, utterances: Iterable[str]) -> dict[str, Path]:
-    """The recording of each utterance: the file whose path in the folder, or whose name, is the utterance's id.
+    """Find the recording of each utterance by its id.
+
+    It is the file whose path in the folder, or whose name, is the id.
 
     Raises:
         InputError: if the folder does not exist, or has none of the recordings.
@@ -77,7 +79,9 @@ class AttentionPlot:
 
 
 def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
-    """Return the mean attention of the first fold's replicas for `number` of its test utterances, evenly spaced.
+    """Return the mean attention of the first fold's replicas for some test utterances.
+
+    These are `number` utterances, evenly spaced.
 
     Raises:
         UsageError: if no folder of recordings is given.

@@ -45,7 +45,10 @@ class Options:
 
 
 def write(folder: Path, options: Options = Options()) -> Path:
-    """Write the page, the tables, the figures and the model card of a run, and return the path of the page."""
+    """Write the report of a run, and return the path of its page.
+
+    It consists of the page, the tables, the figures and the model card.
+    """
     return write_run(run_folder.read_run(folder), options)
 
 
@@ -71,7 +74,10 @@ def write_run(run: Run, options: Options = Options()) -> Path:
 def publish(
     root: Path, name: str, chosen: Sequence[Table], figures: Mapping[str, Drawing], heading: str
 ) -> None:
-    """Write tables as Markdown, LaTeX and CSV, and figures as PNG and SVG, into a folder below the root."""
+    """Write tables and figures into a folder below the root.
+
+    Tables are Markdown, LaTeX and CSV, and figures PNG and SVG.
+    """
     text = "\n".join([heading, *map(tables.markdown, chosen)])
     files.write(root, f"{name}/{TABLES}", printable(text))
     files.write(root, f"{name}/{LATEX}", latex.document(chosen))
@@ -101,7 +107,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 
 def inline(figures: Mapping[str, Drawing]) -> dict[str, Markup]:
-    """Figures as SVG to embed in a page."""
+    """Return figures as SVG to embed in a page."""
     return {name: style.inline_svg(drawing, name) for name, drawing in figures.items()}
 
 

@@ -80,7 +80,7 @@ def validation_ua(record: EpochRecord) -> float | None:
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> Figure:
-    """The predictions of each true class in percent, above their counts."""
+    """Draw the predictions of each true class in percent, above their counts."""
     size = len(classes)
     rows = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(rows, 1)
@@ -100,7 +100,10 @@ def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) 
 
 
 def recall_by_class(results: RunResults) -> Figure:
-    """Mean recall of each class with its standard deviation over folds, and one dot per replica."""
+    """Draw the mean recall of each class, its standard deviation, and one dot per replica.
+
+    The standard deviation is over folds.
+    """
     classes, found = results.classes, results.summary
     figure, axes = new_figure(height=0.9 + 0.36 * len(classes))
     for row, name in enumerate(classes):
@@ -115,7 +118,9 @@ def recall_by_class(results: RunResults) -> Figure:
 
 
 def learning_curve(runs: Mapping[str, Run], title: str, value: Curve, share: bool = False) -> Figure:
-    """Return a value of every replica by epoch, and their median while at least half of them are training.
+    """Draw a value of every replica by epoch, and their median.
+
+    The median ends when fewer than half of the replicas are training.
 
     Args:
         runs: runs by name; "" for a single run, which is drawn in the accent colour.
@@ -148,7 +153,7 @@ def learning_curve(runs: Mapping[str, Run], title: str, value: Curve, share: boo
 
 
 def speakers(groups: Sequence[Group], genders: Mapping[str, str], chance: float) -> Figure:
-    """UA of each speaker with its interval, by gender."""
+    """Draw UA of each speaker with its interval, by gender."""
     figure, axes = new_figure(height=0.95 + 0.26 * len(groups))
     for gender, colour, mark in (("F", ACCENT, "o"), ("M", SECOND, "s"), ("", MUTED, "D")):
         own = [(row, group.ua) for row, group in enumerate(groups) if genders[group.name] == gender]
@@ -167,7 +172,7 @@ def speakers(groups: Sequence[Group], genders: Mapping[str, str], chance: float)
 
 
 def reliability(measured: Mapping[str, Calibration]) -> Figure:
-    """Accuracy by confidence of one model, or of several models by name."""
+    """Draw accuracy by confidence of one model, or of several models by name."""
     figure, axes = new_figure(height=WIDTH * 0.8)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
     for stroke, (name, one) in zip(strokes(len(measured)), measured.items(), strict=False):
@@ -224,7 +229,7 @@ def _curves(run: Run, value: Curve) -> list[dict[int, float | None]]:
 
 
 def _by_epoch(curves: Sequence[Mapping[int, float | None]]) -> Float[np.ndarray, "n epochs"]:
-    """One row per curve; NaN for missing values."""
+    """Return one row per curve; NaN for missing values."""
     last = max((max(curve) for curve in curves), default=0)
     table = np.full((len(curves), last), np.nan)
     for row, curve in enumerate(curves):

@@ -95,12 +95,12 @@ def _training_sessions(row: Printed, run: Run) -> list[Aspect]:
 
 
 def corpus_title(analysis: Analysis) -> str:
-    """Return the corpus's name as papers write it, or what synthetic speech is called beside a paper."""
+    """Return the corpus's name as in papers, or that of synthetic speech beside a paper."""
     return "synthetic demo speech" if analysis.results.synthetic else analysis.corpus.title
 
 
 def _training(run: Run) -> list[str]:
-    """How many replicas were trained, and what their seeds change."""
+    """Return how many replicas were trained, and what their seeds change."""
     results, found = run.results, run.results.summary
     if not results.epochs:  # imported
         return [f"There are {_count(len(results.replicas), 'set')} of predictions, one per fold and seed."]

@@ -29,7 +29,7 @@ _COLUMNS = ("WA", "95 % interval of WA", "UA", "95 % interval of UA")
 
 
 def all_tables(analysis: Analysis) -> dict[str, Table | None]:
-    """Return every table of a run by the name that the page's template uses; None if it does not apply."""
+    """Return every table of a run by its name in the template; None if it does not apply."""
     run, row = analysis.run, analysis.printed
     return {
         "headline": headline(run),
@@ -48,7 +48,10 @@ def all_tables(analysis: Analysis) -> dict[str, Table | None]:
 
 
 def results_csv(run: Run) -> str:
-    """One line per replica with its test scores as fractions; the scores are empty if it has none."""
+    """Return the test scores of each replica as CSV, in fractions.
+
+    They are empty for a replica without scores.
+    """
     results = run.results
     header = ["model", "variant", "dataset", "fold", "seed", "setting", "status", "best_epoch"]
     header += [*metrics.SCORES, *(f"recall_{name}" for name in results.classes)]
@@ -84,7 +87,7 @@ def intervals(analysis: Analysis) -> Table:
 
 
 def recalls(analysis: Analysis) -> Table:
-    """Return the recall of each class: the mean over folds, and the pooled recall with its interval."""
+    """Return the recall of each class: mean over folds, and pooled with its interval."""
     found = analysis.results.summary
     rows: list[tuple[Cell, ...]] = []
     for group in analysis.by_class:
@@ -95,14 +98,14 @@ def recalls(analysis: Analysis) -> Table:
 
 
 def genders(analysis: Analysis) -> Table | None:
-    """WA and UA by gender; None unless two are known."""
+    """Return WA and UA by gender; None unless two are known."""
     rows = [(group.name, group.utterances, *_group_cells(group)) for group in analysis.by_gender]
     caption = f"Test scores by gender (%), averaged over seeds; intervals {CLUSTERED}"
     return Table("genders", caption, ("gender", "utterances", *_COLUMNS), tuple(rows)) if rows else None
 
 
 def speakers(analysis: Analysis) -> Table | None:
-    """WA and UA by test speaker; None if no speakers are known."""
+    """Return WA and UA by test speaker; None if no speakers are known."""
     gender = speaker_genders(analysis.run)
     rows = [
         (group.name, gender[group.name], group.utterances, *_group_cells(group))
@@ -145,7 +148,7 @@ def folds(run: Run) -> Table:
 
 
 def replicas(run: Run) -> Table:
-    """Status, epochs, scores and overfitting of every replica."""
+    """Return status, epochs, scores and overfitting of every replica."""
     is_sweep = run.results.is_sweep
     epochs: dict[tuple[str, int, str], list[EpochRecord]] = defaultdict(list)
     for record in run.epochs:
@@ -200,7 +203,10 @@ def _selecting(score: float | None, metric: str) -> Cell:
 
 
 def paper(run: Run, row: Printed) -> Table:
-    """Return the paper's scores above those of the run, with the same kind of standard deviation."""
+    """Return the paper's scores above those of the run.
+
+    Both have the same kind of standard deviation.
+    """
     found = run.results.summary
     std = {"folds": found.std_over_folds, "runs": found.std_over_runs}.get(row.std_over, {})
     names = [name for name in NAMES if name in row.scores]
@@ -212,7 +218,10 @@ def paper(run: Run, row: Printed) -> Table:
 
 
 def best_possible(run: Run) -> Table | None:
-    """Return the best possible accuracies on the demo corpus above those of the run; None for other corpora."""
+    """Return the demo corpus's best possible accuracies above the run's.
+
+    It is None for other corpora.
+    """
     best = run.results.best_possible or {}
     known = {name: best[name] for name in OBSERVERS if name in best}
     if not known:
@@ -227,7 +236,10 @@ def best_possible(run: Run) -> Table | None:
 
 
 def best_possible_score(run: Run, metric: str) -> Score:
-    """Return the best possible score of a model that reads what the run's model reads; a dash if it is unknown."""
+    """Return the best possible score of a model that reads the same as the run's.
+
+    It is a dash if it is unknown.
+    """
     best = (run.results.best_possible or {}).get(run.results.observer, {})
     return Score(best.get(metric))
 

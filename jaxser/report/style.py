@@ -100,7 +100,10 @@ class Drawing:
 
     @cached_property
     def png(self) -> bytes:
-        """The contents of a PNG file. Characters that no font has are written as escapes, with a warning."""
+        """The contents of a PNG file.
+
+        Characters that no font has are written as escapes, with a warning.
+        """
         file = io.BytesIO()
         assert self.svg  # its layout is kept, unless the text becomes longer
         with matplotlib.rc_context(STYLE):
@@ -111,7 +114,10 @@ class Drawing:
 
 
 def inline_svg(drawing: Drawing, name: str) -> Markup:
-    """SVG to embed in HTML: it uses the page's colours and font, and ids that begin with `name`."""
+    """Return SVG to embed in HTML.
+
+    It uses the page's colours and font, and ids that begin with `name`.
+    """
     svg = drawing.svg[drawing.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)
@@ -145,14 +151,14 @@ def new_figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
 
 
 def strokes(number: int) -> Iterator[dict[str, Any]]:
-    """Colour and line style of each of `number` curves; the ninth and later ones are dashed."""
+    """Return colour and line style of `number` curves; the ninth and later ones are dashed."""
     dashes = ("solid", (0, (4, 1.5)), (0, (1, 1.5)))
     drawn = [{"color": colour, "linestyle": style} for style in dashes for colour in SERIES]
     return cycle(drawn if number > 1 else [{"color": ACCENT, "linestyle": "solid"}])
 
 
 def named_below(figure: Figure, axes: Axes) -> None:
-    """Put the legend of several curves below the axes, and make the figure taller by its height."""
+    """Put the legend of several curves below the axes, and make the figure taller for it."""
     lines, names = axes.get_legend_handles_labels()
     columns = 2 if max(map(len, names)) <= 26 else 1
     figure.set_figheight(figure.get_figheight() + 0.15 + 0.19 * -(-len(names) // columns))
@@ -168,7 +174,7 @@ def percent_axis(axes: Axes, label: str) -> None:
 
 
 def shortened(names: Sequence[str]) -> list[str]:
-    """Names that leave room for the axes."""
+    """Return names that leave room for the axes."""
     return [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names]
 
 

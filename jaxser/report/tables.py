@@ -43,7 +43,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Number:
-    """A number that is not a fraction, such as a p value: two significant digits, or all of them in CSV."""
+    """A number that is not a fraction, such as a p value.
+
+    It has two significant digits, and all of them in CSV.
+    """
 
     value: float
 
@@ -66,7 +69,10 @@ class Table:
 
 
 def percent(value: float | Decimal | None) -> str:
-    """Return a fraction in percent, without the sign: a float with one decimal, a `Decimal` with all of its own."""
+    """Return a fraction in percent, without the sign.
+
+    A float has one decimal, and a `Decimal` all of its own.
+    """
     if isinstance(value, Decimal):  # a printed score
         return f"{value.scaleb(2):f}"
     return "–" if value is None else f"{100 * value:.1f}"
@@ -91,7 +97,7 @@ def markdown(table: Table) -> str:
 
 
 def escape_markdown(value: str) -> str:
-    """Text on one line, with the special characters of Markdown and HTML escaped."""
+    """Return a text on one line, with the special characters of Markdown and HTML escaped."""
     value = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
     for mark in "|*_`[":
         value = value.replace(mark, "\\" + mark)
@@ -99,14 +105,20 @@ def escape_markdown(value: str) -> str:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a header and rows as CSV, whose text a spreadsheet program does not take for formulas."""
+    """Return a header and rows as CSV.
+
+    A spreadsheet program does not take its text for formulas.
+    """
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(map(to_cells, [header, *rows]))
     return file.getvalue()
 
 
 def table_csv(table: Table) -> str:
-    """Return a table as CSV, with separate columns for standard deviations and for the ends of intervals."""
+    """Return a table as CSV.
+
+    Standard deviations and the ends of intervals have columns of their own.
+    """
     columns: list[tuple[Any, ...]] = []
     for n, name in enumerate(table.header):
         columns += _csv_columns(name, [row[n] for row in table.rows])
@@ -119,7 +131,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _csv_columns(name: str, cells: Sequence[Cell]) -> list[tuple[Any, ...]]:
-    """One or two CSV columns for a column of the table; each starts with its name."""
+    """Return one or two CSV columns for a column of the table; each starts with its name."""
     if any(isinstance(cell, Range) for cell in cells):
         ends = [(cell.low, cell.high) if isinstance(cell, Range) else (cell, None) for cell in cells]
         low, high = zip(*ends, strict=True)

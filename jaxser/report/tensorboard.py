@@ -21,10 +21,10 @@ FOLDER = "tensorboard"
 
 
 def write(run: Run, root: Path) -> Path:
-    """Write `tensorboard/` below the root: one folder per replica with its loss, learning rate and validation scores.
+    """Write `tensorboard/` below the root, with one folder per replica.
 
-    Steps are epochs, counted from 1; wall times are the seconds of training so far. Event files of an earlier call are
-    replaced.
+    It has the replica's loss, learning rate and validation scores. Steps are epochs, counted from 1; wall times are the
+    seconds of training so far. Event files of an earlier call are replaced.
 
     Raises:
         UsageError: if tensorboardX is not installed.
