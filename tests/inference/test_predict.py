@@ -137,6 +137,7 @@ def test_only_trained_replicas_of_the_reported_setting_are_loaded(tmp_path):
 
     def result(found):
         name(found["replicas"])
+        found["summary"]["setting"] = "learning_rate=1"
         next(r for r in found["replicas"] if r["fold"] == "Ses02" and r["seed"] == 1)["best_epoch"] = None
 
     folder = edited(tmp_path, model, result)
@@ -160,7 +161,7 @@ def test_an_unusable_run_is_reported_in_one_line(tmp_path):
             )
         )
     with pytest.raises(
-        InputError, match=r"model.json is damaged .* \(network mcsan has no field .renamed.\); train"
+        InputError, match=r"model.json is damaged \(network mcsan has no field .renamed.\); .*train again"
     ):
         jaxser.load(edited(tmp_path / "c", lambda description: description["model"].update(renamed=3)))
     folder = edited(tmp_path / "d", lambda description: description["model"].update(classifier_size=9))
