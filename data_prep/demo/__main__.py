@@ -1,4 +1,4 @@
-"""`python -m data_prep.demo` makes a demo corpus."""
+"""`python -m jaxser.data_prep.demo` makes a demo corpus."""
 
 import sys
 

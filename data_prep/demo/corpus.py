@@ -1,6 +1,6 @@
 """The demo corpus: synthetic speech with planted cues, laid out as IEMOCAP's release.
 
-    python -m data_prep.demo --out=demo_release --utterances=1000 --seed=0 --mix=tutorial
+    python -m jaxser.data_prep.demo --out=demo_release --utterances=1000 --seed=0 --mix=tutorial
 
 IEMOCAP requires a licence; the demo corpus requires only espeak-ng (from the wheel `espeakng-loader`). An emotion is a
 probability distribution over words and voices, so the best possible accuracies are known exactly (`bayes.json`), and
@@ -118,7 +118,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: unreadable ({error}), so this is not a complete demo corpus; "
-            f"make one with `python -m data_prep.demo --out=FOLDER`"
+            f"make one with `python -m jaxser.data_prep.demo --out=FOLDER`"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a JSON object; make the demo corpus again")
@@ -246,7 +246,7 @@ def _make(root: Path, with_video: bool, options: dict[str, Any]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = {field.name: field.default for field in fields(Settings)}
-    parser = cli.parser("demo", "python -m data_prep.demo", __doc__)
+    parser = cli.parser("demo", "python -m jaxser.data_prep.demo", __doc__)
     parser.add_argument("--out", required=True, help="the folder to make")
     parser.add_argument("--utterances", type=int, default=defaults["utterances"])
     parser.add_argument("--seed", type=int, default=defaults["seed"])
