@@ -41,10 +41,11 @@ LEE_TRAINING = {  # section 4.2
 
 
 def mdre(*modalities: str) -> dict[str, Any]:
-    """MDRE (Yoon et al. 2018), as published in github.com/david-yoon/multimodal-speech-emotion at 44d05d5.
+    """Return MDRE (Yoon et al. 2018), as published.
 
-    The published code selects the epoch by validation loss and draws batches with replacement. Here, the config's
-    metric selects it, and an epoch visits every utterance once.
+    The code is github.com/david-yoon/multimodal-speech-emotion at 44d05d5. The published code selects the epoch by
+    validation loss and draws batches with replacement. Here, the config's metric selects it, and an epoch visits every
+    utterance once.
     """
     return YOON_TRAINING | {
         "model": {"name": "mdre", "modalities": modalities, **YOON_ENCODERS},
@@ -54,7 +55,10 @@ def mdre(*modalities: str) -> dict[str, Any]:
 
 
 def amh() -> dict[str, Any]:
-    """AMH (Yoon et al. 2020), as published in github.com/david-yoon/attentive-modality-hopping-for-SER at fed3ece."""
+    """Return AMH (Yoon et al. 2020), as published.
+
+    The code is github.com/david-yoon/attentive-modality-hopping-for-SER at fed3ece.
+    """
     return YOON_TRAINING | {
         "model": {"name": "amh", "modalities": ("audio", "text", "video"), "num_hops": 7, **YOON_ENCODERS},
         "optimizer": {"clip": "tensor_norm", "clip_limit": 1.0, "plateau_patience": 0},
@@ -63,7 +67,7 @@ def amh() -> dict[str, Any]:
 
 
 def mha(first: str, second: str, **fields: Any) -> dict[str, Any]:
-    """MHA (Yoon et al. 2019), which has no published code and is trained like AMH.
+    """Return MHA (Yoon et al. 2019), which has no published code and is trained like AMH.
 
     Args:
         first: the modality of the first query.
@@ -76,7 +80,7 @@ def mha(first: str, second: str, **fields: Any) -> dict[str, Any]:
 
 
 def xu() -> dict[str, Any]:
-    """Xu et al. 2019, as published in github.com/Delta-ML/delta at 31dfebc.
+    """Return Xu et al. 2019, as published in github.com/Delta-ML/delta at 31dfebc.
 
     `AlignClassModel` of delta/models/multimodal_cls_model.py, with the settings of
     egs/iemocap/emo/v1/conf/multimodal-align-emotion.yml. Its power spectra never reach the network normalised.
@@ -111,9 +115,10 @@ def xu() -> dict[str, Any]:
 
 
 def lee_mha() -> dict[str, Any]:
-    """MHA as trained by Lee et al. 2020, their [8]: BLSTMs of 128, each followed by dropout.
+    """Return MHA as trained by Lee et al. 2020, their [8].
 
-    Not stated: which modality is the first query, and the number of hops.
+    The BLSTMs have 128 units, and dropout follows each. Not stated: which modality is the first query, and the number
+    of hops.
     """
     encoders = {"hidden_size": 128, "video_hidden_size": 128, "audio_length": 0, "dropout_on": ("output",)}
     rates = dict.fromkeys(("audio_dropout_rate", "text_dropout_rate", "video_dropout_rate"), 0.3)
@@ -121,9 +126,10 @@ def lee_mha() -> dict[str, Any]:
 
 
 def lee_xu() -> dict[str, Any]:
-    """Xu et al. as trained by Lee et al. 2020, their [9]: BLSTMs of 128, each followed by dropout.
+    """Return Xu et al. as trained by Lee et al. 2020, their [9].
 
-    Not stated: the number of heads, and that the text is concatenated.
+    The BLSTMs have 128 units, and dropout follows each. Not stated: the number of heads, and that the text is
+    concatenated.
     """
     model = {
         "name": "xu",
@@ -138,7 +144,10 @@ def lee_xu() -> dict[str, Any]:
 
 
 def published(config: ConfigDict) -> dict[str, Any]:
-    """Return the network of another paper's config as a variant, with its recipe and training settings."""
+    """Return the network of another paper's config as a variant.
+
+    The variant has the recipe and the training settings of that config.
+    """
     names = ("recipe", "model", "hyper", "optimizer", "batch_size", "epochs", "patience")
     fields = config.to_dict()
     return {name: fields[name] for name in names}

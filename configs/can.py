@@ -68,7 +68,7 @@ def get_config(dataset: str = "demo") -> ConfigDict:
 
 
 def _fit_transcripts(config: ConfigDict) -> ConfigDict:
-    """Adapts the config to corpora whose transcripts have no word times or say nothing about the emotion."""
+    """Adapt the config to corpora without word times, or with fixed sentences."""
     corpus, notes = common.corpus_of(config), [config.note]
     if corpus.fixed_sentences and not corpus.has_word_times:
         config.variant = "audio_model"

@@ -1,4 +1,4 @@
-"""The fields shared by the configs of all papers, and the settings that follow from the corpus."""
+"""The fields shared by all configs, and the settings that follow from the corpus."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ _SETTINGS = (
 
 
 def finish(config: ConfigDict, published: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Fit the config to its corpus, and make every scalar in `hyper` sweepable, including those of its variants.
+    """Fit the config to its corpus, and make every scalar in `hyper` sweepable.
+
+    This includes the scalars of its variants.
 
     Args:
         config: the config, with the values of its paper.
@@ -175,7 +177,7 @@ def finish(config: ConfigDict, published: Mapping[str, Any] | None = None) -> Co
 
 
 def fit_corpus(config: ConfigDict) -> None:
-    """Set the label set, the metric, the headline protocol and the amount of training that suit the corpus."""
+    """Set the label set, metric, protocol and amount of training that suit the corpus."""
     corpus = corpus_of(config)
     config.classes = corpus.classes or config.classes
     config.selection = corpus.selection or config.selection
@@ -189,7 +191,10 @@ def fit_corpus(config: ConfigDict) -> None:
 
 
 def quick(config: ConfigDict) -> None:
-    """Shortens a run to one fold, one seed and a few epochs, enough to show that a row of a table runs."""
+    """Shorten a run to one fold, one seed and a few epochs.
+
+    This is enough to show that a row of a table runs.
+    """
     config.note = "quick protocol (one fold, one seed, at most 10 epochs): only shows that the row runs"
     config.seeds = 1
     config.epochs = min(config.epochs, 10)
@@ -208,7 +213,10 @@ def _reset_folds(config: ConfigDict) -> None:
 
 
 def _scale_to_demo(config: ConfigDict) -> None:
-    """Scales training to a thousand short utterances and two cores; the network stays the paper's."""
+    """Scale training to a thousand short utterances and two cores.
+
+    The network stays the paper's.
+    """
     config.note = "scaled to the demo corpus: batches of 32, 10 epochs, learning rate 1e-3 with cosine decay"
     config.seeds = 2
     config.epochs = 10
@@ -241,7 +249,10 @@ def _scale_to_small_corpus(config: ConfigDict) -> None:
 
 
 def _scale_variants(config: ConfigDict) -> None:
-    """Removes the training length of the baselines, which are scaled in the same way as the paper's own network."""
+    """Remove the training length of the baselines.
+
+    They are scaled in the same way as the paper's own network.
+    """
     for variant in config.variants.values():
         hyper, optimizer = variant.get("hyper", {}), variant.get("optimizer", {})
         for part, name in (

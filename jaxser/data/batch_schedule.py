@@ -89,7 +89,10 @@ class Buckets:
         return np.max([[len(own) for own in self._deal(rows)] for rows in parts], axis=0).tolist()
 
     def valid_frame_fraction(self, schedule: BatchSchedule, array: str) -> float:
-        """Return the fraction of the computed time steps of `array` that are not padding, without idle steps."""
+        """Return the fraction of the computed time steps of `array` that are not padding.
+
+        Idle steps are not counted.
+        """
         busy = schedule.weight.sum(1) > 0
         widths = np.array([widths[array] for widths in self.widths])
         computed = widths[schedule.bucket[busy]].sum() * self.batch_size
@@ -121,7 +124,10 @@ class Buckets:
 
 
 def last_of_merged(number: int) -> list[int]:
-    """Return the last bucket of each group of neighbours that evaluation merges, out of `number` buckets."""
+    """Return the last bucket of each group of neighbours that evaluation merges.
+
+    `number` is the number of buckets.
+    """
     return [int(group[-1]) for group in np.array_split(np.arange(number), min(number, EVALUATION_BUCKETS))]
 
 
@@ -162,7 +168,10 @@ def make_buckets(
 
 
 def best_edges(lengths: Int[np.ndarray, " N"], number: int) -> Int[np.ndarray, " b"]:
-    """Return the upper edges of at most `number` intervals with the smallest total distance of lengths to edges."""
+    """Return the upper edges of at most `number` intervals that are closest to the lengths.
+
+    The total distance of lengths to edges is minimised.
+    """
     values, counts = np.unique(lengths, return_counts=True)
     number = min(number, len(values))
     below = np.concatenate([[0], np.cumsum(counts)])

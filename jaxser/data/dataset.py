@@ -1,4 +1,4 @@
-"""Prepared datasets: finding one, reading its manifest, and loading its shards with a label set."""
+"""Prepared datasets: finding one, and loading its shards with a label set."""
 
 from __future__ import annotations
 
@@ -81,9 +81,10 @@ def load_prepared(
 
 
 def copies_of(dataset: Dataset) -> list[dict[str, str]]:
-    """Return the copies of recordings that a dataset has: for each, the names of its arrays by those of the originals.
+    """Return the copies of recordings that a dataset has.
 
-    They are the noisy copies of recipe `cat` (He et al. 2021), and augmented copies (`data_prep.augment`).
+    A copy is a mapping from the names of the originals' arrays to those of its own. They are the noisy copies of recipe
+    `cat` (He et al. 2021), and augmented copies (`data_prep.augment`).
     """
     noisy = [{"audio": "audio_noisy"}] if "audio_noisy" in dataset.arrays else []
     augmented: dict[int, dict[str, str]] = {}
@@ -141,7 +142,9 @@ def with_copies(
 def find_prepared(
     directory: str | Path, recipe: str | None = None, version: str | None = None, corpus: str | None = None
 ) -> Path:
-    """Return the folder with the manifest of the dataset that matches; see `load_prepared` for the arguments.
+    """Return the folder with the manifest of the dataset that matches.
+
+    The arguments are those of `load_prepared`.
 
     Raises:
         UsageError: if none or several match. The message lists what was found, and the command that prepares the
@@ -168,9 +171,10 @@ def find_prepared(
 
 
 def with_corpus(name: str, data_dir: Path) -> str:
-    """Return "NAME:CORPUS", the argument of a config file, for a prepared dataset and the corpus in its manifest.
+    """Return "NAME:CORPUS", the argument of a config file, for a prepared dataset.
 
-    A name that already has a corpus, or that no prepared dataset has, is returned unchanged.
+    The corpus is that of its manifest. A name that already has a corpus, or that no prepared dataset has, is returned
+    unchanged.
 
     Raises:
         UsageError: if datasets of several corpora have this name.
@@ -187,7 +191,9 @@ def with_corpus(name: str, data_dir: Path) -> str:
 
 
 def read_vocabulary(folder: Path) -> tuple[str, ...]:
-    """Read the words of a prepared dataset, in the order of their ids; empty if the recipe has no words.
+    """Read the words of a prepared dataset, in the order of their ids.
+
+    They are empty if the recipe has no words.
 
     Raises:
         InputError: if the vocabulary is damaged, or is missing although the manifest lists it.
@@ -206,7 +212,7 @@ class _Vocabulary:
 
 
 def _checked(folder: Path) -> CheckedFolder:
-    """The folder of a dataset, with the digests in its manifest."""
+    """Return the folder of a dataset, with the digests in its manifest."""
     return CheckedFolder(folder, shards.REMEDY, read_manifest(folder).get("files", {}))
 
 
@@ -220,7 +226,10 @@ def _check_words(folder: Path, arrays: Mapping[str, Ragged], vocabulary: Sequenc
 
 
 def _class_of(folder: Path, manifest: Mapping[str, Any], classes: str) -> dict[str, str]:
-    """Return the class of each label. A dataset prepared with `--classes` already has the classes as its labels."""
+    """Return the class of each label.
+
+    A dataset prepared with `--classes` already has the classes as its labels.
+    """
     corpus, prepared = corpora.find(manifest["corpus"]), manifest["labels"].get("classes")
     if not prepared:
         return corpora.class_of_labels(corpus, classes, manifest["labels"]["found"])
@@ -264,7 +273,10 @@ def _described(manifest: Mapping[str, Any]) -> str:
 def _prepare_command(
     directory: Path, candidates: Sequence[Path], recipe: str | None, corpus: str | None
 ) -> str:
-    """The command that prepares a missing dataset; FOLDER stands for what cannot be inferred."""
+    """Return the command that prepares a missing dataset.
+
+    FOLDER stands for what cannot be inferred.
+    """
     name, out = directory.name, directory.parent
     if candidates == [directory]:  # the folder with the manifest: <out>/<name>/<recipe>/<version>
         name, out = directory.parents[1].name, directory.parents[2]
@@ -280,7 +292,10 @@ def _prepare_command(
 
 
 def _likely_corpus(name: str) -> str:
-    """The corpus in the suggested command for a missing dataset: meld for `meld_final`; else a folder of recordings."""
+    """Return the corpus in the suggested command for a missing dataset.
+
+    It is meld for `meld_final`, and else a folder of recordings.
+    """
     stem = name.partition("_")[0]
     return stem if stem in corpora.CORPORA else "folder"
 
@@ -315,12 +330,15 @@ def _read(
 
 
 def _allocate(spec: ArraySpec, rows: int) -> np.ndarray:
-    """Memory for `rows` rows of an array. Rows that stay unused are never touched, so they occupy no memory."""
+    """Allocate memory for `rows` rows of an array.
+
+    Rows that stay unused are never touched, so they occupy no memory.
+    """
     return np.empty((rows, *(size or 0 for size in spec.shape[1:])), spec.dtype)
 
 
 def _read_embeddings(folder: Path, words: int) -> Float[np.ndarray, "V E"] | None:
-    """The word vectors, one for each word of the vocabulary; None if the dataset has none."""
+    """Read the word vectors, one for each word of the vocabulary; None if there are none."""
     checked = _checked(folder)
     if not checked.has(EMBEDDINGS) and EMBEDDINGS not in checked.digests:
         return None

@@ -15,7 +15,10 @@ from jaxser.types import AnyArray, Batch, Dataset, Normalisation
 
 
 class Sequences(NamedTuple):
-    """The device counterpart of `Ragged`: row n is `values[offset[n] : offset[n] + length[n]]`."""
+    """The device counterpart of `Ragged`.
+
+    Row n is `values[offset[n] : offset[n] + length[n]]`.
+    """
 
     values: Shaped[AnyArray, "total ..."]
     offset: Int[AnyArray, " N"]

@@ -64,7 +64,10 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def fold_ids(dataset: Dataset, folds: tuple[Fold, ...]) -> list[dict[str, object]]:
-    """Return the folds as lists of utterance ids, the format of `folds.json` and of the `file` protocol."""
+    """Return the folds as lists of utterance ids.
+
+    This is the format of `folds.json` and of the `file` protocol.
+    """
     ids = dataset.column("id")
     parts = ("train", "validation", "test")
     return [
@@ -90,13 +93,19 @@ def _check(protocol: Protocol) -> None:
 
 
 def _selected_on_test(fold: Fold) -> Fold:
-    """Ramet et al. 2018 hold out one session and report its best epoch, which is an upper bound."""
+    """Return a fold whose test part selects the epoch, as in Ramet et al. 2018.
+
+    The best epoch's score is an upper bound.
+    """
     train = np.sort(np.concatenate([fold.train, fold.validation]))
     return Fold(fold.name, train=train, validation=fold.test, test=fold.test)
 
 
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Folds stratified by class, of single utterances or groups. Part k tests; part k + 1 or a fraction validates."""
+    """Return folds stratified by class, of single utterances or groups.
+
+    Part k tests; part k + 1 or a fraction validates.
+    """
     number = protocol.folds or 10
     counts = np.bincount(dataset.label, minlength=len(dataset.classes))
     if few := [f"{counts[n]} of {dataset.classes[n]}" for n in np.flatnonzero(counts < 3)]:
@@ -171,12 +180,15 @@ def _stratified_fraction(
 
 
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold per session: session k tests, and session k + 1 validates."""
+    """Return one fold per session: session k tests, and session k + 1 validates."""
     return _by_group(dataset.column("session"), "session", protocol)
 
 
 def _holdout(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold: the last session tests and the one before validates; speakers replace sessions if there are none."""
+    """Return one fold: the last session tests, and the one before validates.
+
+    Speakers replace sessions if there are none.
+    """
     column = "session" if any(dataset.column("session")) else "speaker"
     group = dataset.column(column)
     names = sorted(set(group.tolist()) - {""})
@@ -194,7 +206,7 @@ def _holdout(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _speaker(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold per group of speakers: group k tests, and group k + 1 validates."""
+    """Return one fold per group of speakers: group k tests, and group k + 1 validates."""
     speakers = dataset.column("speaker")
     names = sorted(set(speakers.tolist()) - {""})
     groups = protocol.groups or _consecutive(names, protocol.folds or len(names))
@@ -231,7 +243,10 @@ def _by_group(group: np.ndarray, what: str, protocol: Protocol, number: int = 0)
 
 
 def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """One fold: the official split of the corpus (MELD). If it has no validation part, the training part gives it."""
+    """Return one fold: the official split of the corpus (MELD).
+
+    If it has no validation part, the training part gives it.
+    """
     split = dataset.column("split")
     parts = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
     missing = [name for name, rows in parts.items() if len(rows) == 0]
@@ -261,12 +276,15 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Folds from a file of utterance ids, such as the `folds.json` of another run."""
+    """Read folds of utterance ids from a file, such as the `folds.json` of another run."""
     return _read(dataset, Path(protocol.file), f"protocol.file={protocol.file!r}")
 
 
 def _corpus(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """The folds that were published with the corpus (Yoon et al. 2020), which preparation stores with the dataset."""
+    """Return the folds that were published with the corpus (Yoon et al. 2020).
+
+    Preparation stores them with the dataset.
+    """
     path = dataset.folder / "folds.json" if dataset.folder else None
     if path is None or not path.is_file():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Leaks: what the parts of a fold share although they should not, such as speakers or transcripts."""
+"""Leaks: what the parts of a fold share although they should not, such as speakers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ KINDS: Mapping[str, Callable[[Utterance], str]] = {
 
 
 def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list[Leak]:
-    """Find everything that two parts of a fold share, by kind (most severe first), pair of parts and fold.
+    """Find everything that two parts of a fold share.
+
+    The result is sorted by kind (most severe first), pair of parts and fold.
 
     Args:
         folds: the folds of a run.
@@ -112,7 +114,10 @@ def leak_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance])
 
 
 def class_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
-    """Return one sentence per class and part that lacks the class in some fold; empty parts are not reported."""
+    """Return one sentence per class and part that lacks the class in some fold.
+
+    Empty parts are not reported.
+    """
     consequence = {
         "train": "its replicas cannot learn the class",
         "validation": "the epoch is selected without the class",
@@ -139,7 +144,7 @@ _SUBJECTS = {
 
 
 def _sentence(kind: str, group: Sequence[Leak], num_folds: int) -> str:
-    """One sentence on all leaks of a kind: which parts and folds share how much, and examples."""
+    """Return one sentence on all leaks of a kind: the parts, the folds, and examples."""
     shared = []
     for parts in PAIRS:
         of_parts = [leak for leak in group if leak.parts == parts]

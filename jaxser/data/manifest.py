@@ -96,7 +96,7 @@ class _Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def contradiction(self) -> str:
-        """What in the manifest cannot be, or an empty string."""
+        """Return what is impossible in the manifest, or an empty string."""
         number = len(self.shards)
         names = [shards.shard_name(self.name, index, number) for index in range(number)]
         records, labelled = sum(one.records for one in self.shards), sum(self.labels.found.values())

@@ -1,4 +1,4 @@
-"""Normalisation of features to z-scores, with the statistics of training parts or of single utterances."""
+"""Normalisation of features, with statistics of training parts or of single utterances."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ NEUTRAL = (
 
 
 def is_neutral(label: str) -> bool:
-    """Whether a label names neutral speech: `neu`, `Neutral`, `neutral state`, `01_neutral`; not `non-neutral`."""
+    """Return whether a label names neutral speech.
+
+    `neu`, `Neutral`, `neutral state` and `01_neutral` do, and `non-neutral` does not.
+    """
     words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", label).casefold())
     return bool(words) and words[0] in NEUTRAL
 
@@ -87,7 +90,10 @@ def fold_normalisations(
 
 
 class FrameSums(NamedTuple):
-    """Sums over the frames of each utterance, in float64. The statistics of any set of utterances follow from them."""
+    """Sums over the frames of each utterance, in float64.
+
+    The statistics of any set of utterances follow from them.
+    """
 
     frames: Int[np.ndarray, " N"]
     total: Float[np.ndarray, "N D"]

@@ -103,7 +103,10 @@ def read_shard(
 
 
 def read_records(path: Path, info: ShardInfo | None = None) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file after checking their CRCs; arguments and errors as in `read_shard`."""
+    """Yield the records of a TFRecord file after checking their CRCs.
+
+    Arguments and errors are those of `read_shard`.
+    """
     content = files.CheckedFolder(path.parent, REMEDY).read(path.name)
     if info and not _is_same(content, info):
         number = sum(1 for _ in _records(path, content))  # reports a damaged record
@@ -276,7 +279,10 @@ def _to_text(content: bytes) -> str:
 
 
 def _masked_crc(content: bytes) -> bytes:
-    """The CRC of the TFRecord format, which is masked because the CRC of data containing CRCs is problematic."""
+    """Return the masked CRC of the TFRecord format.
+
+    It is masked because the CRC of data containing CRCs is problematic.
+    """
     crc = google_crc32c.value(content)
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention over valid frames (Vaswani et al. 2017, equation 1), with a bias and dropout."""
+"""Attention over valid frames with a bias and dropout (Vaswani et al. 2017, equation 1)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _blocks(rows: Array) -> Array:
 
 
 def _attend(key, value, hidden, rate, query, gate, positions, rng):
-    """Attention of some queries of one head; `hidden` is added to the scores."""
+    """Compute the attention of some queries of one head; `hidden` is added to the scores."""
     scores = jnp.matmul(query, key.T, preferred_element_type=jnp.float32) + hidden
     scores = scores if positions is None else scores + gate[:, None] * positions
     weights = jnp.exp(scores - scores.max(1, keepdims=True))

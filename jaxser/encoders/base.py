@@ -45,7 +45,10 @@ class SpeechEncoder(nn.Module):
         dtype: jnp.dtype,
         remat: bool,
     ) -> SpeechEncoder:
-        """Build the module that a config.json and a preprocessor_config.json describe; None is the default padding."""
+        """Build the module that a config.json and a preprocessor_config.json describe.
+
+        A padding of None is the family's default.
+        """
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -67,13 +70,16 @@ class SpeechEncoder(nn.Module):
         return None
 
     def num_frames(self, samples: Any) -> Any:
-        """Return the number of frames of a waveform; `samples` is an integer or an array of integers."""
+        """Return the number of frames of a waveform.
+
+        `samples` is an integer or an array of integers.
+        """
         raise NotImplementedError
 
     def features(
         self, waveforms: Float[Array, "B T"], lengths: Int[Array, " B"], *, train: bool
     ) -> tuple[Float[Array, "B M E"], Bool[Array, "B M"]]:
-        """Compute the features of waveforms, and the mask of those that the transformer attends to."""
+        """Compute the features of waveforms, and the mask of those that are attended to."""
         raise NotImplementedError
 
     def encode(
@@ -91,7 +97,10 @@ class SpeechEncoder(nn.Module):
         count: int,
         train: bool,
     ) -> tuple[Float[Array, "B F D"], ...]:
-        """Return `x` and the outputs of the first `count` layers; the output of the last layer of all is normalised."""
+        """Return `x` and the outputs of the first `count` layers.
+
+        The output of the last layer of all is normalised.
+        """
         states = [x]
         for layer in self.layer[:count]:
             states.append(layer(states[-1], mask, positions, train))

@@ -1,4 +1,4 @@
-"""Convert pickled weights (pytorch_model.bin) of a Hugging Face folder to model.safetensors.
+"""Convert a Hugging Face folder's pytorch_model.bin to model.safetensors.
 
     python -m jaxser.encoders.convert FOLDER
 

@@ -1,4 +1,7 @@
-"""The feature encoder and the positional convolution of wav2vec 2.0, which HuBERT, WavLM and data2vec share."""
+"""The feature encoder and the positional convolution of wav2vec 2.0.
+
+HuBERT, WavLM and data2vec share them.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class ConvolutionConfig:
         return size
 
     def num_frames(self, samples: Any, layers: int | None = None) -> Any:
-        """Return the number of frames after the first `layers` layers; `samples` is an integer or an array."""
+        """Return the number of frames after the first `layers` layers.
+
+        `samples` is an integer or an array.
+        """
         for kernel, stride in zip(self.kernels[:layers], self.strides[:layers], strict=True):
             samples = (samples - kernel) // stride + 1
         return samples * (samples > 0)
@@ -99,7 +105,10 @@ class FeatureEncoder(nn.Module):
 
 
 class NormOverTime(nn.Module):
-    """Group normalisation with one feature per group: each feature has mean 0 and variance 1 over the valid frames."""
+    """Group normalisation with one feature per group.
+
+    Each feature has mean 0 and variance 1 over the valid frames.
+    """
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F C"], mask: Bool[Array, "B F"] | None) -> Float[Array, "B F C"]:
@@ -114,9 +123,10 @@ class NormOverTime(nn.Module):
 
 
 class PositionalConvolution(nn.Module):
-    """Convolutional relative position embeddings (Baevski et al. 2020, section 2; Mohamed et al. 2019).
+    """Convolutional relative position embeddings (Baevski et al. 2020, section 2).
 
-    The published kernels are normalised to a learned length (weight norm); here the product is one kernel.
+    They are due to Mohamed et al. 2019. The published kernels are normalised to a learned length (weight norm); here
+    the product is one kernel.
 
     Attributes:
         kernel_size: 128 in all published models; of an even kernel the last output is dropped.

@@ -1,6 +1,7 @@
-"""data2vec for speech (Baevski et al. 2022): the architecture of wav2vec 2.0 with deeper position embeddings.
+"""data2vec for speech (Baevski et al. 2022).
 
-Every convolution of the feature encoder is normalised, and five smaller convolutions replace the positional one.
+The architecture is that of wav2vec 2.0 with deeper position embeddings. Every convolution of the feature encoder is
+normalised, and five smaller convolutions replace the positional one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from jaxser.encoders.wav2vec2 import Wav2Vec2, position_groups
 
 
 class StackedPositionalConvolution(nn.Module):
-    """Grouped convolutions, each followed by layer normalisation without parameters and an activation function."""
+    """Grouped convolutions, each followed by a normalisation and an activation function.
+
+    The layer normalisation has no parameters.
+    """
 
     layers: int
     kernel_size: int

@@ -1,4 +1,4 @@
-"""Pretrained speech encoders: loading a Hugging Face folder, and hidden states of waveforms."""
+"""Pretrained speech encoders: loading their folders, and hidden states of waveforms."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ class Encoder:
         return self.module.max_samples
 
     def num_frames(self, samples: Any) -> Any:
-        """Return the number of frames of a waveform; `samples` is an integer or an array of integers."""
+        """Return the number of frames of a waveform.
+
+        `samples` is an integer or an array of integers.
+        """
         return self.module.num_frames(samples)
 
     def __call__(
@@ -108,7 +111,10 @@ class Encoder:
         *,
         layers: Sequence[int] | None = None,
     ) -> HiddenStates:
-        """Compute hidden states with the pretrained parameters, compiled once for each shape; see `apply`."""
+        """Compute hidden states with the pretrained parameters; see `apply`.
+
+        The computation is compiled once for each shape.
+        """
         return _compiled(
             self.module, self.params, waveforms, lengths, None if layers is None else tuple(layers)
         )
@@ -122,7 +128,9 @@ class Encoder:
         layers: Sequence[int] | None = None,
         dropout_key: PRNGKeyArray | None = None,
     ) -> HiddenStates:
-        """Compute hidden states. This is a pure function, which can be compiled and differentiated.
+        """Compute hidden states as a pure function.
+
+        It can be compiled and differentiated.
 
         Args:
             params: parameters with the structure of `self.params`.
@@ -145,7 +153,10 @@ class Encoder:
         *,
         dropout_key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "B M E"], Bool[Array, "B M"]]:
-        """Compute what `encode` takes: projected convolutional features, or Whisper's log-mel spectrum; and a mask."""
+        """Compute what `encode` takes, and its mask.
+
+        It is projected convolutional features, or Whisper's log-mel spectrum.
+        """
         return _features(self.module, params, jnp.asarray(waveforms), jnp.asarray(lengths), dropout_key)
 
     def encode(
@@ -212,7 +223,9 @@ def _chosen(layers: Sequence[int] | None, count: int) -> tuple[int, ...]:
 def load(
     folder: str | Path, *, padding: str | None = None, dtype: str = "float32", remat: bool = False
 ) -> Encoder:
-    """Load an encoder from a folder in Hugging Face's layout. Nothing is downloaded or unpickled.
+    """Load an encoder from a folder in Hugging Face's layout.
+
+    Nothing is downloaded or unpickled.
 
     Args:
         folder: a folder with config.json, preprocessor_config.json and model.safetensors (or its shards).

@@ -42,7 +42,7 @@ class Layers:
 
     @classmethod
     def parse(cls, text: str, count: int) -> Layers:
-        """Parse the value of `--layers`: `last`, `all`, `mean` (of all) or numbers such as `3,6,9`.
+        """Parse `--layers`: `last`, `all`, `mean` (of all) or numbers such as `3,6,9`.
 
         Args:
             text: the value.
@@ -98,9 +98,10 @@ class FrameEncoder:
         }
 
     def encode(self, signals: Sequence[Float[np.ndarray, _]]) -> list[Float[np.ndarray, "_ D"]]:
-        """Compute the frames of signals at 16 kHz, in float16; the first frame of each signal is centred on its start.
+        """Compute the frames of signals at 16 kHz, in float16.
 
-        The result for a signal does not depend on the other ones beyond rounding.
+        The first frame of each signal is centred on its start. The result for a signal does not depend on the other
+        ones beyond rounding.
         """
         parts = [_windows(signal, self.encoder.hop) for signal in signals]
         windows = [window for part in parts for window in part]
@@ -122,7 +123,7 @@ class FrameEncoder:
         return batches
 
     def _rows(self, length: int) -> int:
-        """The number of rows of a batch whose waveforms have `length` samples."""
+        """Return the number of rows of a batch whose waveforms have `length` samples."""
         module = self.encoder.module
         if module.padding == "as_published":
             length = module.max_samples or length  # Whisper's window of 30 s

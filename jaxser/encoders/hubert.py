@@ -1,6 +1,7 @@
-"""HuBERT (Hsu et al. 2021, section II-E): the architecture of wav2vec 2.0, trained to predict cluster assignments.
+"""HuBERT (Hsu et al. 2021, section II-E): the architecture of wav2vec 2.0.
 
-The projection and the code embeddings after the transformer are used in pretraining only.
+It was trained to predict cluster assignments. The projection and the code embeddings after the transformer are used in
+pretraining only.
 """
 
 from __future__ import annotations

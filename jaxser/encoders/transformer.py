@@ -1,4 +1,4 @@
-"""The transformer layers of all encoders (Vaswani et al. 2017), in the two orders of normalisation.
+"""The transformer layers of all encoders (Vaswani et al. 2017), pre-norm or post-norm.
 
 wav2vec 2.0 Base, HuBERT Base, WavLM and data2vec normalise after each residual connection, as Vaswani et al. do. The
 large wav2vec 2.0 and HuBERT models, WavLM Large and Whisper normalise before attention and before the feed-forward
@@ -78,7 +78,10 @@ class TransformerConfig:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with optional relative positions."""
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2).
+
+    Relative positions are optional.
+    """
 
     config: TransformerConfig
     dtype: jnp.dtype
@@ -139,7 +142,10 @@ class FeedForward(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual connection and layer normalisation."""
+    """Self-attention and a feed-forward network.
+
+    Each has a residual connection and layer normalisation.
+    """
 
     config: TransformerConfig
     dtype: jnp.dtype

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al. 2020, section 2), and what HuBERT, WavLM and data2vec share with it.
+"""wav2vec 2.0 (Baevski et al. 2020, section 2), and what other encoders share with it.
 
 "The model is composed of a multi-layer convolutional feature encoder f: X -> Z which takes as input raw audio X and
 outputs latent speech representations z_1, ..., z_T for T time-steps. They are then fed to a Transformer g: Z -> C to
@@ -151,7 +151,7 @@ class Wav2Vec2(SpeechEncoder):
     def features(
         self, waveforms: Float[Array, "B T"], lengths: Int[Array, " B"], *, train: bool
     ) -> tuple[Float[Array, "B F D"], Bool[Array, "B F"]]:
-        """Compute the projected output z of the feature encoder, and the mask of the frames that are attended to."""
+        """Compute the feature encoder's projected output z, and the mask of attended frames."""
         samples = max(waveforms.shape[1], self.convolution.receptive_field)
         waveforms = jnp.where(valid_steps(lengths, waveforms.shape[1]), waveforms, 0)
         waveforms = jnp.pad(waveforms, ((0, 0), (0, samples - waveforms.shape[1])))

@@ -1,4 +1,4 @@
-"""What the encoders do to a waveform before their first layer: normalisation, and Whisper's log-mel spectrum."""
+"""Inputs of the encoders: normalised waveforms, and Whisper's log-mel spectrum."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def valid_steps(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "B steps"]
 
 
 def normalised(waveforms: Float[Array, "B T"], lengths: Int[Array, " B"]) -> Float[Array, "B T"]:
-    """Scale the valid samples of each waveform to mean 0 and variance 1, as wav2vec 2.0's large models expect.
+    """Scale the valid samples of each waveform to mean 0 and variance 1.
 
-    The variance is biased, and 1e-7 is added to it, as in `Wav2Vec2FeatureExtractor`. Padding becomes zero.
+    The large models of wav2vec 2.0 expect this. The variance is biased, and 1e-7 is added to it, as in
+    `Wav2Vec2FeatureExtractor`. Padding becomes zero.
     """
     mask = valid_steps(lengths, waveforms.shape[1])
     count = jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)
@@ -32,17 +33,17 @@ def normalised(waveforms: Float[Array, "B T"], lengths: Int[Array, " B"]) -> Flo
 
 
 def _sums(x):
-    """The sum of each row in two stages, which keeps the digits of long float32 sums."""
+    """Return the sum of each row in two stages, which keeps the digits of long float32 sums."""
     stages = jnp.pad(x, ((0, 0), (0, -x.shape[1] % 1024))).reshape(len(x), -1, 1024)
     return stages.sum(2).sum(1, keepdims=True)
 
 
 def log_mel(waveforms: Float[Array, "B T"], bands: int) -> Float[Array, "B T//160 bands"]:
-    """Compute Whisper's log-mel spectra (Radford et al. 2023, section 2.2) of waveforms padded with zeros.
+    """Compute Whisper's log-mel spectra (Radford et al. 2023, section 2.2).
 
-    Frames of 25 ms every 10 ms, centred on multiples of 160 samples, with the signal reflected at both ends; periodic
-    Hann window; power; Slaney's mel filters; log10 limited to 8 below the maximum of each waveform; (x + 4) / 4. The
-    length must be a multiple of 160 and longer than half a window.
+    Waveforms are padded with zeros. Frames of 25 ms every 10 ms, centred on multiples of 160 samples, with the signal
+    reflected at both ends; periodic Hann window; power; Slaney's mel filters; log10 limited to 8 below the maximum of
+    each waveform; (x + 4) / 4. The length must be a multiple of 160 and longer than half a window.
     """
     padded = jnp.pad(waveforms, ((0, 0), (_HALF, _HALF)), mode="reflect")
     blocks = padded.reshape(len(padded), -1, _BLOCK)
@@ -59,7 +60,10 @@ def log_mel(waveforms: Float[Array, "B T"], bands: int) -> Float[Array, "B T//16
 
 @cache
 def _mel_filters(bands: int) -> Float[np.ndarray, "bins bands"]:
-    """Slaney's triangles of unit area from 0 to 8 kHz, in float64 and rounded once."""
+    """Return Slaney's triangles of unit area from 0 to 8 kHz.
+
+    They are computed in float64 and rounded once.
+    """
     import librosa.filters  # takes about a second
 
     filters = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=bands, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""WavLM (Chen et al. 2022, section III-A): wav2vec 2.0's architecture with gated relative position bias."""
+"""WavLM (Chen et al. 2022, section III-A): wav2vec 2.0 with gated relative positions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class GatedSelfAttention(SelfAttention):
     """
 
     def gate(self, x: Float[Array, "B F D"]) -> Float[Array, "B F K"]:
-        """Return 1 + g_update + (1 - g_update) s g_reset, the factor of the bias d in the paper's r.
+        """Return 1 + g_update + (1 - g_update) s g_reset, the factor of d in the paper's r.
 
-        The stored projection is that of 1 - g_update, and each gate is the sum of four projections.
+        d is the bias. The stored projection is that of 1 - g_update, and each gate is the sum of four projections.
         """
         heads = x.reshape(*x.shape[:2], self.config.heads, -1)
         scores = nn.Dense(8, dtype=self.dtype, name="gate")(heads).astype(jnp.float32)
@@ -78,9 +78,10 @@ class WavLM(Wav2Vec2):
 
 
 def bucket(distances: Int[np.ndarray, " n"], buckets: int, max_distance: int) -> Int[np.ndarray, " n"]:
-    """Return the bucket of each distance: linear, then logarithmic up to `max_distance` (section III-A).
+    """Return the bucket of each distance (section III-A).
 
-    Half of the buckets are for keys after the query; half of each half are linear.
+    Buckets are linear, and then logarithmic up to `max_distance`. Half of the buckets are for keys after the query;
+    half of each half are linear.
     """
     half, exact = buckets // 2, buckets // 4
     size = np.abs(distances)

@@ -110,7 +110,7 @@ class Whisper(SpeechEncoder):
     def features(
         self, waveforms: Float[Array, "B T"], lengths: Int[Array, " B"], *, train: bool
     ) -> tuple[Float[Array, "B M bands"], Bool[Array, "B M"]]:
-        """Compute log-mel spectra in frames of 10 ms, and the mask of those frames that the network sees."""
+        """Compute log-mel spectra in frames of 10 ms, and the mask of the frames that are seen."""
         samples = waveforms.shape[1]
         waveforms = jnp.where(valid_steps(lengths, samples), waveforms, 0)
         window = self.max_samples if self.padding == "as_published" else self.num_frames(samples) * self.hop

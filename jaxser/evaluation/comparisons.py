@@ -101,10 +101,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Several runs on the same folds, the best first: the content of a critical-difference diagram.
+    """Several runs on the same folds, the best first.
 
-    Two runs whose average ranks differ by less than `critical_difference` are not distinguished by Nemenyi's test. The
-    folds of one corpus are not independent data sets, so the diagram only illustrates and the `comparisons` decide.
+    This is the content of a critical-difference diagram. Two runs whose average ranks differ by less than
+    `critical_difference` are not distinguished by Nemenyi's test. The folds of one corpus are not independent data
+    sets, so the diagram only illustrates and the `comparisons` decide.
 
     Attributes:
         means: the mean score of each run.
@@ -164,7 +165,9 @@ def compare_all(runs: Sequence[Run], metric: str = "ua") -> Ranking:
 
 
 def compare_predictions(a: Run, b: Run) -> Result:
-    """McNemar's test of which utterances two runs classify correctly, over all folds together.
+    """Compare two runs by McNemar's test, over all folds together.
+
+    It tests which utterances they classify correctly.
 
     Raises:
         UsageError: if the runs have different classes, folds, test utterances or labels.
@@ -235,7 +238,10 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
 
 
 def _groups(ranks: Sequence[float], critical: float) -> tuple[tuple[int, ...], ...]:
-    """The largest groups of at least two sorted `ranks` that are less than `critical` apart."""
+    """Return the largest groups of at least two `ranks` less than `critical` apart.
+
+    `ranks` are sorted.
+    """
     groups: list[tuple[int, ...]] = []
     for first, rank in enumerate(ranks):
         group = tuple(row for row in range(first, len(ranks)) if ranks[row] - rank < critical)
@@ -245,7 +251,7 @@ def _groups(ranks: Sequence[float], critical: float) -> tuple[tuple[int, ...], .
 
 
 def _labels(run: Run) -> dict[str, int]:
-    """The true label of each test utterance; raises an error if predictions are missing."""
+    """Return the true label of each test utterance; raise an error if predictions are missing."""
     p = run.test_predictions
     for fold in run.folds:
         missing = set(fold.test) - set(p.utterance[p.fold == fold.name].tolist())

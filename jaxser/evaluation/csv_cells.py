@@ -1,4 +1,4 @@
-"""Text in the cells of CSV files, such that a spreadsheet program does not take it for a formula.
+"""Cells of CSV files, whose text a spreadsheet program does not take for a formula.
 
 A program that opens a CSV file runs cells such as `=cmd|' /C calc'!A0`. An apostrophe before the first character
 marks text, and is removed again when jaxser reads the file. Numbers, negative ones too, stay as they are.
@@ -15,7 +15,10 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def to_cell(value: Any) -> Any:
-    """Return a value for a cell: text that would be a formula with an apostrophe, anything else unchanged."""
+    """Return a value for a cell.
+
+    Text that would be a formula gets an apostrophe; anything else is unchanged.
+    """
     is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
     return f"'{value}" if is_formula else value
 

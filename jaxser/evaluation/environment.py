@@ -15,7 +15,9 @@ _PACKAGES = ("jaxser", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def environment(devices: Sequence[Any] = ()) -> dict[str, Any]:
-    """Versions, platform and devices; nothing that names the machine, a user or a folder.
+    """Return versions, platform and devices.
+
+    Nothing names the machine, a user or a folder.
 
     Args:
         devices: the devices in use, such as `jax.devices()`.
@@ -31,7 +33,10 @@ def environment(devices: Sequence[Any] = ()) -> dict[str, Any]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """A command that can be published: absolute paths, which may name a user, are cut to their last part."""
+    """Return a command that can be published.
+
+    Absolute paths, which may name a user, are cut to their last part.
+    """
     return shlex.join(re.sub(r"(^|[=:])~?/(?:.*/)?", r"\1", argument) for argument in arguments)
 
 

@@ -51,10 +51,10 @@ class Result:
 
 
 def corrected_t_test(differences: Float[np.ndarray, " folds"], ratio: float, level: float = LEVEL) -> Result:
-    """The corrected resampled t-test of Nadeau and Bengio (2003, "Inference for the Generalization Error").
+    """Run the corrected resampled t-test of Nadeau and Bengio.
 
-    The variance of the mean of k folds is taken as (1 / k + ratio) times that of the folds, because folds share
-    training data.
+    It is from "Inference for the Generalization Error" (2003). The variance of the mean of k folds is taken as (1 / k +
+    ratio) times that of the folds, because folds share training data.
 
     Args:
         differences: the difference of two models in each fold.
@@ -67,9 +67,10 @@ def corrected_t_test(differences: Float[np.ndarray, " folds"], ratio: float, lev
 
 
 def unpaired_t_test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> Result:
-    """Student's t-test over runs (folds x seeds) as if they were independent, as in Rajan et al. (2022).
+    """Run Student's t-test over runs, as in Rajan et al. (2022).
 
-    They are not, since the runs of a fold share their test set. It is given for comparison with published results.
+    It treats runs (folds x seeds) as if they were independent. They are not, since the runs of a fold share their test
+    set. It is given for comparison with published results.
     """
     n, m = len(a), len(b)
     pooled = ((n - 1) * np.var(a, ddof=1) + (m - 1) * np.var(b, ddof=1)) / (n + m - 2)
@@ -78,7 +79,10 @@ def unpaired_t_test(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> R
 
 
 def signed_rank(differences: Float[np.ndarray, " folds"]) -> Result:
-    """Wilcoxon's signed-rank test; folds without a difference are dropped, and p is exact for few folds."""
+    """Run Wilcoxon's signed-rank test.
+
+    Folds without a difference are dropped, and p is exact for few folds.
+    """
     kept = np.round(differences, 12)
     kept = kept[kept != 0]
     statistic, p = scipy.stats.wilcoxon(kept) if len(kept) else (0.0, 1.0)
@@ -86,7 +90,7 @@ def signed_rank(differences: Float[np.ndarray, " folds"]) -> Result:
 
 
 def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
-    """McNemar's test of two models on the same utterances.
+    """Run McNemar's test of two models on the same utterances.
 
     With one seed the test is exact (binomial). With several, the seeds of an utterance form a cluster, as in Durkalski
     et al. (2003, "Analysis of clustered matched-pair data"); for clusters of one that is McNemar's chi-square.
@@ -109,7 +113,7 @@ def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
 
 
 def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:
-    """Friedman's test of equal ranks, corrected for ties."""
+    """Run Friedman's test of equal ranks, corrected for ties."""
     scores = np.round(scores, 12)
     tied = (scores == scores[0]).all()
     statistic, p = (0.0, 1.0) if tied else scipy.stats.friedmanchisquare(*scores)
@@ -117,7 +121,10 @@ def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:
 
 
 def critical_difference(runs: int, folds: int) -> float:
-    """Nemenyi's critical difference of average ranks at 5 % (Demšar 2006, "Statistical Comparisons of Classifiers")."""
+    """Return Nemenyi's critical difference of average ranks at 5 % (Demšar 2006).
+
+    The paper is "Statistical Comparisons of Classifiers".
+    """
     q = scipy.stats.studentized_range.ppf(1 - LEVEL, runs, np.inf) / math.sqrt(2)
     return float(q * math.sqrt(runs * (runs + 1) / (6 * folds)))
 
@@ -133,7 +140,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @functools.cache
 def detectable_errors(df: int, level: float = LEVEL) -> float:
-    """Return the true mean, in standard errors, that a two-sided t-test at `level` finds with 80 % power."""
+    """Return the true mean that a two-sided t-test at `level` finds with 80 % power.
+
+    It is in standard errors.
+    """
     critical = scipy.stats.t.ppf(1 - level / 2, df)
 
     def excess_power(mean: float) -> float:  # the other tail is negligible at this power
@@ -143,7 +153,10 @@ def detectable_errors(df: int, level: float = LEVEL) -> float:
 
 
 def _t_test(test: str, mean: float, error: float, df: int, number: int, units: str, level: float) -> Result:
-    """A t-test of `mean` with the standard error `error`; p is 0 or 1 if the error is 0 up to rounding."""
+    """Run a t-test of `mean` with the standard error `error`.
+
+    p is 0 or 1 if the error is 0 up to rounding.
+    """
     if error < 1e-12:
         error = 0.0
     statistic = mean / error if error else math.copysign(math.inf, mean) if abs(mean) > 1e-12 else 0.0

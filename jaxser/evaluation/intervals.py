@@ -1,4 +1,4 @@
-"""Bootstrap intervals of a run's pooled test score, and of the difference between two runs.
+"""Bootstrap intervals of a run's pooled test score, and of differences between runs.
 
     interval(run)       of the pooled score
     difference(a, b)    of the pooled score of a minus that of b
@@ -31,7 +31,9 @@ MIN_SPEAKERS = 5
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % bootstrap interval of a run's pooled score, or of the score of run `a` minus that of run `b`.
+    """A 95 % bootstrap interval of a pooled score, or of a difference.
+
+    The difference is the score of run `a` minus that of run `b`.
 
     Attributes:
         runs: the names of the run, or of `a` and `b`.

@@ -1,4 +1,4 @@
-"""WA, UA and F1 from a confusion matrix, for NumPy arrays and for JAX arrays (also traced ones).
+"""WA, UA and F1 from a confusion matrix, for NumPy and JAX arrays (also traced ones).
 
 WA is the accuracy over all utterances; UA (also UAR or balanced accuracy) is the mean of the per-class recalls. All
 scores are fractions in [0, 1]. An undefined score, such as the recall of a class without utterances, is NaN.
@@ -40,12 +40,12 @@ def confusion(
 
 
 def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
-    """Compute `wa`, `ua`, `f1_weighted` and `f1_macro` (scalars) and `recall` [C] from a confusion matrix.
+    """Compute the scores of a confusion matrix.
 
-    The definitions are those of scikit-learn. `ua` leaves out classes without a true utterance, as
-    `balanced_accuracy_score` does. `f1_macro` is the mean over the classes that are true or predicted, as in
-    `f1_score`, so that a class that is predicted but absent counts as 0. `recall` is NaN for an absent class, and all
-    scores are NaN for a matrix of zeros.
+    `wa`, `ua`, `f1_weighted` and `f1_macro` are scalars, and `recall` has one value per class. The definitions are
+    those of scikit-learn. `ua` leaves out classes without a true utterance, as `balanced_accuracy_score` does.
+    `f1_macro` is the mean over the classes that are true or predicted, as in `f1_score`, so that a class that is
+    predicted but absent counts as 0. `recall` is NaN for an absent class, and all scores are NaN for a matrix of zeros.
     """
     xp = confusion.__array_namespace__()
     if not xp.isdtype(confusion.dtype, "real floating"):
@@ -66,7 +66,7 @@ def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
 
 
 def _ratio(xp: Any, numerator: Any, denominator: Any) -> Any:
-    """The ratio, or NaN if the denominator is 0; NumPy would warn about the division."""
+    """Return the ratio, or NaN if the denominator is 0, without a warning of NumPy."""
     some = denominator > 0
     return xp.where(some, numerator / xp.where(some, denominator, 1), xp.nan)
 

@@ -28,7 +28,7 @@ class Predictions:
     probabilities: Float[np.ndarray, "N C"]
 
     def select(self, rows: Bool[np.ndarray, " N"]) -> Predictions:
-        """Only some of the rows."""
+        """Return only some of the rows."""
         columns = {one.name: getattr(self, one.name)[rows] for one in fields(self) if one.name != "classes"}
         return Predictions(classes=self.classes, **columns)
 
@@ -38,7 +38,10 @@ _TEXTS = (0, 1, 3, 5, 6)
 
 
 def rows(parts: Iterable[Predictions]) -> Iterator[list[object]]:
-    """Yield the rows of predictions.csv, the header first, from parts that have the same classes."""
+    """Yield the rows of predictions.csv, the header first.
+
+    The parts must have the same classes.
+    """
     for number, part in enumerate(parts):
         if number == 0:
             yield [*_header(part.classes)]

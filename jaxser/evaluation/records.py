@@ -1,4 +1,4 @@
-"""Records of a run's folder: the contents of config.json, and the lines of utterances.jsonl and metrics.jsonl.
+"""Records of a run: config.json, and the lines of utterances.jsonl and metrics.jsonl.
 
 Each record knows the keys of its file. An undefined number is None in Python and null in JSON. Reading raises a
 `KeyError` for a missing key, and a `TypeError` or `ValueError` for a value of another type.
@@ -137,7 +137,10 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> EpochRecord:
-        """Read a line of this version, or of an earlier one, which called the fraction of valid frames `real_share`."""
+        """Read a line of this version or an earlier one.
+
+        Earlier versions called the fraction of valid frames `real_share`.
+        """
         validation = dict(typed(value, "validation", Mapping[str, Number] | None) or {})
         return cls(
             epoch=typed(value, "epoch", int),

@@ -1,7 +1,7 @@
-"""The results of a run: the typed form of results.json, and the only place that knows its keys.
+"""The results of a run: the typed form of results.json.
 
-Scores are fractions in [0, 1]. An undefined score (the recall of an absent class, the scores of a replica whose loss
-was not finite) is None in Python and null in JSON.
+No other module knows its keys. Scores are fractions in [0, 1]. An undefined score (the recall of an absent class, the
+scores of a replica whose loss was not finite) is None in Python and null in JSON.
 """
 
 from __future__ import annotations
@@ -169,7 +169,10 @@ class Summary:
     validation_loss: float | None = None
 
     def validation_score(self, metric: str) -> float | None:
-        """The value that selects epochs and settings: a score, such as "ua", or minus the loss; None if undefined."""
+        """Return the value that selects epochs and settings; None if undefined.
+
+        It is a score, such as "ua", or minus the loss.
+        """
         if metric == "loss":
             return None if self.validation_loss is None else -self.validation_loss
         scores = [self.validation.get(name) for name in metric.split("_plus_")]
@@ -272,7 +275,10 @@ class RunResults:
 
     @property
     def observer(self) -> str:
-        """The key in `best_possible` that a model with these `reads` is compared with; "" if there is none."""
+        """The key in `best_possible` to compare with a model that has these `reads`.
+
+        It is "" if there is none.
+        """
         hears, has_words = bool({"audio", "segments"} & set(self.reads)), "words" in self.reads
         if "video" in self.reads or not (hears or has_words):
             return ""
@@ -343,7 +349,7 @@ class RunResults:
         return results
 
     def _contradiction(self) -> str:
-        """What in the results cannot be, or an empty string."""
+        """Return what is impossible in the results, or an empty string."""
         size = len(self.classes)
         if not size or len(set(self.classes)) < size:
             return "its classes are not different names"
@@ -366,12 +372,15 @@ class RunResults:
 
 
 def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
-    """The name of a point of swept scalars, such as "dropout_rate=0.3 learning_rate=0.001"; "" if there are none."""
+    """Return the name of a point of swept scalars; "" if there are none.
+
+    An example is "dropout_rate=0.3 learning_rate=0.001".
+    """
     return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
 
 def _scores(value: Any) -> dict[str, float | None]:
-    """One statistic of each score."""
+    """Return one statistic of each score."""
     return {name: typed(value, name, Number) for name in metrics.SCORES}
 
 

@@ -84,7 +84,10 @@ class Run:
 
     @cached_property
     def test_predictions(self) -> Predictions:
-        """The test predictions of the reported setting, without those of replicas that have no score."""
+        """The test predictions of the reported setting.
+
+        Replicas that have no score are left out.
+        """
         p, setting = self.predictions, self.results.setting
         scored = {(one.fold, one.seed) for one in self.results.reported if one.test is not None}
         has_score = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
@@ -124,7 +127,10 @@ def read_run(folder: str | Path) -> Run:
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
-    """Write config.json, which begins a run: the results of an earlier one in the folder are removed."""
+    """Write config.json, which begins a run.
+
+    The results of an earlier run in the folder are removed.
+    """
     for name in (RESULTS, DIGESTS):
         files.remove(folder, name)
     files.write_json(folder, CONFIG, plain(config.to_json()))
@@ -136,7 +142,7 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def write_results(folder: Path, results: RunResults) -> None:
-    """Write results.json, which marks the run as finished, and the digests of all files: call it last."""
+    """Write results.json, which marks the run as finished, and all digests: call it last."""
     content = (_dumps(results.to_json(), indent=2) + "\n").encode()
     write_digests(folder, {RESULTS: files.sha256(content)})
     files.write(folder, RESULTS, content)
@@ -161,7 +167,10 @@ def write_digests(folder: Path, known: Mapping[str, str] | None = None) -> None:
 
 
 def checked(folder: Path) -> files.CheckedFolder:
-    """Return the folder of a run for reading its files, which are compared with their digests if there are any."""
+    """Return the folder of a run for reading its files.
+
+    They are compared with their digests if there are any.
+    """
     return files.CheckedFolder(folder, REMEDY, files.digests_in(folder))
 
 
@@ -200,7 +209,10 @@ def read_utterances(folder: Path) -> list[Utterance]:
 
 
 def append_epochs(folder: Path, records: Iterable[EpochRecord]) -> None:
-    """Append an epoch's records, one per replica, to metrics.jsonl; call it before the epoch's checkpoint is saved."""
+    """Append an epoch's records, one per replica, to metrics.jsonl.
+
+    Call it before the epoch's checkpoint is saved.
+    """
     with files.open_appending(folder, METRICS) as file:
         file.write("".join(map(_epoch_line, records)).encode())
 
@@ -218,7 +230,10 @@ def truncate_epochs(folder: Path, keeps: Callable[[EpochRecord], bool]) -> None:
 
 
 def read_epochs(folder: Path) -> list[EpochRecord]:
-    """Read metrics.jsonl, without a last line that was cut short; an empty list if the file is missing."""
+    """Read metrics.jsonl, without a last line that was cut short.
+
+    The list is empty if the file is missing.
+    """
     source = checked(folder)
     if not source.has(METRICS) and METRICS not in source.digests:
         return []
@@ -226,7 +241,10 @@ def read_epochs(folder: Path) -> list[EpochRecord]:
 
 
 def _epoch_line(record: EpochRecord) -> str:
-    """A line of metrics.jsonl, whose last value is its checksum, as it is read before there are digests."""
+    """Return a line of metrics.jsonl, whose last value is its checksum.
+
+    The file is read before the run has digests.
+    """
     value = record.to_json()
     return _dumps({**value, "crc32c": _checksum(value)}) + "\n"
 

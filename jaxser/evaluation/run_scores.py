@@ -18,7 +18,9 @@ NAMES = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1", "f1_macro": "macr
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean test score and its standard deviations, which divide by n - 1 and are None for n = 1.
+    """A mean test score and its standard deviations.
+
+    They divide by n - 1, and are None for n = 1.
 
     Attributes:
         over_folds: seeds averaged within a fold.
@@ -66,7 +68,10 @@ def spread(run: Run, metric: str = "ua") -> Spread:
 
 
 def replica_scores(run: Run, metric: str) -> Float[np.ndarray, "folds seeds"]:
-    """Return the test score of each fold (as in `run.folds`) and seed (ascending); NaN if there is none."""
+    """Return the test score of each fold and seed; NaN if there is none.
+
+    Folds are in the order of `run.folds`, and seeds ascending.
+    """
     check_metric(metric)
     p = run.test_predictions
     row_of = {fold.name: row for row, fold in enumerate(run.folds)}

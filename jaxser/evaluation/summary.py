@@ -1,4 +1,4 @@
-"""The results of a run from those of its replicas: summaries of settings, the reported setting, warnings."""
+"""The results of a run from those of its replicas: summaries and warnings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from jaxser.types import Utterance
 def with_summaries(
     results: RunResults, folds: Sequence[FoldIds], utterances: Iterable[Utterance]
 ) -> RunResults:
-    """Complete the results of a run: add the summary of each setting, the reported setting and the warnings.
+    """Complete the results of a run.
 
-    The reported setting is the one that lost the fewest replicas; among those, the one with the best mean validation
-    score of `protocol["metric"]`, which also selects the epochs.
+    The summary of each setting, the reported setting and the warnings are added. The reported setting is the one that
+    lost the fewest replicas; among those, the one with the best mean validation score of `protocol["metric"]`, which
+    also selects the epochs.
 
     Args:
         results: the results with their replicas, as yet without summaries.
@@ -91,13 +92,13 @@ def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
 def run_warnings(
     folds: Sequence[FoldIds], utterances: Iterable[Utterance], replicas: Sequence[ReplicaResult]
 ) -> list[str]:
-    """Warnings about leaks, absent classes and failed replicas, one sentence each."""
+    """Return warnings about leaks, absent classes and failed replicas, one sentence each."""
     by_id = {utterance.id: utterance for utterance in utterances}
     return [*leak_warnings(folds, by_id), *class_warnings(folds, by_id), *replica_warnings(replicas)]
 
 
 def replica_warnings(replicas: Sequence[ReplicaResult]) -> list[str]:
-    """One sentence about the replicas whose loss was not finite, if there are any."""
+    """Return one sentence about the replicas whose loss was not finite, if there are any."""
     failed = [replica for replica in replicas if not replica.is_finite]
     if not failed:
         return []
@@ -146,7 +147,10 @@ def _stds(pairs: _Pairs) -> dict[str, float | None]:
 
 
 def _moments_by(scores: Sequence[Scores | None], group: Iterable[object]) -> _Pairs:
-    """Mean and standard deviation of each score over groups (folds, say), averaged within each group first."""
+    """Return mean and standard deviation of each score over groups, such as folds.
+
+    Scores are averaged within each group first.
+    """
     group = list(group)
     values = {name: [None if one is None else one[name] for one in scores] for name in metrics.SCORES}
     return {name: _moments(_group_means(values[name], group)) for name in metrics.SCORES}
@@ -162,13 +166,16 @@ def _group_means(values: Sequence[float | None], group: Iterable[object]) -> lis
 
 
 def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean, and standard deviation over n - 1."""
+    """Return the mean, and the standard deviation over n - 1."""
     mean = float(np.mean(values)) if values else None
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _pooled(tests: Sequence[Scores], seed_of: Sequence[int], num_folds: int) -> Moments | None:
-    """Score of the summed confusions of each seed that has all folds, averaged over those seeds."""
+    """Return the score of each seed's summed confusions, averaged over seeds.
+
+    Only seeds that have all folds count.
+    """
     by_seed = defaultdict(list)
     for test, seed in zip(tests, seed_of, strict=True):
         by_seed[seed].append(np.array(test.confusion))

@@ -39,13 +39,16 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_intact(value: Any) -> bool:
-    """Whether a JSON object has the digest that `sealed` gave it, or none, as those of earlier versions."""
+    """Return whether a JSON object has the digest that `sealed` gave it, or none.
+
+    Those of earlier versions have none.
+    """
     rest = {key: one for key, one in value.items() if key != "digest"}
     return "digest" not in value or value["digest"] == _digest(rest)
 
 
 def digests_in(folder: Path) -> dict[str, str]:
-    """Return the digests that the folder of a run or of a dataset has of its files; empty if it has none.
+    """Return the digests of the files of a run or of a dataset; empty if there are none.
 
     Raises:
         InputError: if the file with the digests is damaged.

@@ -1,4 +1,4 @@
-"""A lock on a folder that is written, for processes of several hosts that share a file system."""
+"""A lock on a folder, for processes of several hosts that share a file system."""
 
 from __future__ import annotations
 
@@ -60,9 +60,10 @@ class Holder:
 
 @contextmanager
 def lock(root: Path, advice: str) -> Iterator[None]:
-    """Lock a folder against other processes, on this host or another one that shares the file system.
+    """Lock a folder against other processes.
 
-    A lock that was left by a killed process of this host, or by an earlier start of the same SLURM job, is taken over.
+    They may be on this host, or on another one that shares the file system. A lock that was left by a killed process of
+    this host, or by an earlier start of the same SLURM job, is taken over.
 
     Args:
         root: a folder; created if it is missing.
@@ -172,7 +173,10 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process started; "" if it has ended, and "unknown" if it cannot be told."""
+    """Return when a process started.
+
+    It is "" if the process has ended, and "unknown" if that cannot be found out.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -33,7 +33,9 @@ _LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.tmp$")
 
 @contextmanager
 def open_binary(root: Path, name: Name) -> Iterator[BinaryIO]:
-    """Open a file for writing that gets its name when the block ends; an error leaves the old file as it was.
+    """Open a file for writing that gets its name when the block ends.
+
+    An error leaves the old file as it was.
 
     Args:
         root: a folder; created if it is missing.
@@ -60,7 +62,10 @@ def open_binary(root: Path, name: Name) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_text(root: Path, name: Name) -> Iterator[TextIO]:
-    """Open a text file in UTF-8 for writing, as `open_binary` does; line ends are written as they are."""
+    """Open a text file in UTF-8 for writing, as `open_binary` does.
+
+    Line ends are written as they are.
+    """
     with open_binary(root, name) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
         try:
@@ -106,7 +111,10 @@ def open_appending(root: Path, name: Name) -> Iterator[BinaryIO]:
 
 
 def make_folder(root: Path, name: Name) -> Path:
-    """Create a folder below the root, and return its path; arguments and errors as in `open_binary`."""
+    """Create a folder below the root, and return its path.
+
+    Arguments and errors are those of `open_binary`.
+    """
     with _parent(root, PurePath(name) / "file", create=True):
         return root / name
 
@@ -143,7 +151,10 @@ def remove_folder(root: Path, name: Name) -> None:
 
 
 def remove_leftovers(root: Path, name: Name = ".") -> None:
-    """Remove the temporary files that killed processes left in a folder; call it while the folder is locked."""
+    """Remove temporary files that killed processes left in a folder.
+
+    Call it while the folder is locked.
+    """
     with suppress(FileNotFoundError), _parent(root, PurePath(name) / "file") as (folder, _):
         for entry in os.listdir(folder):
             if _LEFTOVER.search(entry):
@@ -195,7 +206,10 @@ def _check_no_link(path: Path, part: str, folder: int) -> int:
 
 @contextmanager
 def naming(path: Path, *parts: str) -> Iterator[None]:
-    """Give errors of the file system the path that the user knows, in place of a part of it or of none."""
+    """Name the path that the user knows in errors of the file system.
+
+    It takes the place of a part of it, or of none.
+    """
     try:
         yield
     except OSError as error:

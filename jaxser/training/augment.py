@@ -1,6 +1,7 @@
-"""Augmentation of batches within a training step, with traced strengths; validation and test never see it.
+"""Augmentation of batches within a training step, with traced strengths.
 
-Frames are normalised, so that zero is the mean of the training part. Only valid frames and words are changed.
+Validation and test never see it. Frames are normalised, so that zero is the mean of the training part. Only valid
+frames and words are changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Averages of the parameters over training steps (EMA) or epochs (SWA), which are evaluated in their place."""
+"""Averages of the parameters over training steps (EMA) or epochs (SWA).
+
+They are evaluated in place of the parameters.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,9 @@ def after_step(
 def after_epoch(
     average: PyTree, params: PyTree, batch_stats: PyTree, hyper: Hyper, progress: AnyArray
 ) -> PyTree:
-    """Return the stochastic weight average after an epoch: the mean over the last epochs (Izmailov et al. 2018).
+    """Return the stochastic weight average after an epoch (Izmailov et al. 2018).
+
+    It is the mean over the last epochs.
 
     Args:
         average: the average before.
@@ -76,7 +81,10 @@ def after_epoch(
 
 
 def evaluated(average: PyTree, params: PyTree, batch_stats: PyTree) -> tuple[PyTree, PyTree]:
-    """Return the parameters and batch statistics to evaluate: the average if there is one, else the latest."""
+    """Return the parameters and batch statistics to evaluate.
+
+    They are the average if there is one, and else the latest.
+    """
     if not isinstance(average, Average):
         return params, batch_stats
     has_begun = average.number > 0

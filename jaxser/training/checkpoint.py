@@ -62,7 +62,7 @@ class Checkpoints:
                 raise
 
     def save(self, state: PyTree, facts: Facts, *, force: bool = False) -> bool:
-        """Save in the background, unless saving this often would take more than `TIME_FRACTION` of the time.
+        """Save in the background, unless it would take more than `TIME_FRACTION` of the time.
 
         Args:
             state: arrays stacked along `facts["rows"]` rows.
@@ -121,7 +121,10 @@ class Checkpoints:
             np.savez(file, **{_INDEX: np.array(index), **_by_path(trained)})
 
     def load_finished(self, number: int, shapes: PyTree) -> dict[int, PyTree]:
-        """Load the finished ones of `number` replicas, by index; a damaged file is ignored with a warning."""
+        """Load the finished ones of `number` replicas, by index.
+
+        A damaged file is ignored with a warning.
+        """
         finished = {}
         source = files.CheckedFolder(self._folder.parent, "its replica is trained again")
         for index in range(number):
@@ -160,7 +163,7 @@ class Checkpoints:
 
 
 def _misfit(index: int, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, Any]) -> str:
-    """In what the arrays of a file are not those of a replica, or an empty string."""
+    """Return how the arrays of a file differ from a replica's, or an empty string."""
     if int(arrays.get(_INDEX, np.array(index))) != index:
         return "it is of another replica"
     for path, shape in shapes.items():
@@ -183,7 +186,10 @@ def _reporting(folder: Path) -> Iterator[None]:
 
 
 def digests(state: PyTree, rows: int) -> dict[str, list[int]]:
-    """Return the CRC-32C of every row of every leaf, by path; it does not depend on processes or devices."""
+    """Return the CRC-32C of every row of every leaf, by path.
+
+    It does not depend on processes or devices.
+    """
     leaves = _by_path(state)
     own = np.zeros((len(leaves), rows), np.uint32)
     for digest, leaf in zip(own, leaves.values(), strict=True):

@@ -1,4 +1,4 @@
-"""The interface between a sweep and its data: which utterances are on the devices while replicas train on them."""
+"""The interface between a sweep and its data, on the devices while replicas train."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class DataSource(ABC):
     @property
     @abstractmethod
     def on_devices(self) -> DeviceData:
-        """The arrays that stay on the devices, with the frames and words of at least the first utterance."""
+        """The arrays that stay on the devices.
+
+        They have the frames and words of at least the first utterance.
+        """
 
     @abstractmethod
     def compile_epoch(self, state: ReplicaState, schedules: EpochSchedules) -> Programs:

@@ -1,4 +1,4 @@
-"""Training and prediction of a sweep on the host: waves of replicas, checkpoints, compaction and the log."""
+"""Training and prediction of a sweep on the host: waves, checkpoints and the log."""
 
 from __future__ import annotations
 

@@ -34,7 +34,10 @@ def needed(programs: Programs, allocated: PyTree = ()) -> int:
 
 
 def available(devices: Sequence[jax.Device]) -> int:
-    """Return the free bytes on the fullest device, or on a CPU the free bytes for all devices together."""
+    """Return the free bytes on the fullest device.
+
+    On a CPU, they are the free bytes for all devices together.
+    """
     if devices[0].platform == "cpu":
         return int(min(psutil.virtual_memory().available, _available_in_cgroup()))
     stats = [device.memory_stats() for device in devices]
@@ -47,7 +50,7 @@ def is_exhausted(error: Exception) -> bool:
 
 
 def _available_in_cgroup() -> int | float:
-    """Bytes below the container's limit; infinity without a limit."""
+    """Return the bytes below the container's limit; infinity without a limit."""
     try:
         limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError:

@@ -25,12 +25,12 @@ BATCHES = P(AXIS, None, DATA)
 
 
 def replica_mesh(devices: Sequence[jax.Device], strategy: str = "map") -> Mesh:
-    """Arrange devices along the replica axis or, under the "data" strategy, along the data axis."""
+    """Arrange devices along the replica axis, or along the data axis under "data"."""
     return Mesh(np.array(devices).reshape((1, -1) if strategy == "data" else (-1, 1)), (AXIS, DATA))
 
 
 def rows_for(number: int, mesh: Mesh, strategy: str) -> int:
-    """Return the number of rows that `number` replicas take, with equally many rows on every device.
+    """Return the number of rows for `number` replicas, with as many rows on every device.
 
     Under "map", a device has at least two rows: XLA unrolls a loop over a single row, which changes rounding.
     """
@@ -39,7 +39,10 @@ def rows_for(number: int, mesh: Mesh, strategy: str) -> int:
 
 
 def put(tree: PyTree, mesh: Mesh, spec: P) -> PyTree:
-    """Put arrays onto a mesh: P(AXIS) if their first axis is replicas, P() if all replicas share them."""
+    """Put arrays onto a mesh.
+
+    Use P(AXIS) if their first axis is replicas, and P() if all replicas share them.
+    """
     sharding = NamedSharding(mesh, spec)
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)

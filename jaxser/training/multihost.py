@@ -38,9 +38,10 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID",
 
 
 def join(timeout: float, log: Callable[[str], None] = print) -> None:
-    """Join the other processes of a launcher or cluster; call it before anything touches a device.
+    """Join the other processes of a launcher or cluster.
 
-    JAX detects TPU pods, SLURM and Open MPI. Without a cluster, or in one of a single process, this process runs alone.
+    Call it before anything touches a device. JAX detects TPU pods, SLURM and Open MPI. Without a cluster, or in one of
+    a single process, this process runs alone.
 
     Args:
         timeout: seconds to wait for the other processes.
@@ -80,7 +81,7 @@ class _Detected(NamedTuple):
 
 
 def _detect() -> _Detected | None:
-    """What the environment says about the cluster; None if it names none that is known here."""
+    """Return what the environment says about the cluster; None if it names no known one."""
     environment = os.environ
     if assigned := environment.get(PROCESS):
         _check_address(f"{PROCESS}={assigned} is set, but")

@@ -18,7 +18,10 @@ _START, _END = 1 / 25, 1 / 25e4
 
 
 class Schedule(NamedTuple):
-    """The factor on the learning rate, as a function of the fraction of warm-up or of the rest that is done."""
+    """The factor on the learning rate.
+
+    It is a function of the fraction of warm-up, or of the rest, that is done.
+    """
 
     rise: Callable[[Array], Array]
     fall: Callable[[Array], Array]
@@ -97,7 +100,7 @@ class Adam:
         )
 
     def factor(self, progress: Float[Array, ""], hyper: Hyper) -> Float[Array, ""]:
-        """Return the schedule's factor on the learning rate, given the fraction of the training that is done."""
+        """Return the factor on the learning rate, given the fraction of training that is done."""
         schedule = SCHEDULES[self.schedule]
         if "warmup" not in hyper:
             return schedule.fall(progress)
@@ -179,7 +182,7 @@ def _where(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
 
 
 def _clip_norm(limit: float):
-    """TensorFlow's `clip_by_norm`, which unlike optax clips each tensor on its own."""
+    """Clip each tensor on its own, as TensorFlow's `clip_by_norm`, unlike optax."""
 
     def clipped(grad):
         norm = jnp.linalg.norm(grad)

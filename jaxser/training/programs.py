@@ -17,10 +17,11 @@ from jaxser.training.mesh import AXIS, STRATEGIES
 
 @dataclass(frozen=True)
 class Programs:
-    """A function compiled for a mesh: one program sharded over the mesh, or one program per device.
+    """A function compiled for a mesh.
 
-    XLA optimises a sharded program differently from a single-device program, which changes the last bits. The "map"
-    strategy promises the same bits on any number of devices, so each device runs a program of its own.
+    It is one program sharded over the mesh, or one program per device. XLA optimises a sharded program differently from
+    a single-device program, which changes the last bits. The "map" strategy promises the same bits on any number of
+    devices, so each device runs a program of its own.
     """
 
     compiled: tuple[jax.stages.Compiled, ...]

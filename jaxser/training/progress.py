@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live table on a terminal, or one line per epoch if the output goes to a file."""
+"""Progress of a sweep: a live table on a terminal, or one line per epoch in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Training and evaluation of one replica: pure functions, which `jaxser.training.sweep` maps over many replicas."""
+"""Training and evaluation of one replica, as pure functions.
+
+`jaxser.training.sweep` maps them over many replicas.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplicaTrainer:
-    """The network, its training and the selection of the epoch, which all replicas of a run share.
+    """A network, its training and its selection of the epoch, shared by all replicas.
 
     Attributes:
         widths: the padded length of each array, for each training bucket.
@@ -164,7 +167,7 @@ class ReplicaTrainer:
     def validate_part(
         self, state: ReplicaState, schedule: BatchSchedule, data: DeviceData
     ) -> Float[Array, "part B C"]:
-        """Return the log-probabilities of the current parameters, or of their average if there is one."""
+        """Return the log-probabilities of the current parameters, or of their average."""
         return self._predict(*self._evaluated(state), state, schedule, data)
 
     def finish_epoch(
@@ -265,7 +268,10 @@ class ReplicaTrainer:
         steps: int,
         data: DeviceData,
     ) -> tuple[ReplicaState, StepResult]:
-        """Train on consecutive steps of an epoch, as in `train_part`; each step's loss is summed over the batch."""
+        """Train on consecutive steps of an epoch, as in `train_part`.
+
+        Each step's loss is summed over the batch.
+        """
 
         def busy(state, bucket, index, weight, progress):
             def of_bucket(widths):
@@ -359,13 +365,19 @@ def confusion_of(
     weight: Float[AnyArray, "steps B"],
     num_classes: int,
 ) -> Float[AnyArray, "C C"]:
-    """Return the confusion matrix of predictions in the order of a schedule; rows are true classes."""
+    """Return the confusion matrix of predictions in the order of a schedule.
+
+    Rows are true classes.
+    """
     return metrics.confusion(label.ravel(), predicted.ravel(), weight.ravel(), num_classes)
 
 
 def validation_loss(
     log_probs: Float[Array, "steps B C"], label: Int[AnyArray, "steps B"], weight: Float[AnyArray, "steps B"]
 ) -> Float[Array, ""]:
-    """Return the mean of -log p(label) under the model's inference rule, without class weights."""
+    """Return the mean of -log p(label) under the model's inference rule.
+
+    There are no class weights.
+    """
     chosen = jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
     return -(chosen * weight).sum() / weight.sum()

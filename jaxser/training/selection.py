@@ -87,7 +87,7 @@ def mean_prediction(
 
 
 def members(trained: Trained) -> tuple[Trained, list[int]]:
-    """Return every selected epoch of stacked replicas as a row of its own, and the replica of each row."""
+    """Return each selected epoch of stacked replicas as a row, and the replica of each row."""
     number = len(trained.best.epoch)
     runners_up = trained.runners_up
     if not isinstance(runners_up, Best):

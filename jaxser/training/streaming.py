@@ -1,7 +1,8 @@
-"""A dataset that does not fit on the devices: an epoch in parts, each with the frames of its own utterances.
+"""A dataset that does not fit on the devices: an epoch in parts.
 
-Schedules, steps and results are those of a resident dataset. While the devices work on a part, a Grain thread gathers
-the next one from host memory. Labels, lengths and word vectors stay on the devices.
+Each part has the frames of its own utterances. Schedules, steps and results are those of a resident dataset. While the
+devices work on a part, a Grain thread gathers the next one from host memory. Labels, lengths and word vectors stay on
+the devices.
 """
 
 from __future__ import annotations
@@ -104,12 +105,18 @@ class StreamedData(DataSource):
 
     @cached_property
     def on_devices(self) -> DeviceData:
-        """The arrays that stay on the devices, with the frames and words of the first utterance only."""
+        """The arrays that stay on the devices.
+
+        They have the frames and words of the first utterance only.
+        """
         first = self._gather(np.array([0]), {})
         return put(self._host._replace(arrays=first), self.programs.mesh, P())
 
     def compile_epoch(self, state: ReplicaState, schedules: EpochSchedules) -> Programs:
-        """Return the program that trains on a part, which needs the most memory; `state` may be shapes."""
+        """Return the program that trains on a part, which needs the most memory.
+
+        `state` may be shapes.
+        """
         return self._compile_training(
             state, schedules.train, lambda: self._put_part(next(self.parts(schedules.train)))
         )
@@ -191,7 +198,10 @@ class StreamedData(DataSource):
         return self.budget or int(MEMORY_FRACTION * memory.available(self.programs.mesh.local_devices))
 
     def _steps_per_part(self, rows: int) -> int:
-        """Steps for which the longest utterances fit; at least two, as XLA unrolls a loop over a single step."""
+        """Return the steps for which the longest utterances fit.
+
+        There are at least two, as XLA unrolls a loop over a single step.
+        """
         arrays = self._host.arrays.items()
         utterance = sum(self._longest[name] * x.values[:1].nbytes for name, x in arrays)
         return max(self._bytes // (PARTS_ON_DEVICES * rows * self.buckets.batch_size * utterance), 2)

@@ -112,7 +112,10 @@ class Sweep:
         return self.stop_padding(program(*arguments), len(indices))
 
     def stack(self, tree: PyTree) -> PyTree:
-        """Put stacked arrays of replicas onto the devices, with the last replica repeated as padding."""
+        """Put stacked arrays of replicas onto the devices.
+
+        The last replica is repeated as padding.
+        """
         number = len(jax.tree.leaves(tree)[0])
         chosen = np.minimum(np.arange(self.rows(number)), number - 1)
         return put(jax.tree.map(lambda x: x[chosen], tree), self.mesh, P(AXIS))
@@ -202,7 +205,7 @@ class Sweep:
         return chosen + chosen[-1:] * (self.rows(len(chosen)) - len(chosen))
 
     def _initial_arguments(self, replicas: Sequence[GridPoint]) -> tuple[PyTree, ...]:
-        """Key data, hyper-parameters, normalisation and class weights of replicas, stacked."""
+        """Return key data, hyper-parameters, normalisation and class weights, stacked."""
         keys = [jax.random.fold_in(jax.random.key(replica.seed), replica.fold) for replica in replicas]
         hyper = [
             {name: np.float32(value) for name, value in {**self.hyper, **replica.setting}.items()}

@@ -1,4 +1,4 @@
-"""Waves: replicas that are trained together because more of them would not fit into memory."""
+"""Waves of replicas that are trained together because more would not fit into memory."""
 
 from __future__ import annotations
 
@@ -131,10 +131,11 @@ def wave_size(
 
 
 def is_worth_compacting(running: Bool[np.ndarray, " rows"], devices: int, strategy: str) -> bool:
-    """Return whether the running replicas alone, spread evenly over the devices, would take half the time.
+    """Return whether the running replicas alone would take half the time.
 
-    Under "vmap", a stopped replica costs as much as a running one; under other strategies it costs nothing. The
-    decision depends only on the status of the replicas, so an interrupted run decides in the same way.
+    They would be spread evenly over the devices. Under "vmap", a stopped replica costs as much as a running one; under
+    other strategies it costs nothing. The decision depends only on the status of the replicas, so an interrupted run
+    decides in the same way.
     """
     by_device = running.reshape(devices, -1)
     work = by_device.shape[1] if strategy == "vmap" else by_device.sum(1).max()
