@@ -137,7 +137,7 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
 
 
 def _groups(dataset: Dataset, group_by: str) -> np.ndarray | None:
-    """The group of each utterance, as a number; None if utterances are split one by one."""
+    """Return the group of each utterance, as a number; None if utterances are split one by one."""
     if not group_by:
         return None
     kind = GROUP_BY[group_by]
@@ -165,7 +165,7 @@ def _stratified_parts(
 def _stratified_fraction(
     dataset: Dataset, pool: np.ndarray, groups: np.ndarray | None, share: float, seed: int
 ) -> np.ndarray:
-    """A fraction of `pool`, stratified by class; for groups, the nearest fraction 1 / n."""
+    """Return a fraction of `pool`, stratified by class; for groups, the nearest fraction 1 / n."""
     from sklearn.model_selection import train_test_split
 
     if groups is not None:

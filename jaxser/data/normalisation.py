@@ -50,7 +50,7 @@ def is_neutral(label: str) -> bool:
 
 
 def is_standardised(name: str, dtype: np.dtype) -> bool:
-    """Whether an array is normalised: features over time are, but not video and ids of words."""
+    """Return whether an array is normalised: features over time are, but not video and ids of words."""
     return name not in NOT_NORMALISED and np.issubdtype(dtype, np.floating)
 
 
@@ -169,7 +169,7 @@ def normalised(
 
 
 def _standard_deviation(mean: AnyArray, variance: AnyArray, xp: ModuleType) -> Any:
-    """The standard deviation, or 1 for a constant feature, whose variance is only rounding error.
+    """Return the standard deviation, or 1 for a constant feature, whose variance is only rounding error.
 
     `xp` is numpy or jax.numpy.
     """

@@ -139,7 +139,7 @@ def _is_same(content: bytes, info: ShardInfo) -> bool:
 
 
 def shard_is_whole(directory: Path, shard: ShardInfo) -> bool:
-    """Whether the file exists with the bytes that were written."""
+    """Return whether the file exists with the bytes that were written."""
     try:
         content = (directory / shard.file).read_bytes()
     except OSError:

@@ -127,7 +127,7 @@ class _Tensors:
                 self._where[name] = (path, key)
 
     def has(self, name: str) -> bool:
-        """Whether a tensor is stored, as it is or as direction and length (weight norm)."""
+        """Return whether a tensor is stored, as it is or as direction and length (weight norm)."""
         return name in self._where or {f"{name}_g", f"{name}_v"} <= self._where.keys()
 
     def check(self, folder: Path, prefix: str, wanted: set[str]) -> None:

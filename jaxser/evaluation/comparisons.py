@@ -84,7 +84,7 @@ class Comparison:
         return self.p < LEVEL
 
     def __str__(self) -> str:
-        """The verdict in one sentence, with what the test could have missed."""
+        """Return the verdict in one sentence, with what the test could have missed."""
         name, test = NAMES[self.metric], self.corrected
         if not any(self.by_fold):
             return f"{self.a} and {self.b} have the same {name} in every fold."

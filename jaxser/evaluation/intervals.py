@@ -98,7 +98,7 @@ def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: 
     number = len(counts[0])
 
     def statistic(rows: Int[np.ndarray, "batch units"], axis: int = -1) -> Float[np.ndarray, " batch"]:
-        """The score, or the difference of two, of drawn utterances or speakers."""
+        """Return the score, or the difference of two, of drawn utterances or speakers."""
         times = np.stack([np.bincount(row, minlength=number) for row in rows]).astype(np.float32)
         first, *second = (_pooled(np.tensordot(times, own, axes=1), metric) for own in counts)
         return first - second[0] if second else first
@@ -121,7 +121,7 @@ def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: 
 
 
 def _expanded_level(number: int) -> float:
-    """The level at which percentiles match a t-interval with n - 1 in the variance (Hesterberg 2015)."""
+    """Return the level at which percentiles match a t-interval with n - 1 in the variance (Hesterberg 2015)."""
     errors = math.sqrt(number / (number - 1)) * scipy.stats.t.ppf(1 - LEVEL / 2, number - 1)
     return float(1 - 2 * scipy.stats.norm.sf(errors))
 
@@ -134,7 +134,7 @@ def _pooled(counts: Float[np.ndarray, "batch seeds C C"], metric: str) -> Float[
 
 
 def _confusions_by_unit(run: Run, by: str) -> Int[np.ndarray, "units seeds C C"]:
-    """The confusions of each utterance or speaker, without the seeds that lack a fold."""
+    """Return the confusions of each utterance or speaker, without the seeds that lack a fold."""
     if by not in ("utterance", "speaker"):
         raise UsageError(f"intervals are by 'utterance' or 'speaker', not by {by!r}")
     is_complete = np.isfinite(replica_scores(run, "wa")).all(axis=0)

@@ -165,7 +165,7 @@ _UTTERANCE_FIELDS = ("speaker", "gender", "session", "dialogue", "split", "trans
 
 
 def utterance_to_json(utterance: Utterance) -> dict[str, Any]:
-    """A line of utterances.jsonl; the path of the recording is not in it."""
+    """Return a line of utterances.jsonl; the path of the recording is not in it."""
     seconds = None if utterance.duration is None else round(utterance.duration, 3)
     fields = {name: getattr(utterance, name) for name in _UTTERANCE_FIELDS}
     return {"id": utterance.id, "label": utterance.label, "duration": seconds, **fields}

@@ -296,7 +296,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The same value in JSON's types: no NumPy arrays, no tuples, None for NaN and infinity."""
+    """Return the same value in JSON's types: no NumPy arrays, no tuples, None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic) or hasattr(value, "__array_namespace__"):
@@ -313,7 +313,7 @@ def _dumps(value: Any, indent: int | None = None) -> str:
 
 
 def _read_record(folder: Path, name: str, read: Callable[[Any], Record]) -> Record:
-    """The record that a JSON file holds."""
+    """Return the record that a JSON file holds."""
     source = checked(folder)
     value = source.read_json(name, object)
     try:
@@ -325,7 +325,7 @@ def _read_record(folder: Path, name: str, read: Callable[[Any], Record]) -> Reco
 def _read_lines(
     folder: Path, name: str, read: Callable[[Any], Record], cut_short: bool = False
 ) -> Iterator[Record]:
-    """The records of a JSON lines file; with `cut_short`, a last line without a line feed is skipped."""
+    """Return the records of a JSON lines file; with `cut_short`, a last line without a line feed is skipped."""
     source = checked(folder)
     *lines, rest = source.read(name).decode("utf-8", "surrogateescape").split("\n")
     for number, line in enumerate(lines if cut_short or not rest else [*lines, rest], start=1):

@@ -121,7 +121,7 @@ def _protocol_warnings(protocol: Mapping[str, object]) -> list[str]:
 def _too_good(
     summary: Summary, folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
 ) -> list[str]:
-    """A warning if the pooled WA is more than three standard errors above the best possible WA."""
+    """Return a warning if the pooled WA is more than three standard errors above the best possible WA."""
     if not best_possible or "joint" not in best_possible or not summary.pooled:
         return []
     best, pooled = best_possible["joint"]["wa"], summary.pooled["wa"]
@@ -157,7 +157,7 @@ def _moments_by(scores: Sequence[Scores | None], group: Iterable[object]) -> _Pa
 
 
 def _group_means(values: Sequence[float | None], group: Iterable[object]) -> list[float]:
-    """The mean of the defined values of each group."""
+    """Return the mean of the defined values of each group."""
     groups = defaultdict(list)
     for value, key in zip(values, group, strict=True):
         if value is not None:

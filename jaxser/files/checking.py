@@ -89,7 +89,7 @@ class CheckedFolder:
     digests: Mapping[str, str] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         return os.path.lexists(self.root / name)
 
     def read(self, name: str) -> bytes:

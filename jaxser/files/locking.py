@@ -124,7 +124,7 @@ def _free(root: Path, gone: Holder) -> bool:
 
 
 def _holder(root: Path) -> Holder | None:
-    """The holder of the lock; None if there is no lock."""
+    """Return the holder of the lock; None if there is no lock."""
     folder = CheckedFolder(root, "")
     try:
         return folder.read_json(LOCK, Holder)
@@ -133,7 +133,7 @@ def _holder(root: Path) -> Holder | None:
 
 
 def _is_gone(holder: Holder, own: Holder) -> bool:
-    """Whether the holder has certainly ended."""
+    """Return whether the holder has certainly ended."""
     if holder.job and holder.job.partition(" ")[0] == own.job.partition(" ")[0] and holder.job != own.job:
         return True
     is_here = holder.host == own.host and holder.machine == own.machine

@@ -205,7 +205,7 @@ def differing(saved: Mapping[str, Any], restored: Mapping[str, Any]) -> str | No
 
 
 def _local_parts(leaf: Any) -> list[tuple[int, np.ndarray]]:
-    """The rows of a leaf on this process, in parts with the index of their first row."""
+    """Return the rows of a leaf on this process, in parts with the index of their first row."""
     if not isinstance(leaf, jax.Array):
         return [(0, leaf)]
     shards = {shard.index[0].start or 0: shard.data for shard in leaf.addressable_shards}

@@ -155,7 +155,7 @@ class _SweepRun:
         self._finish(indices, fetch(Trained.of(state)))
 
     def _restore(self) -> tuple[Wave, Facts] | None:
-        """The wave of the newest checkpoint, empty if all its replicas are finished, and its facts."""
+        """Return the wave of the newest checkpoint, empty if all its replicas are finished, and its facts."""
         restored = self._checkpoints.restore(jax.eval_shape(_with_key_data, self._shapes))
         if restored is None:
             return None
@@ -232,7 +232,7 @@ class _SweepRun:
 
 
 def _with_key_data(state: ReplicaState) -> ReplicaState:
-    """The state with its typed keys as integers, which can be saved."""
+    """Return the state with its typed keys as integers, which can be saved."""
     return state._replace(key=jax.random.key_data(state.key))
 
 

@@ -299,7 +299,7 @@ class ReplicaTrainer:
     def _mixed_loss(
         self, mixed: augment.Mixed, output: Output, batch: Batch, state: ReplicaState, params
     ) -> Float[Array, ""]:
-        """The loss of mixed utterances: the mean of the losses for both labels, weighted by their shares."""
+        """Return the loss of mixed utterances: the mean of the losses for both labels, weighted by their shares."""
         own = self._label_loss(output, batch, state, params)
         other = self._label_loss(output, batch._replace(label=mixed.partner), state, params)
         return mixed.share * own + (1 - mixed.share) * other
