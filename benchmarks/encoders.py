@@ -1,4 +1,4 @@
-"""Speed of the speech encoders relative to `transformers`, after checking that both give the same numbers.
+"""Speed of the encoders relative to `transformers`, after comparing their numbers.
 
     python -m benchmarks.encoders                                # each family at base size, random weights
     python -m benchmarks.encoders --families=whisper,wavlm --batch=4 --seconds=2,4

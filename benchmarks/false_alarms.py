@@ -1,4 +1,4 @@
-"""How often each test finds a difference between equally good models; it should in 5 % of cases.
+"""How often each test finds a difference between equal models; it should in 5 %.
 
     python -m benchmarks.false_alarms              simulated corpora, as in docs/explanation/statistics.md
     python -m benchmarks.false_alarms runs/mcsan   the seeds of a run, split into random halves
@@ -121,7 +121,10 @@ def simulated(rng: np.random.Generator, splits: str, seeds: int, *, same: bool) 
 def _splits(
     rng: np.random.Generator, splits: str, session: Int[np.ndarray, " N"]
 ) -> Iterator[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]:
-    """The training and test rows of each fold: by session (another one validates), or 80 % and 15 % at random."""
+    """Return the training and test rows of each fold.
+
+    Folds are by session (another one validates), or 80 % and 15 % at random.
+    """
     if splits == "session":
         for k in range(5):
             yield np.flatnonzero(~np.isin(session, (k, (k + 1) % 5))), np.flatnonzero(session == k)

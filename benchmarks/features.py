@@ -1,4 +1,4 @@
-"""Speed of batched MFCC relative to librosa, after checking that both give the same numbers.
+"""Speed of batched MFCC relative to librosa, after comparing their numbers.
 
     python -m benchmarks.features                      # noise with the lengths of speech
     python -m benchmarks.features --audio=RAVDESS      # recordings from a folder

@@ -1,4 +1,4 @@
-"""Sweeps of 1, 5, 10 and 50 replicas: start-up, compilation with and without its cache, epochs, memory, checkpoints.
+"""Sweeps of 1, 5, 10 and 50 replicas: start-up, compilation, epochs and memory.
 
     python -m benchmarks.sweeps                                     # MCSAN on 400 utterances of the demo corpus
     python -m benchmarks.sweeps --config=can --replicas=1,10 --dataset=demo

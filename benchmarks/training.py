@@ -1,4 +1,4 @@
-"""Training speed compared with the same networks in PyTorch: outputs, then steps and whole epochs.
+"""Training speed compared with PyTorch: outputs, then steps and whole epochs.
 
     pip install torch==2.13.0                                # a CPU wheel; not a dependency of the project
     python -m benchmarks.training                            # MCSAN, CAN, LSTM attention, Self on the demo corpus
@@ -120,7 +120,10 @@ def _state(sweep: Sweep) -> Any:
 
 
 def _long_batch(sweep: Sweep, frames: int) -> Batch:
-    """A batch without padding: utterances of `frames` frames, or for CAN of 10 words with `frames` frames in total."""
+    """Return a batch without padding.
+
+    It has utterances of `frames` frames, or for CAN of 10 words with `frames` frames in total.
+    """
     model, rng, size = sweep.trainer.model, np.random.default_rng(0), sweep.buckets.batch_size
     fields: dict[str, Any] = {}
     for name in model.needs:

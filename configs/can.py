@@ -1,4 +1,4 @@
-"""CAN (Lee et al., Interspeech 2020): Table 2, the segmentations of Table 3, the ablations of Table 4.
+"""CAN (Lee et al., Interspeech 2020): Tables 2, 3 (segmentations) and 4 (ablations).
 
     python -m jaxser.main --config=configs/can.py                        # demo corpus
     python -m jaxser.main --config=configs/can.py:iemocap                # 10 folds x 5 seeds

@@ -1,4 +1,4 @@
-"""LSTM attention (Ramet et al., SLT 2018): Table 1, on the full corpus and on improvised speech only.
+"""LSTM attention (Ramet et al., SLT 2018): Table 1, all speech and improvised speech.
 
     python -m jaxser.main --config=configs/lstm_attention.py                      # demo corpus
     python -m jaxser.main --config=configs/lstm_attention.py:iemocap              # 5 sessions x 5 seeds

@@ -1,4 +1,6 @@
-"""Self- and cross-attention (Rajan et al., ICASSP 2022): Table 1 for every set of modalities, and Table 2.
+"""Self- and cross-attention (Rajan et al., ICASSP 2022): Tables 1 and 2.
+
+Table 1 is for every set of modalities.
 
     python -m jaxser.main --config=configs/self_cross.py                 # demo corpus, synthetic video
     python -m jaxser.main --config=configs/self_cross.py:iemocap         # 5 folds x 10 seeds; prepared with --video

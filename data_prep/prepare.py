@@ -1,4 +1,4 @@
-"""Prepare a corpus as a dataset: features in TFRecord shards, and everything else that training needs.
+"""Prepare a corpus as a dataset: TFRecord shards, and whatever else training needs.
 
     python -m jaxser.data_prep.prepare --corpus=ravdess --root=RAVDESS --recipe=mcsan --out=data
     python -m jaxser.data_prep.prepare --corpus=demo --recipe=mcsan --out=data

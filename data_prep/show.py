@@ -1,4 +1,4 @@
-"""Plot one utterance of a prepared dataset: the waveform with its words, and each input array of the networks.
+"""Plot one utterance of a prepared dataset: its waveform, and each input array.
 
     python -m jaxser.data_prep.show --data=data/demo/mcsan/1.0.0 --root=data/demo_release --out=figure.png
 

@@ -50,7 +50,10 @@ def is_neutral(label: str) -> bool:
 
 
 def is_standardised(name: str, dtype: np.dtype) -> bool:
-    """Return whether an array is normalised: features over time are, but not video and ids of words."""
+    """Return whether an array is normalised.
+
+    Features over time are, but not video and ids of words.
+    """
     return name not in NOT_NORMALISED and np.issubdtype(dtype, np.floating)
 
 

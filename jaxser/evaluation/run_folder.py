@@ -296,7 +296,10 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return the same value in JSON's types: no NumPy arrays, no tuples, None for NaN and infinity."""
+    """Return the same value in JSON's types.
+
+    There are no NumPy arrays and no tuples, and NaN and infinity are None.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic) or hasattr(value, "__array_namespace__"):

@@ -1,4 +1,6 @@
-"""Write the report of a finished run, or compare several runs, including results of other frameworks.
+"""Write the report of a finished run, or compare several runs.
+
+Results of other frameworks can be compared as well.
 
     python -m jaxser.report runs/mcsan-mcsan-demo
     python -m jaxser.report runs/can runs/mcsan --out=runs/comparison

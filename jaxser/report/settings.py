@@ -78,7 +78,10 @@ def differences(row: Printed, config: Mapping[str, Any]) -> list[Difference]:
 
 
 def _published(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The paper's own settings for the variant and corpus of a run; empty if this version has no such variant."""
+    """Return the paper's own settings for the variant and corpus of a run.
+
+    They are empty if this version has no such variant.
+    """
     dataset, corpus = str(config["dataset"]), config.get("corpus")
     module = import_module(f"jaxser.configs.{papers.CONFIGS[config['paper']]}")
     own = module.get_config(dataset if corpus is None else f"{dataset}:{corpus}")

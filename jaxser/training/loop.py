@@ -167,7 +167,10 @@ class _SweepRun:
         return Wave(indices, facts["wave"], facts["epoch"], own), facts
 
     def _previous_wave_size(self, facts: Facts) -> int:
-        """The wave size of the interrupted run, which gives the same waves, if the number of devices is the same."""
+        """Return the wave size of the interrupted run, which gives the same waves.
+
+        It is 0 if there is none, or if the number of devices differs.
+        """
         return facts["size"] if facts and facts["devices"] == self._sweep.mesh.size else 0
 
     def _choose_wave_size(self, number: int) -> int:
