@@ -104,7 +104,7 @@ def _sweep(arguments: argparse.Namespace) -> Sweep:
 
 
 def _time_saving() -> list[float]:
-    """Time every checkpoint from now on; returns the list that receives the seconds."""
+    """Time every checkpoint from now on, and return the list that receives the seconds."""
     from jaxser.training.checkpoint import Checkpoints
 
     seconds: list[float] = []

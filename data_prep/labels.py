@@ -31,7 +31,7 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # soft hyphen, spaces and
 
 @dataclass(frozen=True)
 class Labels:
-    """What was done with the labels of a corpus, for the manifest.
+    """The treatment of a corpus's labels, for the manifest.
 
     Attributes:
         label_map: the new label by label, "" for labels that are left out.

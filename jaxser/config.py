@@ -41,7 +41,7 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
 def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
     """Complete a config with the fields of its variant and training, and check all values.
 
-    The regime is `config.training` or, before the variant, `config.as_published`.
+    Fields that `config.as_published` sets come before those of the variant, and those of `config.training` after them.
 
     Args:
         config: the config of a file in `jaxser.configs`.
@@ -119,10 +119,10 @@ def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
         UsageError: if one that the user has set does not suit the network, or contradicts another.
     """
     used = scalars.used(config.hyper.to_dict(), config.sweep.to_dict())
-    by_regime = common.TRAININGS[config.training].get("hyper", {})
+    by_training = common.TRAININGS[config.training].get("hyper", {})
     for name in [name for name in used if name in OPTIONAL]:
         if reason := _unsuitable(name, model):
-            if config.sweep.get(name) or config.hyper[name] != by_regime.get(name):
+            if config.sweep.get(name) or config.hyper[name] != by_training.get(name):
                 raise UsageError(f"config.hyper.{name} {reason}; set it to {OPTIONAL[name].off:g}")
             del used[name]
     if {"ema_decay", "swa_share"} <= used.keys():

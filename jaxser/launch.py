@@ -34,7 +34,7 @@ HOW_TO_RESUME = "run the same command to resume"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command, and return its exit status."""
     parser = cli.parser("jaxser", "python -m jaxser.launch", __doc__)
     parser.usage = "%(prog)s --processes=N -- FLAGS"
     parser.add_argument("--processes", type=int, required=True, help="number of processes")

@@ -173,7 +173,7 @@ def comparison(table: str, rows: Sequence[Printed], runs: Mapping[str, Run]) -> 
 
 @dataclass(frozen=True)
 class RowSpread:
-    """What the standard deviations of a row are over.
+    """The kinds of standard deviations of a row, such as over folds.
 
     Attributes:
         printed: what the printed ones are over; "" if none is printed.

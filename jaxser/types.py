@@ -197,10 +197,10 @@ class Batch(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """What an axis of an attention map runs over.
+    """An axis of an attention map.
 
     Attributes:
-        array: the batch field, such as "audio" or "words"; "" for an axis over no field, such as heads.
+        array: the batch field that it runs over, such as "audio" or "words"; "" for an axis over no field, such as heads.
         stride: steps of that field per step of the axis, such as 9 after two poolings by 3.
     """
 
@@ -301,7 +301,7 @@ class ReplicaState(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What is kept of a finished replica: enough to predict with it."""
+    """A finished replica, as it is kept for predictions."""
 
     best: Best
     hyper: Hyper

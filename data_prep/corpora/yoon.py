@@ -246,7 +246,7 @@ def _digests(folds: Folds, fold: str, part: str) -> list[str]:
 
 
 def _label_names(counts: Mapping[int, int]) -> tuple[dict[int, str], str]:
-    """Name the class numbers, given how many items each has; returns also how they were identified."""
+    """Return the names of the class numbers by their counts, and how they were identified."""
     by_count = {count: name for name, count in EXPECTED.items()}
     if len(counts) == len(EXPECTED) and set(counts.values()) == set(by_count):
         return {number: by_count[count] for number, count in counts.items()}, "their counts"

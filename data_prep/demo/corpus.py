@@ -126,7 +126,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_made(root: Path, settings: Settings) -> bool:
-    """Return whether `root` holds this corpus; raises `UsageError` if it holds anything else."""
+    """Return whether `root` holds this corpus; raise `UsageError` if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / "demo.json").is_file():

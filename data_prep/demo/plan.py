@@ -234,7 +234,7 @@ def _neutral_words(turn: Turn, count: int, settings: Settings, rng: np.random.Ge
 
 
 def _insert_cues(words: list[str], symbol: str, mix: Mix, rng: np.random.Generator) -> tuple[int, ...]:
-    """Replace words of a sentence, in place, by words that carry the symbol; returns their indices."""
+    """Replace words of a sentence in place by words that carry the symbol; return their indices."""
     if symbol == NONE:
         return ()
     kind, _, detail = symbol.partition(":")

@@ -36,7 +36,7 @@ class FoldIds:
 
 @dataclass(frozen=True)
 class Leak:
-    """What two parts of a fold share.
+    """Values of one kind that two parts of a fold share.
 
     Attributes:
         kind: a key of `KINDS`.

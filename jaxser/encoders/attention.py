@@ -13,7 +13,7 @@ from jaxser.layers.dropout import dropped
 
 
 class ScoreBias(NamedTuple):
-    """What is added to the scores: for each pair of positions, times a gate for each query."""
+    """A bias of the scores: one for each pair of positions, times a gate for each query."""
 
     positions: Float[Array, "K F F"]
     gate: Float[Array, "B F K"]

@@ -113,7 +113,7 @@ class FrameEncoder:
         return [np.concatenate([next(remaining) for _ in part]) for part in parts]
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Divide windows into batches of similar length; returns their indices."""
+        """Divide windows into batches of similar length, and return their indices."""
         batches: list[list[int]] = []
         for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
             size = _padded_length(lengths[batches[-1][0]]) if batches else 0

@@ -44,7 +44,7 @@ def typed(value: Any, name: str, kind: Any, *default: Any) -> Any:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run was asked to do: the contents of config.json.
+    """The contents of config.json: the config of a run, its dataset and its command.
 
     Attributes:
         fields: the resolved config, as nested mappings.

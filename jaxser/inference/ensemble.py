@@ -48,7 +48,7 @@ _TRACED_STEPS = 1000
 
 
 class ReplicaParameters(NamedTuple):
-    """What one replica predicts with.
+    """The arrays that one replica predicts with.
 
     For several replicas, the leaves are stacked along the first axis.
     """

@@ -58,7 +58,7 @@ class Stream(NamedTuple):
 
 
 class Integration(Network):
-    """What ILT and CAT have in common.
+    """The common base of ILT and CAT.
 
     Attributes:
         positions: whether positions are added to the transformers' inputs (eqs. 3, 4).

@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
 
 
 class EncoderNetwork(Network):
-    """What the three networks have in common: one recurrent encoder per modality.
+    """The common base of the three networks: one recurrent encoder per modality.
 
     Attributes:
         modalities: the modalities, of "audio", "text" and "video".

@@ -15,7 +15,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Variant:
-    """What trains a row: a variant of the paper's config, and further fields that are changed."""
+    """A variant of the paper's config that trains a row, with further changed fields."""
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)

@@ -25,7 +25,7 @@ PROTOCOLS = {
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
 }
-"""One sentence for each protocol of `jaxser.data.folds`, and for runs that came from elsewhere."""
+"""One sentence for each protocol of `jaxser.data.folds`, and for imported runs."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ Mask = Bool[Array, "B T"]
 
 
 class Mixed(NamedTuple):
-    """What utterances were mixed with.
+    """The partners of mixed utterances.
 
     Attributes:
         partner: the label of the other utterance.

@@ -49,7 +49,7 @@ class EpochResult(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What a training step returns beside the state; stacked over the steps of an epoch.
+    """The outputs of a training step beside the state, stacked over the steps of an epoch.
 
     Attributes:
         loss: the mean loss of the batch before its update.
@@ -228,7 +228,7 @@ class ReplicaTrainer:
     def step(
         self, state: ReplicaState, batch: Batch, progress: Float[Array, ""]
     ) -> tuple[ReplicaState, StepResult]:
-        """Make one update; returns the loss and the predictions before it.
+        """Make one update, and return the loss and the predictions before it.
 
         Args:
             state: the replica. Its `step` counts batches, which with accumulated gradients are more than updates.

@@ -159,7 +159,7 @@ class Sweep:
         ]
 
     def compile_epoch(self, rows: int) -> Programs:
-        """Compile an epoch of `rows` rows; returns its program that needs the most memory."""
+        """Compile an epoch of `rows` rows, and return its program that needs the most memory."""
         state = abstract(self.shapes(), rows, self.mesh)
         return self.source.compile_epoch(state, self.schedules(0, [0] * rows))
 

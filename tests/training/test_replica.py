@@ -56,7 +56,12 @@ def test_adam_is_the_published_rule(clip):
     m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
     for t, g in enumerate(grads, 1):
         actual, state = adam.update(
-            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g), state, actual, hyper, jnp.float32(1), jnp.float32(4)
+            jax.tree.map(lambda x: jnp.array(x, jnp.float32), g),
+            state,
+            actual,
+            hyper,
+            jnp.float32(1),
+            jnp.float32(4),
         )
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
         scale = min(1, clip / norm) if clip else 1
