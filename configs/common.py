@@ -54,7 +54,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.training = "paper"  # paper | modern
     config.as_published = False  # True: the paper's own settings, also where this config deviates from them
     config.published = ConfigDict()  # the fields that as_published sets
-    config.classes = "seven"  # seven | four_merged | four | all
+    config.classes = "seven"  # a label set (`corpora.LABEL_SETS`), or a list such as ang,hap+exc,sad
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
     config.copies = "none"  # parts that get copies: none | available | train | train_and_validation

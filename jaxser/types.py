@@ -200,7 +200,7 @@ class Axis(NamedTuple):
     """An axis of an attention map.
 
     Attributes:
-        array: the batch field that it runs over, such as "audio" or "words"; "" for an axis over no field, such as heads.
+        array: the batch field that it runs over, such as "audio" or "words"; "" if there is none, as for heads.
         stride: steps of that field per step of the axis, such as 9 after two poolings by 3.
     """
 
