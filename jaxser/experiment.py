@@ -162,7 +162,7 @@ def _labelled(dataset: Dataset) -> list[Utterance]:
 def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
     """Make a demo dataset if it is missing."""
     if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
-        from jaxser.data_prep.prepare import prepare  # imports Apache Beam, needed only here
+        from jaxser.data_prep.prepare import prepare  # heavy imports, needed only here
 
         settings = {} if (data_dir / f"{name}_release").is_dir() else corpora.DEMO_DATASETS[name]
         prepare("demo", name=name, recipe=recipe, out=data_dir, demo=settings)
