@@ -18,7 +18,7 @@ VARIANTS = {
 def get_config(dataset: str = "demo") -> ConfigDict:
     """Return the config for a dataset, "NAME" or "NAME:CORPUS"."""
     config = common.base_config(dataset, paper="")
-    config.recipe = "frames"
+    config.recipe = "encoder"
     config.normalise = "train"
     config.variants = VARIANTS
     config.variant = "statistics"
