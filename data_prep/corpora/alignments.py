@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ def read_words(path: Path, tier: str = "", speaker: str = "") -> tuple[Word, ...
     if suffix == ".wdseg":
         return parse_wdseg(text.split("\n"))
     rows = (
-        _tier_rows(parse_textgrid(text), tier, speaker) if suffix == ".textgrid" else _table_rows(path, text)
+        _tier_rows(parse_textgrid(text), _composed(tier), _composed(speaker))
+        if suffix == ".textgrid"
+        else _table_rows(path, text)
     )
     words, latest = [], 0.0
     for start_cell, end_cell, cell in rows:
@@ -89,7 +92,7 @@ def parse_textgrid(text: str) -> list[Tier]:
     Raises:
         ValueError: if the text is not a complete TextGrid.
     """
-    tokens = _tokens(text)
+    tokens = _tokens(unicodedata.normalize("NFC", text))
     try:
         kind, content = next(tokens), next(tokens)
         if not kind.startswith('"ooTextFile') or content != '"TextGrid':
@@ -107,7 +110,9 @@ def parse_textgrid(text: str) -> list[Tier]:
             rows = [(*_numbers(tokens, times), *_texts(tokens, 1)) for _ in range(_count(tokens))]
             if kind == "IntervalTier":
                 tiers.append(Tier(name.strip(), tuple((row[0], row[1], row[2]) for row in rows)))
-    except (StopIteration, OverflowError):
+        if next(tokens, None) is not None:
+            raise ValueError("the TextGrid has more intervals or tiers than it states")
+    except StopIteration:
         raise ValueError("the TextGrid is cut short or damaged") from None
     return tiers
 
@@ -138,11 +143,13 @@ def _numbers(tokens: Iterator[str], number: int) -> list[str]:
 
 def _count(tokens: Iterator[str]) -> int:
     [number] = _numbers(tokens, 1)
-    return int(float(number))
+    if not number.isdecimal():
+        raise ValueError(f"a malformed TextGrid: the number {number[:40]} of intervals or tiers")
+    return int(number)
 
 
 def _tier_rows(tiers: Sequence[Tier], wanted: str, speaker: str) -> tuple[_Row, ...]:
-    """Return the intervals of the tier of words."""
+    """Return the intervals of the tier of words; `wanted` and `speaker` are in composed form (NFC)."""
     for name in (wanted.lower(),) if wanted else WORD_TIERS:
         named = [tier for tier in tiers if name in (tier.name.lower(), _without_speaker(tier.name))]
         spoken = [tier for tier in named if tier.has_words]
@@ -164,6 +171,10 @@ def _tier_rows(tiers: Sequence[Tier], wanted: str, speaker: str) -> tuple[_Row, 
     names = ", ".join(tier.name for tier in tiers) or "none"
     expected = f"no tier {wanted}" if wanted else "no tier of words"
     raise ValueError(f"{expected} among the tiers ({names}); choose one by --words_tier")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _without_speaker(name: str) -> str:

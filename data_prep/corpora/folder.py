@@ -55,6 +55,11 @@ GENDERS = {
 }
 """The gender of an utterance by its cell in lower case; other cells are unknown too, with a warning."""
 
+_SUFFIXES = frozenset(
+    (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aiff", ".webm", ".mkv")
+)
+"""Usual suffixes of recordings, by which the rows of a table are recognised."""
+
 _MAY_BE_MISSING = ("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment")
 
 
@@ -233,9 +238,10 @@ def _rows(table: Path, text: str) -> Iterator[Row]:
 
 
 def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
-    """Return whether cells have a label and a path with the suffix of the row that they are in."""
-    suffix, expected = Path(cells["path"]).suffix, Path(within.get("path", "")).suffix
-    return bool(cells["label"]) and bool(suffix) and suffix.lower() == (expected or suffix).lower()
+    """Return whether cells have a label and a path with the suffix of a recording or of the row that they are in."""
+    suffix = Path(cells["path"]).suffix.lower()
+    expected = Path(within.get("path", "")).suffix.lower()
+    return bool(cells["label"]) and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
 
 
 def _json_rows(table: Path, text: str) -> Iterator[Row]:

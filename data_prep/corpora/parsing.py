@@ -61,19 +61,29 @@ def decode_text(content: bytes) -> tuple[str, str]:
     """Decode what spreadsheets and editors write; return the text and its encoding's name.
 
     This is UTF-8, UTF-16 or UTF-32, with or without a byte order mark, or else Windows' Latin-1 ("cp1252").
+
+    Raises:
+        ValueError: if it begins as UTF-16 or UTF-32 and contains anything else.
     """
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
-            return content.decode(encoding, "replace"), encoding
+            return _strictly(content, encoding), encoding
     even, odd = content[:4096:2], content[1:4096:2]
     if len(content) % 2 == 0 and odd:
         for nul, other, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
             if nul.count(0) > len(nul) / 2 and not other.count(0):
-                return content.decode(encoding, "replace"), encoding
+                return _strictly(content, encoding), encoding
     try:
         return content.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
         return content.decode("cp1252", "replace"), "cp1252"
+
+
+def _strictly(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"damaged: byte {error.start} is not {encoding.upper()}") from None
 
 
 MAX_TEXT_BYTES = 2**26

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from jaxser.features.ogg import has_all_pages
 from jaxser.types import InputError
 
 FFMPEG_OPTIONS = {
@@ -55,7 +56,7 @@ def check_container(file: io.BufferedIOBase) -> Container:
 _SLACK = 128  # bytes that a size may be too large by, as if it included headers
 _PADDING = 2**16  # bytes between the tags of an MP3 file and its audio
 _MAX_CHUNKS = 100_000
-_MAX_FRAMES = 5_000_000  # or pages; more than a day of audio
+_MAX_FRAMES = 5_000_000  # more than a day of audio
 _RIFF_HEADER = 12
 
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -222,19 +223,7 @@ def _check_flac(file: io.BufferedIOBase, size: int) -> Container:
 
 
 def _check_ogg(file: io.BufferedIOBase, size: int) -> Container:
-    """Check that pages are complete, and that the last one of each stream is marked as such."""
-    position = 0
-    open_streams: set[bytes] = set()
-    for _ in range(_MAX_FRAMES):
-        header = _read(file, position, 27)
-        if not header or header[:4] != b"OggS"[: len(header)]:
-            break  # the end, or another program's tags
-        lacing = _read(file, position + 27, header[26]) if len(header) == 27 else b""
-        if len(header) < 27 or len(lacing) < header[26] or position + 27 + len(lacing) + sum(lacing) > size:
-            raise InputError("truncated: the file ends within a page of its audio")
-        (open_streams.discard if header[5] & 4 else open_streams.add)(header[14:18])
-        position += 27 + len(lacing) + sum(lacing)
-    return Container(not open_streams)
+    return Container(has_all_pages(file, size))
 
 
 def _frame_lengths(

@@ -54,6 +54,8 @@ def test_tier_of_words_is_chosen_by_name_and_content(tmp_path, tiers):
         ([("tokens", WORDS), ("words", PHONES)], "Tokens", ""),
         ([("anna - words", WORDS), ("ben - words", PHONES)], "", "Anna"),
         ([("anna - words", WORDS), ("ben - words", PHONES)], "anna - words", ""),
+        ([("Jo\u0308rg - words", WORDS), ("ben - words", PHONES)], "", "J\u00f6rg"),
+        ([("J\u00f6rg - words", WORDS), ("ben - words", PHONES)], "jo\u0308rg - words", ""),
     ],
 )
 def test_tier_can_be_named_directly_or_by_its_speaker(tmp_path, tiers, tier, speaker):
@@ -89,8 +91,14 @@ def test_other_tiers_are_never_used(tmp_path, tiers, tier, reason):
         ("ooBinaryFile\x08TextGrid", "cut short|not a TextGrid"),
         ('"ooTextFile" "Sound"', "not a TextGrid in text form"),
         ('"ooTextFile" "TextGrid" 0 1 <exists> 1 "OtherTier" "a" 0 1 0', "unknown class 'OtherTier'"),
-        ('"ooTextFile" "TextGrid" 0 1 <exists> 1e999', "damaged"),
+        ('"ooTextFile" "TextGrid" 0 1 <exists> 1e999', "the number 1e999"),
         ('"ooTextFile" "TextGrid" 0 "x" <exists> 1', "a number expected"),
+        (textgrid(("words", WORDS)).replace("intervals: size = ", "intervals: size = -"), "the number -"),
+        (textgrid(("words", WORDS)).replace("intervals: size = ", "intervals: size = 0."), "the number 0."),
+        (
+            textgrid(("words", WORDS)).replace(f"intervals: size = {len(WORDS)}", "intervals: size = 1"),
+            "than it states",
+        ),
         ("version https://git-lfs.github.com/spec/v1\n", "a git-lfs pointer"),
     ],
 )

@@ -78,6 +78,21 @@ def test_stray_quote_before_the_path_never_swallows_rows(tmp_path):
         read(tmp_path, "\n".join(["text\tpath\tlabel", *rows, ""]), "table.tsv")
 
 
+def test_stray_quotes_never_swallow_rows_of_another_format(tmp_path):
+    table = 'path,label,text\na.wav,calm,"oh\nb.flac,angry,hi"\nc.wav,calm,no\n'
+    with pytest.raises(
+        InputError, match=r"line 2: a quote is not closed \(its cell contains the row of line 3\)"
+    ):
+        read(tmp_path, table)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_cut_tables_of_utf16_are_refused(tmp_path, encoding):
+    table = "path,label\na.wav,calm\nb.wav,angry".encode(encoding)
+    with pytest.raises(InputError, match=r"damaged: byte \d+ is not UTF-"):
+        read(tmp_path, table[:-1])
+
+
 @pytest.mark.parametrize(
     "table",
     [

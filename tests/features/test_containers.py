@@ -1,6 +1,7 @@
 """Recordings whose container states no size, a wrong one, or more than is there."""
 
 import io
+import re
 import struct
 import tempfile
 from pathlib import Path
@@ -215,6 +216,20 @@ def test_an_ogg_file_that_ends_at_a_page_is_flagged():
     samples, flags = decoded(whole[:last])
     assert len(samples) < len(SIGNAL)
     assert flags == ("header_size",)
+
+
+@pytest.mark.parametrize("kind", ["VORBIS", "OPUS"])
+def test_ogg_without_a_page_of_its_audio_is_rejected(kind):
+    whole = encoded("OGG", kind, np.tile(SIGNAL, 10))
+    pages = [match.start() for match in re.finditer(b"OggS", whole)]
+    with pytest.raises(InputError, match=r"^truncated: page \d+ of its audio is missing$"):
+        decoded(whole[: pages[-2]] + whole[pages[-1] :])
+
+
+def test_ogg_of_a_running_broadcast_is_flagged():
+    whole = encoded("OGG", "VORBIS", np.tile(SIGNAL, 10))
+    pages = [match.start() for match in re.finditer(b"OggS", whole)]
+    assert decoded(whole[: pages[2]] + whole[pages[3] :])[1] == ("header_size",)
 
 
 def test_mp3_of_variable_bit_rate_without_a_count_is_read_to_its_end():
