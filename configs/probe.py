@@ -1,4 +1,4 @@
-"""Probes on the frames of a pretrained encoder: small heads to compare encoders and networks with.
+"""Probes on the frames of a pretrained encoder: small heads for comparisons.
 
 python -m jaxser.main --config=configs/probe.py:ravdess --config.variant=statistics
 python -m jaxser.main --config=configs/probe.py:ravdess --config.variant=linear

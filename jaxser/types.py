@@ -127,6 +127,7 @@ class Ragged:
 
     @property
     def offset(self) -> Int[np.ndarray, " N"]:
+        """The index of the first value of each row."""
         return np.concatenate([[0], np.cumsum(self.length)[:-1]]).astype(np.int32)
 
     def __getitem__(self, row: int | np.integer) -> Shaped[np.ndarray, "length ..."]:
@@ -311,4 +312,5 @@ class Trained(NamedTuple):
 
     @classmethod
     def of(cls, state: ReplicaState) -> Trained:
+        """Return what is kept of a replica's state."""
         return cls(state.best, state.hyper, state.normalisation, state.status, state.runners_up)

@@ -143,7 +143,10 @@ def _spelling(folder: Path, name: str) -> str | None:
 
 @lru_cache(64)
 def _names(folder: Path, changed: int) -> dict[str, str]:
-    """The names in a folder by their composed form; `changed`, its time of modification, keeps the cache valid."""
+    """Return the names in a folder by their composed form.
+
+    `changed`, its time of modification, keeps the cache valid.
+    """
     return {unicodedata.normalize("NFC", name): name for name in os.listdir(folder)}
 
 

@@ -1,0 +1,1 @@
+"""Datasets: shards, manifests, folds, leaks, normalisation and batches."""

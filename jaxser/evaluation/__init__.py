@@ -1,0 +1,1 @@
+"""Evaluation: metrics, typed results, the run folder and statistics."""

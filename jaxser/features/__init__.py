@@ -1,0 +1,1 @@
+"""Features: waveforms, words and videos as arrays, for preparation and prediction."""

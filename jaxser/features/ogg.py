@@ -12,7 +12,7 @@ _HEADER = 27
 
 
 def has_all_pages(file: io.BufferedIOBase, size: int) -> bool:
-    """Return whether the pages of each stream are consecutive, and the last one is marked as such.
+    """Return whether each stream has consecutive pages, the last one marked as such.
 
     Recordings of a running broadcast have the stream's headers and then the pages from some later one.
 

@@ -164,7 +164,7 @@ def remove_leftovers(root: Path, name: Name = ".") -> None:
 
 @contextmanager
 def _parent(root: Path, name: Name, create: bool = False) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that a file is in, and the file's own name; no link is followed."""
+    """Open the folder that a file is in; yield its descriptor and the file's own name. No link is followed."""
     path, parts = root / name, PurePath(name).parts
     if PurePath(name).is_absolute() or not parts or ".." in parts or "\0" in str(name):
         raise InputError(f"{str(name)!r} does not name a file inside {root}")

@@ -1,0 +1,1 @@
+"""Inference: saved networks, and predictions and attention for recordings."""

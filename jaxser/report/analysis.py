@@ -34,6 +34,7 @@ class Analysis:
 
     @property
     def results(self) -> RunResults:
+        """The results of the run."""
         return self.run.results
 
     @property
@@ -96,14 +97,17 @@ class Analysis:
 
     @cached_property
     def by_class(self) -> tuple[groups.Group, ...]:
+        """The scores of each class."""
         return groups.by_class(self.run)
 
     @cached_property
     def by_gender(self) -> tuple[groups.Group, ...]:
+        """The scores of each gender."""
         return groups.by_gender(self.run)
 
     @cached_property
     def by_speaker(self) -> tuple[groups.Group, ...]:
+        """The scores of each test speaker."""
         return groups.by_speaker(self.run)
 
     @cached_property

@@ -54,6 +54,7 @@ class Pair:
 
     @property
     def significant(self) -> bool:
+        """Whether the corrected p is below `LEVEL`."""
         return self.p < LEVEL
 
     def other(self, name: str) -> str:

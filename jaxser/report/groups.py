@@ -46,6 +46,7 @@ class Worst:
 
     @property
     def metric(self) -> str:
+        """The name of the score."""
         return "recall" if self.kind == "class" else "UA"
 
     def __str__(self) -> str:
