@@ -18,6 +18,9 @@ from jaxser.types import InputError
 PAD, UNKNOWN, NO_WORDS = "<pad>", "<unk>", "<none>"
 MAX_WORDS = 128
 
+UNKNOWN_ID = 1
+"""The id of an unknown word in every vocabulary."""
+
 TOKENIZER = 2
 """The version of `tokenize` for new datasets; those without a version in their manifest have version 1."""
 

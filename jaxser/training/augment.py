@@ -13,10 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxser.features.text import UNKNOWN_ID
 from jaxser.types import Batch, Hyper
-
-UNKNOWN = 1
-"""The id of an unknown word in every vocabulary."""
 
 MASKS = 2
 """The number of masks along time and along frequency, as in the policy LD of SpecAugment."""
@@ -157,7 +155,7 @@ def _word_dropout(batch: Batch, strength: Strength, key: PRNGKeyArray) -> Batch:
     if batch.words is None:
         return batch
     is_dropped = jax.random.uniform(key, batch.words.shape) < strength
-    return batch._replace(words=jnp.where(is_dropped & batch.words_mask, UNKNOWN, batch.words))
+    return batch._replace(words=jnp.where(is_dropped & batch.words_mask, UNKNOWN_ID, batch.words))
 
 
 def _modality_dropout(batch: Batch, strength: Strength, key: PRNGKeyArray) -> Batch:
@@ -174,7 +172,7 @@ def _modality_dropout(batch: Batch, strength: Strength, key: PRNGKeyArray) -> Ba
 def _hidden(batch: Batch, arrays: Sequence[str], rows: Bool[Array, " B"]) -> Batch:
     """Hide a modality of some utterances."""
     if "words" in arrays:
-        return batch._replace(words=jnp.where(rows[:, None] & batch.words_mask, UNKNOWN, batch.words))
+        return batch._replace(words=jnp.where(rows[:, None] & batch.words_mask, UNKNOWN_ID, batch.words))
     return _changed(batch, arrays, lambda x, mask: jnp.where(rows[:, None, None], 0, x))
 
 

@@ -134,3 +134,7 @@ def test_ids_ignore_case_and_unknown_words_have_id_one():
     assert ids.dtype == np.int32
     assert ids.tolist() == [2, 3, 1, 6]
     assert vocabulary().ids([]).shape == (0,)
+
+
+def test_the_id_of_an_unknown_word():
+    assert text.build_vocabulary([["yes", "no"]]).ids(["perhaps"]).tolist() == [text.UNKNOWN_ID]

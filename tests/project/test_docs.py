@@ -150,6 +150,11 @@ def test_source_files_on_the_architecture_page_exist():
         assert any(path.endswith(f"/{name}") for path in sources), name
 
 
+def test_commands_of_preparation_have_their_installed_names():
+    """Without `jaxser.`, they work in the source tree only."""
+    assert not [page for page, text in PAGES.items() if "python -m data_prep" in text]
+
+
 def test_the_readme_has_at_most_110_lines():
     assert len(PAGES["README.md"].splitlines()) <= 110
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import tiny
 from helpers.sweeps import SILENT, Killed, assert_same, kill, log
 from jaxser.evaluation import run_folder
+from jaxser.features.text import UNKNOWN_ID
 from jaxser.models.losses import cross_entropy
 from jaxser.training import augment
 from jaxser.training.loop import predict_sweep, train_sweep
@@ -144,10 +145,10 @@ def test_noise_has_its_standard_deviation():
 def test_dropped_words_are_unknown():
     dropped = [np.asarray(applied("word_dropout", 0.3, jax.random.key(seed)).words) for seed in range(60)]
     before, mask = np.asarray(make_batch().words), np.asarray(make_batch().words_mask)
-    share = np.mean([(words[mask] == augment.UNKNOWN).mean() for words in dropped])
+    share = np.mean([(words[mask] == UNKNOWN_ID).mean() for words in dropped])
     assert share == pytest.approx(0.3, abs=0.05)
     assert all(
-        (words[mask & (words != augment.UNKNOWN)] == before[mask & (words != augment.UNKNOWN)]).all()
+        (words[mask & (words != UNKNOWN_ID)] == before[mask & (words != UNKNOWN_ID)]).all()
         for words in dropped
     )
 
@@ -158,7 +159,7 @@ def test_a_dropped_modality_leaves_the_other():
         after = applied("modality_dropout", 0.999, jax.random.key(seed))
         for row in range(5):
             silent = not np.asarray(after.audio[row]).any()
-            mute = (np.asarray(after.words[row])[np.asarray(before.words_mask[row])] == augment.UNKNOWN).all()
+            mute = (np.asarray(after.words[row])[np.asarray(before.words_mask[row])] == UNKNOWN_ID).all()
             assert silent != mute
 
 
