@@ -219,7 +219,7 @@ def _modalities(names: Sequence[str]) -> list[tuple[str, ...]]:
 def _blocks(
     key: PRNGKeyArray, strength: Strength, length: Int[Array, " B"], size: int
 ) -> Bool[Array, "B {size}"]:
-    """Return which of `size` places are in one of `MASKS` random blocks of up to `strength` times the length."""
+    """Return which of `size` steps are in one of `MASKS` random blocks of up to `strength` times the length."""
     steps, inside = jnp.arange(size), jnp.zeros((len(length), size), bool)
     for own in jax.random.split(key, MASKS):
         size_key, start_key = jax.random.split(own)
