@@ -57,7 +57,7 @@ def test_invalid_group_by_is_rejected():
     data = planted("speaker")
     for protocol, message in (
         (Protocol("random", group_by="session"), "protocol.group_by='session' is not one of transcript"),
-        (Protocol("session", group_by="speaker"), "is for protocol.name=random, not session"),
+        (Protocol("session", group_by="speaker"), "is for protocol.name=random or official, not session"),
         (Protocol("random", folds=5, group_by="dialogue"), "no utterance of tiny has a known dialogue"),
     ):
         with pytest.raises(UsageError, match=message):

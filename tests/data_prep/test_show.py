@@ -114,7 +114,7 @@ def test_wrong_usage_is_one_line(out, tmp_path, capsys):
         ([f"--data={tmp_path}", root, picture], 2, "found no prepared dataset"),
         ([f"--data={out / 'talks'}", root, picture], 2, "contains several datasets"),
         ([data, f"--root={tmp_path}", picture], 1, "cannot be read"),
-        ([data, root, "--out=/nowhere/x.png"], 1, "the figure cannot be written"),
+        ([data, root, "--out=/dev/null/x.png"], 1, "the figure cannot be written"),
         ([data, root, f"--out={tmp_path / 'x.docx'}"], 1, "the figure cannot be written"),
         ([data, root], 2, "the following arguments are required: --out"),
     ]:
