@@ -7,8 +7,10 @@ ended/    the selected epochs of finished replicas: one npz file each, whose mem
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -50,6 +52,7 @@ class Checkpoints:
         self._saved_at = -np.inf
 
     def __enter__(self) -> Checkpoints:
+        _ignore_late_callbacks()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -170,6 +173,18 @@ def _misfit(index: int, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, A
         if path not in arrays or (arrays[path].shape, arrays[path].dtype) != (shape.shape, shape.dtype):
             return f"{path} is missing or has another shape"
     return ""
+
+
+@functools.cache
+def _ignore_late_callbacks() -> None:
+    """Print no traceback for writes that end after Orbax has given up, as hundreds do on a full disk."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = hook
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from jaxser.training import checkpoint
 from jaxser.training.checkpoint import Checkpoints, _reporting
 from jaxser.types import InputError
 
@@ -41,3 +44,15 @@ def test_a_failed_background_save_is_reported_but_hides_no_earlier_error(tmp_pat
         pass
     with pytest.raises(OSError, match="first"), checkpoints:
         raise OSError("first")
+
+
+def test_writes_that_end_after_a_failure_print_no_traceback(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    checkpoint._ignore_late_callbacks.__wrapped__()
+    late, other = (
+        SimpleNamespace(exc_value=RuntimeError(text)) for text in ("Event loop is closed", "another")
+    )
+    sys.unraisablehook(late)
+    sys.unraisablehook(other)
+    assert reported == [other]
