@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.comparisons import check_comparable
@@ -27,6 +27,9 @@ from jaxser.types import UsageError
 
 MIN_SPEAKERS = 5
 """The smallest number of speakers that can be resampled."""
+
+MAX_SINGLE = 20_000
+"""The largest number of utterances or speakers that are always drawn one by one."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +100,51 @@ def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: 
     counts = [_confusions_by_unit(run, by).astype(np.float32) for run in runs]
     number = len(counts[0])
 
-    def statistic(rows: Int[np.ndarray, "batch units"], axis: int = -1) -> Float[np.ndarray, " batch"]:
-        """Return the score, or the difference of two, of drawn utterances or speakers."""
-        times = np.stack([np.bincount(row, minlength=number) for row in rows]).astype(np.float32)
-        first, *second = (_pooled(np.tensordot(times, own, axes=1), metric) for own in counts)
+    def score(times: Shaped[np.ndarray, "batch units"]) -> Float[np.ndarray, " batch"]:
+        """Return the score, or the difference of two, of units that occur so many times."""
+        first, *second = (
+            _pooled(np.tensordot(times.astype(np.float32), own, axes=1), metric) for own in counts
+        )
         return first - second[0] if second else first
 
-    units = np.arange(number)
-    bounds = scipy.stats.bootstrap(
-        (units,),
-        statistic,
-        n_resamples=resamples,
-        batch=250,
-        vectorized=True,
-        confidence_level=_expanded_level(number),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    value = float(statistic(units[None])[0])
-    return Interval(
-        tuple(map(name_of, runs)), metric, by, value, float(bounds.low), float(bounds.high), number
-    )
+    value = float(score(np.ones((1, number)))[0])
+    rng, level = np.random.default_rng(seed), _expanded_level(number)
+    if number > MAX_SINGLE and (drawn := _draw_kinds(counts, resamples, rng)) is not None:
+        counts, times = drawn
+        low, high = np.quantile(score(times), [(1 - level) / 2, (1 + level) / 2])
+    else:
+
+        def statistic(rows: Int[np.ndarray, "batch units"], axis: int = -1) -> Float[np.ndarray, " batch"]:
+            return score(np.stack([np.bincount(row, minlength=number) for row in rows]))
+
+        low, high = scipy.stats.bootstrap(
+            (np.arange(number),),
+            statistic,
+            n_resamples=resamples,
+            batch=250,
+            vectorized=True,
+            confidence_level=level,
+            method="percentile",
+            rng=rng,
+        ).confidence_interval
+    return Interval(tuple(map(name_of, runs)), metric, by, value, float(low), float(high), number)
+
+
+def _draw_kinds(
+    counts: Sequence[Float[np.ndarray, "units seeds C C"]], resamples: int, rng: np.random.Generator
+) -> tuple[list[Float[np.ndarray, "kinds seeds C C"]], Int[np.ndarray, "batch kinds"]] | None:
+    """Draw units of equal confusions together, which has the same distribution as to draw them one by one.
+
+    Returns:
+        The confusions of each kind of unit, and how often it is drawn; None if most units are of a kind of their own.
+    """
+    number = len(counts[0])
+    flat = np.concatenate([own.reshape(number, -1) for own in counts], axis=1)
+    rows = np.ascontiguousarray(flat).view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).ravel()
+    _, first, times = np.unique(rows, return_index=True, return_counts=True)
+    if len(first) * 4 > number:
+        return None
+    return [own[first] for own in counts], rng.multinomial(number, times / number, resamples)
 
 
 def _expanded_level(number: int) -> float:

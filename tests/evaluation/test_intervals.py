@@ -48,6 +48,17 @@ def test_seeds_add_no_utterances():
     assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["wa", "ua"])
+def test_units_of_equal_confusions_are_drawn_together_if_there_are_many(monkeypatch, metric):
+    run = redrawn(fake(seeds=1), "a", 0.7)
+    one_by_one = intervals.interval(run, metric)
+    monkeypatch.setattr(intervals, "MAX_SINGLE", 100)
+    monkeypatch.setattr("scipy.stats.bootstrap", None)
+    together = intervals.interval(run, metric)
+    assert together.value == one_by_one.value
+    assert (together.low, together.high) == pytest.approx((one_by_one.low, one_by_one.high), abs=0.005)
+
+
 def test_interval_over_speakers_draws_speakers():
     """Half of the speakers are always recognised, half never: then each speaker counts as one."""
     run = fake(seeds=1)
