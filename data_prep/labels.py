@@ -63,7 +63,7 @@ def apply_labels(
 
     Raises:
         UsageError: if `label_map` or `classes` does not fit the labels.
-        InputError: if the labels are numbers on a scale.
+        InputError: if the labels are numbers on a scale, or too many.
     """
     label_map = {tidy(label): tidy(new) for label, new in (label_map or {}).items()}
     counts = Counter(tidy(utterance.label) for utterance in reading.utterances)
@@ -92,6 +92,12 @@ def apply_labels(
     if not kept and left_out:
         raise UsageError(
             f"--label_map, --classes: all utterances are left out; the labels are {_shown(counts)}"
+        )
+    classes_found = dict.fromkeys(utterance.label for utterance in kept)
+    if len(classes_found) > corpora.MAX_CLASSES:
+        raise InputError(
+            f"{len(classes_found)} classes ({_shown(classes_found, 3)}), more than the {corpora.MAX_CLASSES} "
+            "of a dataset: are these the labels? --classes or --label_map chooses some"
         )
     labels = Labels(label_map, class_of, dict(sorted(left_out.items())))
     return _with_expected(reading, label_map, class_of, kept, rejected, warnings), labels

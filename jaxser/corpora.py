@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from jaxser.types import UsageError
 
+MAX_CLASSES = 100
+"""The largest number of classes. More of them, such as names of files, are an error in a table."""
+
 
 def parse_classes(classes: str) -> dict[str, str]:
     """Parse a list of classes into the class of each label, in class order.

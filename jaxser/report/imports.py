@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from jaxser import files
 from jaxser.cli import printable
+from jaxser.corpora import MAX_CLASSES
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
@@ -76,6 +77,11 @@ def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:
     if len(classes) < 2:
         raise InputError(
             f"{columns.path}: all lines are of class {classes[0]}; scores need two classes at least"
+        )
+    if len(classes) > MAX_CLASSES:
+        raise InputError(
+            f"{columns.path}: {len(classes)} classes, more than the {MAX_CLASSES} that a report shows; are the columns "
+            "true and predicted classes?"
         )
     if "nan" in map(str.casefold, found):
         raise InputError(

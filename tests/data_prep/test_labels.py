@@ -198,3 +198,13 @@ def test_labels_of_other_width_or_with_invisible_characters_are_one_class():
 
 def test_tidy_labels():
     assert tidy(" a \t b\ufeff") == "a b"
+
+
+def test_too_many_classes_are_refused_unless_some_are_chosen():
+    names = [f"recording {number:03d}" for number in range(101)]
+    with pytest.raises(
+        InputError, match=r"^101 classes \(recording 000, .* and 98 more\), more than the 100"
+    ):
+        apply_labels("folder", reading(*names))
+    found, _ = apply_labels("folder", reading(*names), dict.fromkeys(names[1:], "other"))
+    assert counts(found) == {"recording 000": 1, "other": 100}

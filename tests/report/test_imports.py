@@ -38,6 +38,10 @@ def imported(folder, text, **options):
         (f'{HEAD}\n"a,1,0,ang,sad\nb,1,0,ang,sad\n', "a quote is not closed"),
         (f'{HEAD}\n"a,1,0,ang,sad\nb",1,0,ang,sad\n', "has a line break in column utterance"),
         (f"{HEAD}\na,1,0,ang,sad\na,1,1,ang,sad\nb,1,1,ang,sad\n", "the seeds of fold 1 have different utt"),
+        (
+            "\n".join([HEAD, *(f"{n},1,0,{n},{n}" for n in range(101))]),
+            "101 classes, more than the 100 that a",
+        ),
         (HEAD.replace(",", ";") + "\na;1;0;ang;sad\n", "separated by commas"),
     ],
 )
