@@ -25,7 +25,8 @@ def open_regular(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> io.Buffer
     """Open a file for reading, without waiting for a FIFO or reading a device.
 
     Raises:
-        InputError: if it cannot be opened, is not a regular file, or is too large. The message does not name the file.
+        InputError: if it cannot be opened, is not a regular file, is a git-lfs pointer, or is too large. The message
+            does not name the file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -33,7 +34,11 @@ def open_regular(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> io.Buffer
         raise InputError(f"cannot be read ({getattr(error, 'strerror', error)})") from None
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
-        return os.fdopen(descriptor, "rb")
+        file = os.fdopen(descriptor, "rb")
+        if file.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+            file.close()
+            raise InputError(LFS_REASON)
+        return file
     os.close(descriptor)
     if stat.S_ISREG(status.st_mode):
         raise InputError(f"{status.st_size:,} bytes, more than the {max_bytes:,} that are read of one file")

@@ -219,6 +219,8 @@ def _read_npy(path: Path, max_rows: int) -> np.ndarray:
 
 def _read_hdf5(path: Path, identity: str, max_rows: int) -> np.ndarray:
     h5py = _h5py()
+    if path.exists():
+        check_regular(path)
     with h5py.File(path, "r") as file:
         found = _follow(h5py, file, file, identity, _MAX_LINKS)
         if not isinstance(found, h5py.Dataset):

@@ -119,7 +119,12 @@ def write_archive(path: Path) -> None:
         np.savez(file, a=np.zeros((3, WIDTH)))
 
 
+def write_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+
 BAD = {
+    "a git-lfs pointer instead of the file": write_pointer,
     "No such file or directory": Path.unlink,
     "magic string is not correct": write_pickle,
     "Python objects in dtype": write_object_array,
