@@ -73,6 +73,8 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "weight_decay": 0.0,  # decoupled, without biases and scales
             "warmup": 0.0,  # share of the training during which the learning rate rises
             "accumulation": 1.0,  # batches per update
+            "encoder_learning_rate": 0.0,  # of a pretrained encoder that is trained; 0: that of the network
+            "encoder_warmup": 0.0,  # the same as warmup, for the encoder alone and in addition
             "ema_decay": 0.0,  # of the moving average of parameters that is evaluated
             "swa_share": 0.0,  # share of the training over whose epochs parameters are averaged
             "label_smoothing": 0.0,
@@ -98,6 +100,19 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "schedule": "constant",  # constant | cosine | one_cycle
             "plateau_patience": 0,  # epochs without a lower validation loss before the rate drops; 0: never
             "plateau_factor": 0.1,
+        }
+    )
+    config.encoder = ConfigDict(
+        {
+            "folder": "",  # recipe waveform: folder of a pretrained encoder (Hugging Face's layout)
+            "train": "none",  # none | lora | top:N | all
+            "layers": "last",  # hidden states that the network reads: last | all | mean | numbers such as 3,6,9
+            "padding": "",  # exact | as_published; "": the default of the family
+            "normalise": "layer",  # of each frame over its features: layer | none
+            "lora_rank": 8,
+            "lora_alpha": 16.0,
+            "lora_targets": "query,value",  # some of query, key, value, output, feed_forward
+            "remat": False,  # True: compute activations again in the backward pass, which saves memory
         }
     )
     config.protocol = ConfigDict(

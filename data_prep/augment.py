@@ -59,7 +59,7 @@ def with_copies(recipe: Recipe, kinds: Sequence[str], copies: int) -> Recipe:
     if copies < 1:
         raise UsageError(f"--copies={copies}: must be at least 1")
     changed = [name for name in recipe.arrays if name not in (*_SHARED, *recipe.precomputed)]
-    if "audio" not in changed:
+    if not {"audio", "waveform"} & {*changed}:
         raise UsageError(
             f"--augment: the features of recipe {recipe.name} are not computed from waveforms here"
         )

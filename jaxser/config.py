@@ -13,7 +13,11 @@ from ml_collections import ConfigDict
 from jaxser import corpora
 from jaxser.configs import common
 from jaxser.data.normalisation import NORMALISATIONS
-from jaxser.models import MODELS
+from jaxser.encoders import Encoder, load
+from jaxser.encoders.frames import Layers
+from jaxser.encoders.tuning import Tuning
+from jaxser.models import MODELS, encoded
+from jaxser.models.encoded import with_waveforms
 from jaxser.models.layer_mix import with_layer_weights
 from jaxser.models.network import Network
 from jaxser.training import augment, scalars
@@ -22,7 +26,7 @@ from jaxser.training.optim import CLIPS, SCHEDULES, Adam
 from jaxser.training.replica import PRECISIONS
 from jaxser.training.scalars import OPTIONAL
 from jaxser.training.selection import SELECTIONS
-from jaxser.types import UsageError
+from jaxser.types import FieldError, UsageError
 
 _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "training": common.TRAININGS,
@@ -64,16 +68,22 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     return config
 
 
-def build_model(config: ConfigDict, num_classes: int, parameters: Mapping[str, Any] | None = None) -> Network:
+def build_model(
+    config: ConfigDict,
+    num_classes: int,
+    parameters: Mapping[str, Any] | None = None,
+    encoder: Encoder | None = None,
+) -> Network:
     """Build the network that a resolved config describes.
 
     Args:
         config: a resolved config.
         num_classes: the number of classes.
         parameters: the parameters of the recipe, from the manifest of the dataset.
+        encoder: the pretrained encoder that the network is put behind.
 
     Raises:
-        UsageError: if there is no such network, or it has no field of that name.
+        UsageError: if there is no such network, it has no field of that name, or it cannot be put behind an encoder.
     """
     fields = dict(config.model)
     name = fields.pop("name")
@@ -84,7 +94,38 @@ def build_model(config: ConfigDict, num_classes: int, parameters: Mapping[str, A
             raise UsageError(
                 f"config.model.{field}: {name} has no such field; it has {', '.join(sorted(allowed))}"
             )
-    return with_layer_weights(MODELS[name](num_classes=num_classes, **fields), parameters or {})
+    network = MODELS[name](num_classes=num_classes, **fields)
+    if encoder is None:
+        return with_layer_weights(network, parameters or {})
+    return _behind(encoder, network, config.encoder)
+
+
+def _behind(encoder: Encoder, network: Network, fields: ConfigDict) -> Network:
+    """Return the network behind an encoder within the training step."""
+    targets = tuple(part.strip() for part in fields.lora_targets.split(","))
+    tuning = Tuning(fields.train, fields.lora_rank, fields.lora_alpha, targets)
+    try:
+        layers = Layers.parse(fields.layers, encoder.layers)
+        return with_waveforms(network, encoder, layers, tuning, fields.normalise)
+    except FieldError as error:
+        raise UsageError(f"config.encoder.{error}") from None
+    except UsageError as error:
+        raise UsageError(str(error).replace("--layers", "config.encoder.layers", 1)) from None
+
+
+def load_encoder(config: ConfigDict) -> Encoder:
+    """Load the pretrained encoder of a resolved config whose recipe has waveforms.
+
+    Raises:
+        UsageError: if no folder is given, or a field has an unknown value.
+        InputError: if the folder cannot be used.
+    """
+    fields = config.encoder
+    if not fields.folder:
+        raise UsageError(
+            f"recipe {config.recipe} needs --config.encoder.folder, the folder of a pretrained encoder"
+        )
+    return load(fields.folder, padding=fields.padding or None, remat=fields.remat)
 
 
 def check_hyper(config: ConfigDict, known: Sequence[str]) -> None:
@@ -225,6 +266,8 @@ def _unsuitable(name: str, model: Network) -> str:
     """Return why a network cannot use an optional hyper-parameter; "" if it can."""
     if name == "stochastic_depth_rate" and name not in model.optional_hyper:
         return "needs a network with transformers"
+    if name in encoded.HYPER and name not in model.optional_hyper:
+        return "needs an encoder that is trained (config.encoder.train)"
     return augment.unusable(name, model.needs) if name in augment.NAMES else ""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser import corpora, files
-from jaxser.config import build_model, check_hyper, describe_training, flatten, training_hyper
+from jaxser.config import build_model, check_hyper, describe_training, flatten, load_encoder, training_hyper
 from jaxser.configs import common
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.dataset import copies_of, load_prepared, with_copies
@@ -26,7 +26,9 @@ from jaxser.evaluation.environment import environment
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
 from jaxser.evaluation.summary import with_summaries
+from jaxser.features.audio import SAMPLE_RATE
 from jaxser.inference.saved_model import save_models
+from jaxser.models.encoded import Encoded
 from jaxser.models.network import Network
 from jaxser.training.loop import Predicted, predict_sweep, train_sweep
 from jaxser.training.mesh import replica_mesh
@@ -57,6 +59,12 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Datase
     dataset = load_prepared(
         data_dir / config.dataset, config.recipe, classes=config.classes, subset=config.subset
     )
+    if "waveform" in dataset.arrays:
+        dataset = replace(dataset, encoder=load_encoder(config))
+    elif config.encoder.folder:
+        raise UsageError(
+            f"config.encoder.folder: recipe {config.recipe} has no waveforms; use recipe waveform"
+        )
     log(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
     if dataset.left_out:
         log("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
@@ -171,7 +179,7 @@ def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
 def _sweep(
     config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int
 ) -> Sweep:
-    model = build_model(config, len(dataset.classes), dataset.manifest.get("parameters"))
+    model = build_model(config, len(dataset.classes), dataset.manifest.get("parameters"), dataset.encoder)
     optimizer = Adam(**config.optimizer)
     _check_fit(config, dataset, model, optimizer, devices, strategy)
     folds = make_folds(dataset, Protocol(**config.protocol))
@@ -231,6 +239,12 @@ def _check_fit(
         raise UsageError(
             f"{config.model.name} ({config.variant}) needs {', '.join(lacking)}, which recipe {dataset.recipe} "
             "does not provide"
+        )
+    window = dataset.encoder.max_samples if "waveform" in model.needs else None
+    if window and (longest := int(dataset.arrays["waveform"].length.max())) > window:
+        raise UsageError(
+            f"config.encoder.folder: the encoder takes {window / SAMPLE_RATE:g} s at most, and a recording of "
+            f"{dataset.name} has {longest / SAMPLE_RATE:g} s"
         )
     check_hyper(config, (*model.hyper, *optimizer.hyper))
     training_hyper(config, model)
@@ -350,6 +364,7 @@ def _write(
         rows,
         [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in points],
         model=config.model.to_dict(),
+        encoder=model.described if isinstance(model := sweep.trainer.model, Encoded) else None,
         normalise=config.normalise,
         setting=results.setting,
     )
@@ -396,18 +411,22 @@ def _check_same(folder: Path, asked: RunConfig) -> None:
 
 
 def _digest(dataset: Dataset) -> str:
-    """Return a CRC-32C of the parts of the manifest that determine the shards, which tells datasets apart."""
+    """Return a CRC-32C of what determines the shards and the encoder of their waveforms, which tells datasets apart."""
     parts = ("name", "recipe", "version", "shards", "labels", "embeddings")
     manifest = run_folder.plain({name: dataset.manifest.get(name) for name in parts})
+    if dataset.encoder is not None:
+        manifest["encoder"] = dataset.encoder.digest
     return f"{google_crc32c.value(json.dumps(manifest, sort_keys=True).encode()):08x}"
 
 
 def _first_difference(before: RunConfig, asked: RunConfig) -> str:
     if before.dataset != asked.dataset:
-        return "version of the dataset"
+        return "version of the dataset" + " or encoder" * bool(asked.fields["encoder"]["folder"])
     fields, new = flatten(before.fields), flatten(asked.fields)
     old = _defaults() | fields
-    for name in sorted((fields.keys() | new.keys()) - {"corpus", "note"}):  # these change no result
+    for name in sorted(
+        (fields.keys() | new.keys()) - {"corpus", "note", "encoder.folder"}
+    ):  # these change no result
         if old.get(name) != new.get(name):
             return f"config: {name} was {json.dumps(old.get(name))} and is now {json.dumps(new.get(name))}"
     return ""

@@ -46,6 +46,7 @@ MEANINGS = {
     "segment_lengths": "the number of frames of each word",
     "video": "features of the video frames that show the speaker",
     "prosody": "functionals of the whole recording",
+    "waveform": "16-bit samples at 16 kHz",
 }
 
 _SYMBOLS = {
@@ -55,8 +56,9 @@ _SYMBOLS = {
     "segment_lengths": "words",
     "video": "video",
     "prosody": "1",
+    "waveform": "waveform",
 }
-_SIZES = ("batch", "audio", "words", "segments", "video")
+_SIZES = ("batch", "audio", "words", "segments", "video", "waveform")
 
 Specs = dict[str, jax.ShapeDtypeStruct]
 
@@ -69,8 +71,8 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
 
     Args:
         ensemble: the networks to export.
-        sizes: fixed sizes of `batch`, `audio`, `words`, `segments` or `video`. All other sizes are symbolic, except
-            lengths that the network requires.
+        sizes: fixed sizes of `batch`, `audio`, `words`, `segments`, `video` or `waveform`. All other sizes are
+            symbolic, except lengths that the network requires.
 
     Raises:
         UsageError: if the network needs fixed sizes, or `sizes` does not match the network.
@@ -81,7 +83,7 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
         arrays = {name: inputs[name] for name in ensemble.model.needs}
         lengths = {name: inputs[f"{name}_length"] for name in arrays}
         log_probs = jax.lax.map(
-            lambda one: ensemble.forward(one, arrays, lengths).log_probs, ensemble.replicas
+            lambda one: ensemble.forward(one, arrays, lengths, ensemble.encoder).log_probs, ensemble.replicas
         )
         return {"probabilities": jnp.exp(log_probs).mean(0)}
 
@@ -196,6 +198,7 @@ def _example(ensemble: Ensemble) -> str:
         "audio": parameters["max_frames"],
         "words": parameters.get("max_words", 128),
         "segments": parameters["max_frames"],
+        "waveform": parameters["max_frames"],
         "video": ensemble.recipe.precomputed.get("video", 1),
     }
     sizes = {"batch": 1} | {n: size for n, size in longest.items() if n in ensemble.model.needs}
@@ -222,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    ensemble = load(args.run, fold=args.fold, seed=args.seed)
+    ensemble = load(args.run, fold=args.fold, seed=args.seed, encoder=args.encoder)
     sizes = {name: size for name in _SIZES if (size := getattr(args, name)) is not None}
     exported = export(ensemble, sizes)
     path = args.out or args.run / "export" / f"{_name(args)}.zip"
@@ -250,6 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fold", help="export only the replicas of this fold (default: all)")
     parser.add_argument("--seed", type=int, help="export only the replicas of this seed (default: all)")
     parser.add_argument("--out", type=Path, help="the output file (default: <run>/export/fold-F-seed-S.zip)")
+    parser.add_argument(
+        "--encoder", type=Path, help="the folder of the pretrained encoder in front of the network"
+    )
     for name in _SIZES:
         parser.add_argument(f"--{name}", type=int, help=f"fix the size of {name} (default: any)")
     return parser

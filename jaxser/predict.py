@@ -58,7 +58,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     _check(args)
     enable_compilation_cache(args.cache_dir)
-    ensemble = load(args.run, fold=args.fold, seed=args.seed)
+    ensemble = load(args.run, fold=args.fold, seed=args.seed, encoder=args.encoder)
     paths = find_recordings(args.paths)
     if args.text is not None and len(paths) > 1:
         raise UsageError(
@@ -283,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", type=Path, help="precomputed audio features: a folder of <recording>.npy, or HDF5")
     add("--video", type=Path, help="precomputed video features: a folder of <recording>.npy, or HDF5")
     add("--prosody", type=Path, help="precomputed prosody: a folder of <recording>.npy, or HDF5")
-    add("--encoder", type=Path, help="the folder of the pretrained encoder whose frames the run reads")
+    add("--encoder", type=Path, help="the folder of the pretrained encoder that the run was trained with")
     add("--resnet", type=Path, help="the ONNX network that extracted the run's video features")
     add("--cache_dir", default=CACHE_DIR, help="folder for compiled programs; empty: do not keep them")
     output = parser.add_mutually_exclusive_group()

@@ -148,6 +148,7 @@ class Dataset:
     arrays: Mapping[str, Ragged]  # "audio": float32 [total, D]; "words": int32 [total]
     vocabulary: tuple[str, ...] = ()
     embeddings: Float[np.ndarray, "V E"] | None = None
+    encoder: Any = None  # the pretrained encoder that reads the waveforms, a `jaxser.encoders.Encoder`
     left_out: Mapping[str, int] = field(
         default_factory=dict
     )  # utterances per label that is not in the label set
@@ -194,7 +195,10 @@ class Batch(NamedTuple):
     video_mask: Bool[Array, "B Tv"] = ABSENT
     prosody: Float[Array, "B 1 Dp"] = ABSENT  # functionals over the whole utterance
     prosody_mask: Bool[Array, "B 1"] = ABSENT
+    waveform: Int[Array, "B Tw"] = ABSENT  # 16-bit samples at 16 kHz
+    waveform_mask: Bool[Array, "B Tw"] = ABSENT
     embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
+    encoder: PyTree = ABSENT  # pretrained parameters, shared by all replicas
 
 
 class Axis(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
@@ -32,11 +33,13 @@ class DeviceData(NamedTuple):
         label: the class of each utterance.
         arrays: the arrays that the model reads.
         embeddings: word vectors `[V, E]`; None if the model reads no words.
+        encoder: parameters of the pretrained encoder; None if the model reads no waveforms.
     """
 
     label: Int[AnyArray, " N"]
     arrays: Mapping[str, Sequences]
     embeddings: Any
+    encoder: Any = None
 
 
 def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") -> DeviceData:
@@ -55,7 +58,8 @@ def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") 
         values = normalised_by_utterance(ragged) if is_normalised_here else ragged.values
         arrays[name] = Sequences(values, ragged.offset, ragged.length.astype(np.int32))
     embeddings = dataset.embeddings if "words" in needs else None
-    return DeviceData(dataset.label.astype(np.int32), arrays, embeddings)
+    encoder = jax.tree.map(np.asarray, dataset.encoder.params) if "waveform" in needs else None
+    return DeviceData(dataset.label.astype(np.int32), arrays, embeddings, encoder)
 
 
 def gather(
@@ -85,4 +89,10 @@ def gather(
         x = values[jnp.where(mask, offset[index][:, None] + position, 0)]
         x = normalised(x, mask, normalisation.get(name), pads_first=pads_first)
         fields |= {name: x, f"{name}_mask": mask}
-    return Batch(label=data.label[index], weight=weight, embeddings=data.embeddings, **fields)
+    return Batch(
+        label=data.label[index],
+        weight=weight,
+        embeddings=data.embeddings,
+        encoder=data.encoder,
+        **fields,
+    )

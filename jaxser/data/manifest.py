@@ -43,7 +43,7 @@ def array_specs(manifest: Mapping[str, Any]) -> dict[str, ArraySpec]:
 
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
-_DTYPES = ("float16", "float32", "float64", "int32", "int64")
+_DTYPES = ("int16", "float16", "float32", "float64", "int32", "int64")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,19 @@ def _frames(
     return {"words": _words(recipe, utterance, vocabulary)}
 
 
+def _waveform(
+    recipe: Recipe, utterance: Utterance, samples: np.ndarray, vocabulary: text.Vocabulary
+) -> dict[str, np.ndarray]:
+    """16-bit samples, exact if the recording has 16 bits at 16 kHz; very short recordings are padded with zeros."""
+    limits = np.iinfo(np.int16)
+    kept = np.round(samples[: recipe.parameters["max_frames"]] * 2.0**15).clip(limits.min, limits.max)
+    padding = max(recipe.parameters["min_frames"] - len(kept), 0)
+    return {
+        "waveform": np.pad(kept, (0, padding)).astype(np.int16),
+        "words": _words(recipe, utterance, vocabulary),
+    }
+
+
 def _frame_segments(
     recipe: Recipe, utterance: Utterance, num_samples: int, frames: Float[np.ndarray, "frames width"]
 ) -> dict[str, np.ndarray]:
@@ -178,4 +191,5 @@ _EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "self_cross": _self_cross,
     "frames": _frames,
     "encoder": _frames,
+    "waveform": _waveform,
 }

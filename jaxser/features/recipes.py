@@ -43,7 +43,7 @@ class Recipe:
 
     @property
     def hop(self) -> int:
-        """Samples from one frame of `audio` to the next."""
+        """Samples from one frame of `audio` to the next; 1 if the recipe has waveforms."""
         return int(self.parameters.get("hop_samples", audio.HOP))
 
     @property
@@ -52,11 +52,12 @@ class Recipe:
         return int(self.parameters["max_frames"]) * self.hop
 
     def num_frames(self, samples: int) -> int:
-        """Return the number of frames of `audio`.
+        """Return the number of frames of a signal.
 
-        The frames are centred, or those of a pretrained encoder.
+        The frames are centred, or those of a pretrained encoder, or samples.
         """
-        return -(-samples // self.hop) if "encoder" in self.parameters else audio.num_frames(samples)
+        is_centred = "encoder" not in self.parameters and self.name != "waveform"
+        return audio.num_frames(samples) if is_centred else -(-samples // self.hop)
 
 
 def with_encoder(recipe: Recipe, described: Mapping[str, Any], width: int) -> Recipe:
@@ -92,7 +93,7 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
             raise UsageError(
                 f"recipe {recipe.name} does not accept precomputed {name} (precomputed arrays it accepts: {accepted})"
             )
-    if "audio" not in {**recipe.arrays, **sources}:
+    if not {"audio", "waveform"} & {*recipe.arrays, *sources}:
         if recipe.name == "encoder":
             raise UsageError("recipe encoder needs --encoder, the folder of a pretrained encoder")
         raise UsageError(f"recipe {recipe.name} needs --frames, a folder of <id>.npy files or one HDF5 file")
@@ -277,5 +278,21 @@ RECIPES: dict[str, Recipe] = {
             "overlap": segments.OVERLAP,
         },
         precomputed={"audio": 3000, "video": video.MAX_FRAMES, "prosody": 1},
+    ),
+    "waveform": Recipe(  # for an encoder within the training step
+        name="waveform",
+        version="1.0.0",
+        arrays={"waveform": ArraySpec("int16", (None,)), **_WORDS},
+        normalise="train",
+        parameters={
+            "sample_rate": audio.SAMPLE_RATE,
+            "hop_samples": 1,
+            "max_frames": 30 * audio.SAMPLE_RATE,  # Whisper's window
+            "min_frames": 400,  # the window of an encoder's first frame
+            "max_words": text.MAX_WORDS,
+            "tokens": "alignment",
+            **_TOKENIZER,
+        },
+        precomputed={"video": video.MAX_FRAMES, "prosody": 1},
     ),
 }

@@ -187,12 +187,15 @@ def _window(attention: Attention) -> tuple[float, float]:
     return attention.start, attention.start + len(attention.samples) / SAMPLE_RATE
 
 
+_TIMED = ("audio", "waveform", "video")  # arrays whose axes are drawn in seconds
+
+
 def _extent(axis: str, size: int, attention: Attention) -> tuple[float, float]:
     """Return the limits of an axis of `size` steps: in seconds for audio and video, in steps otherwise."""
-    if axis in ("audio", "video"):
+    if axis in _TIMED:
         return attention.start, attention.start + attention.seconds
     return -0.5, size - 0.5
 
 
 def _label(axis: str) -> str:
-    return {"audio": "seconds", "video": "seconds", "segments": "frames of the words"}.get(axis, "")
+    return "seconds" if axis in _TIMED else {"segments": "frames of the words"}.get(axis, "")

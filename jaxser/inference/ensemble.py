@@ -25,9 +25,11 @@ from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.inference.attention_plots import Attention
 from jaxser.inference.recordings import Reader, Text, Window, find_recordings, open_encoder, open_precomputed
+from jaxser.models.encoded import Encoded
 from jaxser.models.network import Network
 from jaxser.training.mesh import STRATEGIES
 from jaxser.types import (
+    ABSENT,
     AnyArray,
     AttentionMap,
     Axis,
@@ -166,7 +168,8 @@ class Ensemble:
             hop: seconds from one window to the next; by default, `window`.
             files: folders or HDF5 files of precomputed features, by flag (`frames`, `video` or `prosody`).
             resnet: the ONNX network that extracts video features.
-            encoder: the folder of the pretrained encoder whose frames the run reads.
+            encoder: the folder of the pretrained encoder whose frames the run reads. A run that was trained on
+                waveforms has its encoder from `jaxser.load`.
 
         Raises:
             InputError: if a recording cannot be used, or lacks something that the network reads.
@@ -214,7 +217,7 @@ class Ensemble:
         made = self.recipe.parameters.get("sources", {})
         identities = (path.stem for path in paths)
         sources = open_precomputed(self.recipe, widths, made, identities, files or {}, resnet)
-        opened = open_encoder(self.recipe, encoder)
+        opened = None if self.encoder else open_encoder(self.recipe, encoder)
         return Reader(self.recipe, self.model.needs, self.vocabulary, sources, opened, window, hop)
 
     def predict_windows(self, windows: Sequence[Window]) -> list[Prediction]:
@@ -237,14 +240,16 @@ class Ensemble:
         """Compute the class probabilities of every window by every replica."""
         found = np.empty((len(windows), len(self.members), len(self.classes)))
         for rows, arrays, lengths in self._batches(windows):
-            log_probs = self._log_probs(self.replicas, arrays, lengths)
+            log_probs = self._log_probs(self.replicas, arrays, lengths, self.encoder)
             found[rows] = np.exp(np.asarray(log_probs, np.float64)).swapaxes(0, 1)[: len(rows)]
         return found
 
     def attention_in(self, window: Window) -> Attention:
         """Compute the attention weights for a window that a `Reader` has read."""
         [(_, arrays, lengths)] = self._batches([window])
-        found: dict[str, AttentionMap] = jax.device_get(self._mean_attention(self.replicas, arrays, lengths))
+        found: dict[str, AttentionMap] = jax.device_get(
+            self._mean_attention(self.replicas, arrays, lengths, self.encoder)
+        )
         valid = {name: int(own[0]) for name, own in lengths.items()}
         return Attention(
             path=window.path,
@@ -262,13 +267,17 @@ class Ensemble:
     def axes(self) -> dict[str, tuple[str, ...]]:
         """What the axes of each attention layer run over: an array of the recipe, or "" (heads)."""
         trace = self._reporting_misfits(lambda *inputs: jax.eval_shape(self.forward, *inputs))
-        attention: dict[str, AttentionMap] = trace(self.replica_shapes(), *self.input_shapes()).attention
+        attention: dict[str, AttentionMap] = trace(
+            self.replica_shapes(), *self.input_shapes(), self.encoder
+        ).attention
         return {name: tuple(axis.array for axis in one.axes) for name, one in attention.items()}
 
     def input_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
         """Return the shapes of a long recording's arrays and lengths, for tracing the network."""
         steps = {name: self.model.lengths.get(name, _TRACED_STEPS) for name in self.model.needs}
         steps |= {"prosody": 1} if "prosody" in steps else {}
+        if isinstance(self.model, Encoded):
+            steps["waveform"] *= self.model.base.hop
         arrays = {
             name: jax.ShapeDtypeStruct((1, length, *self.arrays[name].shape[1:]), self.arrays[name].dtype)
             for name, length in steps.items()
@@ -279,12 +288,21 @@ class Ensemble:
         """Return the shapes of the parameters of one replica."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.replicas)
 
+    @property
+    def encoder(self) -> PyTree:
+        """The pretrained parameters of the encoder in front of the network, or None."""
+        return self.model.base.params if isinstance(self.model, Encoded) else None
+
     def forward(
-        self, replica: ReplicaParameters, arrays: Mapping[str, AnyArray], lengths: Mapping[str, AnyArray]
+        self,
+        replica: ReplicaParameters,
+        arrays: Mapping[str, AnyArray],
+        lengths: Mapping[str, AnyArray],
+        encoder: PyTree = ABSENT,
     ) -> Output:
         """Apply one replica to padded features, before normalisation, and their lengths."""
         variables = {"params": replica.params, "batch_stats": replica.batch_stats}
-        batch = self.batch(arrays, lengths, replica.normalisation)
+        batch = self.batch(arrays, lengths, replica.normalisation, encoder)
         output, _ = self.model.apply(variables, batch, replica.hyper, train=False, mutable=[])
         return output
 
@@ -293,6 +311,7 @@ class Ensemble:
         arrays: Mapping[str, AnyArray],
         lengths: Mapping[str, AnyArray],
         normalisation: Mapping[str, Normalisation],
+        encoder: PyTree = ABSENT,
     ) -> Batch:
         """Return the batch that the network reads: padded features with their masks, normalised."""
         fields: dict[str, Array] = {}
@@ -308,15 +327,21 @@ class Ensemble:
             fields |= {name: x, f"{name}_mask": mask}
         size = next(iter(lengths.values()))
         weight = (size > 0).astype(jnp.float32)
-        return Batch(label=jnp.zeros_like(size), weight=weight, embeddings=self.embeddings, **fields)
+        return Batch(
+            label=jnp.zeros_like(size),
+            weight=weight,
+            embeddings=self.embeddings,
+            encoder=encoder,
+            **fields,
+        )
 
     @cached_property
     def _log_probs(self) -> Callable[..., Any]:
         """The compiled program from all replicas and a batch to log-probabilities."""
         strategy = STRATEGIES["map" if jax.default_backend() == "cpu" else "vmap"]
 
-        def log_probs(replicas, arrays, lengths) -> Float[Array, "R B C"]:
-            return strategy(lambda one: self.forward(one, arrays, lengths).log_probs, replicas)
+        def log_probs(replicas, arrays, lengths, encoder) -> Float[Array, "R B C"]:
+            return strategy(lambda one: self.forward(one, arrays, lengths, encoder).log_probs, replicas)
 
         return self._reporting_misfits(jax.jit(log_probs))
 
@@ -324,12 +349,14 @@ class Ensemble:
     def _mean_attention(self) -> Callable[..., Any]:
         """The compiled program from all replicas and a batch to attention maps; replicas are added up one by one."""
 
-        def mean_attention(replicas, arrays, lengths):
+        def mean_attention(replicas, arrays, lengths, encoder):
             def add(total, one):
-                return jax.tree.map(jnp.add, total, self.forward(one, arrays, lengths).attention), None
+                return jax.tree.map(
+                    jnp.add, total, self.forward(one, arrays, lengths, encoder).attention
+                ), None
 
             first = jax.tree.map(lambda x: x[0], replicas)
-            shapes = jax.eval_shape(lambda: self.forward(first, arrays, lengths).attention)
+            shapes = jax.eval_shape(lambda: self.forward(first, arrays, lengths, encoder).attention)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             total, _ = jax.lax.scan(add, zeros, replicas)
             return jax.tree.map(lambda x: x / len(self.members), total)

@@ -49,13 +49,13 @@ def _statistics(ensemble: Ensemble) -> Shapes:
 def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
     """Return the shapes of the parameters of the network, and of its running statistics."""
 
-    def init(key, replica, arrays, lengths):
-        batch = ensemble.batch(arrays, lengths, replica.normalisation)
+    def init(key, replica, arrays, lengths, encoder):
+        batch = ensemble.batch(arrays, lengths, replica.normalisation, encoder)
         return ensemble.model.init({"params": key, "dropout": key}, batch, replica.hyper, train=False)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        return jax.eval_shape(init, key, replica, *ensemble.input_shapes())
+        return jax.eval_shape(init, key, replica, *ensemble.input_shapes(), ensemble.encoder)
     except FieldError as error:
         raise InputError(f"{ensemble.folder}: its network cannot be built ({error})") from None
 

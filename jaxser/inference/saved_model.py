@@ -21,6 +21,9 @@ from jaxtyping import Array, Float
 
 from jaxser import files
 from jaxser.data.normalisation import NORMALISATIONS
+from jaxser.encoders import load as load_encoder
+from jaxser.encoders.frames import Layers
+from jaxser.encoders.tuning import Tuning
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.results import RunResults
 from jaxser.features.recipes import RECIPES, ArraySpec, Recipe
@@ -29,9 +32,10 @@ from jaxser.files import CheckedFolder
 from jaxser.inference.ensemble import Ensemble, ReplicaParameters
 from jaxser.inference.fit import check_fit
 from jaxser.models import MODELS
+from jaxser.models.encoded import with_waveforms
 from jaxser.models.layer_mix import with_layer_weights
 from jaxser.models.network import Network
-from jaxser.types import Dataset, InputError, Normalisation, Trained, UsageError
+from jaxser.types import Dataset, FieldError, InputError, Normalisation, Trained, UsageError
 
 DESCRIPTION = f"{run_folder.MODEL}/model.json"
 REPLICAS = f"{run_folder.MODEL}/replicas.npz"
@@ -48,6 +52,7 @@ def save_models(
     replicas: Sequence[tuple[str, int, str]],
     *,
     model: Mapping[str, Any],
+    encoder: Mapping[str, Any] | None,
     normalise: str,
     setting: str,
 ) -> None:
@@ -59,6 +64,7 @@ def save_models(
         trained: the replicas, stacked.
         replicas: fold, seed and setting of each replica.
         model: the name of the network and its fields, as in the config.
+        encoder: what is in front of the network, see `Encoded.described`; its pretrained parameters are not saved.
         normalise: the config's `normalise`.
         setting: the reported setting, whose replicas predict.
     """
@@ -75,6 +81,7 @@ def save_models(
             np.save(file, dataset.embeddings, allow_pickle=False)
     description = {
         "model": model,
+        "encoder": encoder,
         "classes": dataset.classes,
         "recipe": {
             "name": dataset.recipe,
@@ -93,7 +100,13 @@ def save_models(
     files.write_json(folder, DESCRIPTION, run_folder.plain(description))
 
 
-def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None = None) -> Ensemble:
+def load(
+    folder: str | Path,
+    *,
+    fold: str | int | None = None,
+    seed: int | None = None,
+    encoder: str | Path | None = None,
+) -> Ensemble:
     """Load the networks of a finished run.
 
     If the run swept hyper-parameters, only the replicas of the reported setting are loaded.
@@ -102,10 +115,11 @@ def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None 
         folder: the folder that training wrote.
         fold: only the replicas of this fold, by its name in results.json, or by its index if no name is a number.
         seed: only the replicas of this seed.
+        encoder: the folder of the pretrained encoder, if the run trained on waveforms; other runs do not read it here.
 
     Raises:
         InputError: if the folder is not a finished run, is damaged, or was written by an incompatible version.
-        UsageError: if the run has no such fold or seed.
+        UsageError: if the run has no such fold or seed, or the encoder is missing or another one.
     """
     folder = Path(folder)
     _check_finished(folder)
@@ -114,7 +128,7 @@ def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None 
     results = run_folder.read_results(folder)
     if contradiction := description.contradiction(results):
         raise source.damaged(DESCRIPTION, contradiction)
-    model = _network(source, description)
+    model = _network(source, description, encoder)
     rows = _chosen_rows(folder, description, results, fold, seed)
     arrays = {name: description.arrays[name] for name in model.needs if name in description.arrays}
     if lacking := [name for name in model.needs if name not in arrays]:
@@ -140,8 +154,39 @@ def load(folder: str | Path, *, fold: str | int | None = None, seed: int | None 
 class _Array:
     """An array of the recipe; None is the dimension that varies in length."""
 
-    dtype: typing.Literal["float16", "float32", "float64", "int32", "int64"]
+    dtype: typing.Literal["int16", "float16", "float32", "float64", "int32", "int64"]
     shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What is in front of the network: `Encoded.described`."""
+
+    family: str
+    digest: str
+    padding: str
+    layers: tuple[int, ...]
+    layers_mean: bool
+    normalise: str
+    tuning: Tuning
+
+    def before(self, network: Network, folder: str | Path | None) -> Network:
+        """Return the network behind the encoder in a folder.
+
+        Raises:
+            FieldError: if a value does not suit the network or the encoder.
+            UsageError: if the folder is missing, or is not that of the run's encoder.
+            InputError: if the folder cannot be used.
+        """
+        if folder is None:
+            raise UsageError(
+                f"this run was trained with a pretrained encoder ({self.family}): give --encoder=FOLDER"
+            )
+        encoder = load_encoder(folder, padding=self.padding)
+        if encoder.digest != self.digest:
+            raise UsageError(f"--encoder={folder}: not the weights that this run was trained with")
+        layers = Layers(self.layers, self.layers_mean)
+        return with_waveforms(network, encoder, layers, self.tuning, self.normalise)
 
 
 @dataclass(frozen=True)
@@ -178,6 +223,7 @@ class _Description:
     setting: str
     vocabulary: tuple[str, ...]
     replicas: tuple[_Replica, ...]
+    encoder: _Encoder | None = None
 
     def contradiction(self, results: RunResults) -> str:
         """Return what does not fit the results of the run, or an empty string."""
@@ -236,7 +282,7 @@ def _fold_name(folds: Sequence[str], asked: str) -> str:
     raise UsageError(f"--fold={asked}: no such fold; the run has {', '.join(folds)}")
 
 
-def _network(source: CheckedFolder, description: _Description) -> Network:
+def _network(source: CheckedFolder, description: _Description, encoder: str | Path | None) -> Network:
     fields = dict(description.model)
     name = fields.pop("name", None)
     if name not in MODELS:
@@ -251,7 +297,12 @@ def _network(source: CheckedFolder, description: _Description) -> Network:
     except msgspec.ValidationError as error:
         raise source.damaged(DESCRIPTION, f"network {name}: {error}") from None
     built = network(num_classes=len(description.classes), **typed)
-    return with_layer_weights(built, description.recipe.parameters)
+    if description.encoder is None:
+        return with_layer_weights(built, description.recipe.parameters)
+    try:
+        return description.encoder.before(built, encoder)
+    except FieldError as error:
+        raise source.damaged(DESCRIPTION, f"encoder: {error}") from None
 
 
 def _recipe(source: CheckedFolder, description: _Description) -> Recipe:

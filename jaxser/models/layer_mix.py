@@ -8,9 +8,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-from jaxser.models.network import Network
+from jaxser.models.network import Network, Wrapper
 from jaxser.types import Batch, Hyper, Output
 
 
@@ -26,7 +26,7 @@ def with_layer_weights(network: Network, parameters: Mapping[str, Any]) -> Netwo
     return LayerMix(network.num_classes, network, num_layers) if num_layers > 1 else network
 
 
-class LayerMix(Network):
+class LayerMix(Wrapper):
     """A network that reads the weighted sum of the layers of an encoder.
 
     The frames have the layers' features one after another. The weights are a softmax of parameters that start at 0.
@@ -36,28 +36,7 @@ class LayerMix(Network):
         num_layers: the number of layers.
     """
 
-    network: Network
     num_layers: int
-
-    @property
-    def hyper(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The hyper-parameters that the network reads."""
-        return self.network.hyper
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The arrays that the network reads."""
-        return self.network.needs
-
-    @property
-    def lengths(self) -> Mapping[str, int]:
-        """The padded lengths that the network requires."""
-        return self.network.lengths
-
-    @property
-    def pads_first(self) -> bool:
-        """Whether features are zero-padded before they are normalised."""
-        return self.network.pads_first
 
     @nn.compact
     def __call__(self, batch: Batch, hyper: Hyper, *, train: bool) -> Output:
@@ -73,9 +52,3 @@ class LayerMix(Network):
     def _mixed(self, x: Float[Array, "B T LD"], weights: Float[Array, " L"]) -> Float[Array, "B T D"]:
         layers = x.reshape(*x.shape[:2], self.num_layers, -1)
         return jnp.einsum("btld,l->btd", layers, weights.astype(x.dtype))
-
-    def loss(
-        self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
-    ) -> Float[Array, ""]:
-        """Return the loss of the network; its regularisation leaves the layers' weights out."""
-        return self.network.loss(output, batch, class_weights, params["network"], hyper)

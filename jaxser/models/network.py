@@ -62,3 +62,46 @@ class Network(nn.Module):
     ) -> Float[Array, ""]:
         """Return the training loss; padding rows are left out."""
         return cross_entropy(output, batch, class_weights, hyper)
+
+
+class Wrapper(Network):
+    """A network in front of another one.
+
+    It reads and regularises what the other one does, unless it says otherwise.
+
+    Attributes:
+        network: the other network, whose parameters are `params["network"]`.
+    """
+
+    network: Network
+
+    @property
+    def hyper(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The hyper-parameters that the network reads."""
+        return self.network.hyper
+
+    @property
+    def optional_hyper(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The scalars that the network reads only if they are present."""
+        return self.network.optional_hyper
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The arrays that the network reads."""
+        return self.network.needs
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """The padded lengths that the network requires."""
+        return self.network.lengths
+
+    @property
+    def pads_first(self) -> bool:
+        """Whether features are zero-padded before they are normalised."""
+        return self.network.pads_first
+
+    def loss(
+        self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
+    ) -> Float[Array, ""]:
+        """Return the loss of the network, which leaves the wrapper's own parameters out."""
+        return self.network.loss(output, batch, class_weights, params["network"], hyper)

@@ -67,8 +67,9 @@ class Accumulated(NamedTuple):
 class Adam:
     """Adam with clipped gradients, decoupled weight decay and learning-rate schedules.
 
-    Reads `learning_rate` and, if present, `weight_decay`, `warmup` and `accumulation` from the hyper-parameters. Weight
-    decay leaves out vectors, which are biases and the scales of normalisation layers.
+    Reads `learning_rate` and, if present, `weight_decay`, `warmup` and `accumulation` from the hyper-parameters, and
+    for `params["encoder"]` `encoder_learning_rate` and `encoder_warmup`. Weight decay leaves out vectors, which are
+    biases and the scales of normalisation layers.
 
     Attributes:
         clip: one of `CLIPS`, applied before Adam with `clip_limit`.
@@ -109,6 +110,12 @@ class Adam:
         falling = schedule.fall(jnp.maximum(progress - warmup, 0) / (1 - warmup))
         return jnp.where(progress < warmup, rising, falling)
 
+    def encoder_factor(self, progress: Float[Array, ""], hyper: Hyper) -> Float[Array, ""] | float:
+        """Return a further factor on the learning rate of the encoder, for its own warm-up."""
+        if "encoder_warmup" not in hyper:
+            return 1.0
+        return jnp.minimum(progress / jnp.maximum(hyper["encoder_warmup"], 1e-6), 1)
+
     def update(
         self,
         grads: PyTree,
@@ -117,6 +124,7 @@ class Adam:
         hyper: Hyper,
         factor: Float[Array, ""],
         utterances: Float[Array, ""],
+        encoder_factor: Float[Array, ""] | float = 1.0,
     ) -> tuple[PyTree, PyTree]:
         """Return the updated parameters and optimiser state.
 
@@ -129,13 +137,14 @@ class Adam:
             hyper: the hyper-parameters.
             factor: scales the learning rate.
             utterances: the number of utterances of the batch.
+            encoder_factor: scales the learning rate of `params["encoder"]` in addition.
         """
         if "accumulation" not in hyper:
-            return self._update(grads, state, params, hyper, factor)
+            return self._update(grads, state, params, hyper, factor, encoder_factor)
         total = state.utterances + utterances
         summed = jax.tree.map(lambda old, new: old + utterances * new, state.grads, grads)
         mean = jax.tree.map(lambda x: x / jnp.maximum(total, 1), summed)
-        updated = self._update(mean, state.inner, params, hyper, factor)
+        updated = self._update(mean, state.inner, params, hyper, factor, encoder_factor)
         is_due = state.batches + 1 >= hyper["accumulation"]
         params, inner = _where(is_due, updated, (params, state.inner))
         waiting = jax.tree.map(lambda x: jnp.where(is_due, 0, x), (summed, total, state.batches + 1))
@@ -162,16 +171,22 @@ class Adam:
             bad_epochs=jnp.where(is_over, 0, bad_epochs),
         )
 
-    def _update(self, grads, state, params, hyper: Hyper, factor) -> tuple[PyTree, PyTree]:
+    def _update(self, grads, state, params, hyper: Hyper, factor, encoder_factor) -> tuple[PyTree, PyTree]:
         with jax.numpy_dtype_promotion("standard"):
             steps, state = self._transformation().update(grads, state, params)
         rate = hyper["learning_rate"] * factor
         decay = hyper.get("weight_decay", 0.0)
 
-        def updated(p, step):
-            return p - rate * (step + decay * p if p.ndim > 1 else step)
+        def updated(params, steps, rate):
+            return jax.tree.map(
+                lambda p, step: p - rate * (step + decay * p if p.ndim > 1 else step), params, steps
+            )
 
-        return jax.tree.map(updated, params, steps), state
+        new = updated(params, steps, rate)
+        if "encoder" in params:
+            rate = hyper.get("encoder_learning_rate", hyper["learning_rate"]) * factor * encoder_factor
+            new = {**new, "encoder": updated(params["encoder"], steps["encoder"], rate)}
+        return new, state
 
     def _transformation(self) -> optax.GradientTransformation:
         return optax.chain(CLIPS[self.clip](self.clip_limit), optax.scale_by_adam(b1=self.b1, b2=self.b2))

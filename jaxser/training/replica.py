@@ -251,7 +251,13 @@ class ReplicaTrainer:
         (loss, (stats, predicted)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         factor = self.optimizer.factor(progress, state.hyper) * state.plateau.scale
         params, opt_state = self.optimizer.update(
-            grads, state.opt_state, state.params, state.hyper, factor, batch.weight.sum()
+            grads,
+            state.opt_state,
+            state.params,
+            state.hyper,
+            factor,
+            batch.weight.sum(),
+            self.optimizer.encoder_factor(progress, state.hyper),
         )
         is_update = self.optimizer.has_updated(opt_state, state.hyper)
         average = averaging.after_step(state.average, params, stats, state.hyper, is_update)

@@ -34,6 +34,8 @@ OPTIONAL: Mapping[str, Scalar] = {
     # optimiser
     "warmup": _SHARE,
     "accumulation": Scalar(off=1.0),
+    "encoder_learning_rate": Scalar(),
+    "encoder_warmup": _SHARE,
     # averages of the parameters
     "ema_decay": _SHARE,
     "swa_share": _SHARE,
