@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -25,6 +26,9 @@ RESUMABLE = "stopped; run the same command to resume"
 
 NO_MEMORY = "there is not enough memory, or a limit such as ulimit -v is too low"
 """What a command says if memory or threads cannot be allocated."""
+
+MIN_ADDRESS_SPACE = 2_000_000_000
+"""The smallest limit of `ulimit -v` in bytes; below it, XLA ends the process without a message."""
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, directional overrides and surrogates: what changes a terminal or cannot be encoded."""
@@ -98,6 +102,7 @@ def run_command(
         _provide_home()
     try:
         _open_streams(program, prints_result)
+        _check_address_space()
         status = work()
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -218,6 +223,12 @@ class _Log(io.FileIO):
                 self._is_lost = True
                 note(f"{self._program}: standard output: {error.strerror}; continuing without it")
         return len(data)
+
+
+def _check_address_space() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
+        raise MemoryError
 
 
 def _provide_home() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -116,3 +117,13 @@ def test_importing_the_shared_code_imports_nothing_heavy():
         "heavy = {'jax', 'numpy', 'absl', 'matplotlib'} & sys.modules.keys(); sys.exit(', '.join(heavy) or 0)"
     )
     assert python(code).returncode == 0
+
+
+def test_a_limit_of_memory_that_xla_cannot_report_is_an_error(monkeypatch, capsys):
+    limits = {"small": 1_000_000_000, "large": 10_000_000_000, "none": resource.RLIM_INFINITY}
+    found = {}
+    for name, limit in limits.items():
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        found[name] = cli.run_command("program", lambda: 0)
+    assert found == {"small": 1, "large": 0, "none": 0}
+    assert capsys.readouterr().err == f"program: {cli.NO_MEMORY}\n"
