@@ -68,6 +68,7 @@ def test_a_dataset_has_the_samples_of_its_recordings(root):
         np.testing.assert_array_equal(waves[row], expected)
 
 
+@pytest.mark.slow
 def test_a_run_predicts_its_recordings_as_in_training(root, run, capsys):
     """The model holds the factors only; the encoder is given, and must be the same."""
     names = set(np.load(run / REPLICAS).files)
@@ -90,6 +91,7 @@ def test_a_run_predicts_its_recordings_as_in_training(root, run, capsys):
     )
 
 
+@pytest.mark.slow
 def test_an_exported_run_contains_the_encoder(root, run, tmp_path):
     """Its input is the waveform; without its encoder, it cannot be exported."""
     ensemble = load(run, fold=1, encoder=root / "hubert")
@@ -107,6 +109,7 @@ def test_an_exported_run_contains_the_encoder(root, run, tmp_path):
     np.testing.assert_allclose(network.call(inputs)["probabilities"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_encoder_or_none_is_one_line(root, run):
     with pytest.raises(
         UsageError, match=r"trained with a pretrained encoder \(hubert\): give --encoder=FOLDER"
@@ -117,6 +120,7 @@ def test_another_encoder_or_none_is_one_line(root, run):
         load(run, encoder=other)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_same_encoder_only(root, run):
     """A moved folder is fine; other weights are not."""
     moved = write_folder(root / "moved", "hubert")

@@ -96,6 +96,7 @@ def test_an_encoder_before_training_gives_the_frames_of_recipe_encoder(data, bas
         assert not own[~valid].any()
 
 
+@pytest.mark.slow
 def test_factors_are_added_to_the_weights(data, base):
     """The output is that of an encoder whose kernels are W + alpha / rank x A B, with and without remat."""
     tuning = replace(LORA, targets=("query", "key", "value", "output", "feed_forward"))
@@ -150,6 +151,7 @@ def test_replicas_share_the_pretrained_parameters(data, base, train):
         assert kernel not in {x.shape for x in jax.tree.leaves(built.shapes())}
 
 
+@pytest.mark.slow
 def test_a_compiled_sweep_has_the_encoder_once_and_no_collectives(data, base):
     """Each of two devices holds the states of three replicas, one encoder, and the waveforms."""
     built = sweep(data, LORA, devices=2, strategy="vmap")
@@ -220,6 +222,7 @@ def trained(data, tmp_path_factory):
     return train_sweep(sweep(data, LORA), tmp_path_factory.mktemp("whole"), **SILENT)
 
 
+@pytest.mark.slow
 def test_gradients_side_by_side_are_those_of_single_replicas(data):
     """Mapped over replicas, with the pretrained parameters shared."""
     built = sweep(data, LORA, replicas=grid(1, range(2), {}))
@@ -241,6 +244,7 @@ def test_gradients_side_by_side_are_those_of_single_replicas(data):
             np.testing.assert_allclose(a[row], b, rtol=1e-4, atol=1e-4 * max(np.abs(b).max(), 1e-6))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit(data, trained, tmp_path):
     with pytest.raises(Killed):
         train_sweep(kill(sweep(data, LORA), 1), tmp_path, **SILENT)

@@ -213,6 +213,7 @@ def test_what_a_network_cannot_use():
 ONE = (GridPoint(1, 1, {}),)
 
 
+@pytest.mark.slow
 def test_validation_and_test_are_never_augmented(data, tmp_path):
     """With a learning rate of 0 the parameters stay the same, so augmentation could only show in the losses."""
     scores = []
@@ -261,6 +262,7 @@ def sweep_of(data, **fields):
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_everything_equals_an_uninterrupted_one(everything, data, tmp_path):
     trained, folder = everything
     with pytest.raises(Killed):
@@ -274,6 +276,7 @@ def test_a_replica_with_everything_equals_its_single_run(everything, data, tmp_p
     assert_same(train_sweep(sweep_of(data, replicas=ONE), tmp_path, **SILENT), trained, slice(1, 2))
 
 
+@pytest.mark.slow
 def test_streaming_with_everything_equals_a_resident_dataset(everything, data, tmp_path):
     trained, _ = everything
     streamed = train_sweep(sweep_of(data, budget=60_000), tmp_path, **SILENT)
