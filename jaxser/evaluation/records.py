@@ -70,6 +70,8 @@ class RunConfig:
         fields = typed(value, "config", dict[str, Any], value)
         for name in _CONFIG_TEXTS:
             typed(fields, name, str, "")
+        if "imported" not in value:
+            typed(fields, "dataset", str)
         return cls(
             fields=dict(fields),
             dataset=typed(value, "dataset", str, ""),

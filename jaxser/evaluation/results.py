@@ -340,7 +340,7 @@ class RunResults:
             settings=typed(value, "settings", Mapping[str, Mapping[str, float]] | None, None) or {},
             warnings=typed(value, "warnings", tuple[str, ...], ()),
             reads=typed(value, "reads", tuple[str, ...], ()),
-            best_possible=typed(value, "best_possible", Mapping[str, Any] | None, None),
+            best_possible=_best_possible(typed(value, "best_possible", Mapping[str, Any] | None, None)),
             environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
             training=typed(value, "training", str, ""),
         )
@@ -390,3 +390,15 @@ def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:
 
 def _defined(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
+
+
+_Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+def _best_possible(best: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Check the scores among the best possible ones that reports show."""
+    if best is None:
+        return None
+    shown = [name for name in ("prior", "text", "audio", "late_fusion", "joint") if name in best]
+    scores = {name: typed(best, name, Mapping[str, _Fraction]) for name in shown}
+    return {**best, **{name: {key: own[key] for key in ("wa", "ua")} for name, own in scores.items()}}

@@ -365,6 +365,11 @@ def _check_consistency(run: Run) -> None:
         raise source.damaged(RESULTS, f"{FOLDS} has no fold {min(unknown)!r}")
     if set(zip(p.fold.tolist(), p.seed.tolist(), p.setting.tolist(), strict=True)) - replicas:
         raise source.damaged(PREDICTIONS, f"{RESULTS} does not have all of its replicas")
+    for fold in run.folds:
+        for split, part in (("validation", fold.validation), ("test", fold.test)):
+            predicted = p.utterance[(p.fold == fold.name) & (p.split == split)]
+            if set(predicted.tolist()) - set(part):
+                raise source.damaged(FOLDS, f"{PREDICTIONS} has other {split} utterances of fold {fold.name}")
     for one, split, scores in _all_scores(results):
         own = (p.fold == one.fold) & (p.seed == one.seed) & (p.setting == one.setting) & (p.split == split)
         counts = np.zeros((len(p.classes), len(p.classes)), int)

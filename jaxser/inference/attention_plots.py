@@ -103,7 +103,7 @@ def figure(attention: Attention) -> Figure:
                 _draw_bars(ax, weights, attention)
             else:
                 _draw_curve(ax, weights, axes[0], attention)
-        with figure_text.without_glyph_warnings():
+        with figure_text.without_layout_warnings():
             figure_text.choose_fonts(drawn)
             figure_text.escape_missing(drawn)
     return drawn

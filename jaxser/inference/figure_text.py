@@ -60,13 +60,14 @@ def escape_missing(figure: Figure) -> bool:
 
 
 @contextlib.contextmanager
-def without_glyph_warnings() -> Iterator[None]:
-    """Hide Matplotlib's warnings about missing characters, for SVG.
+def without_layout_warnings() -> Iterator[None]:
+    """Hide Matplotlib's warnings about missing characters, for SVG, and about labels too long for their figure.
 
     A browser draws SVG with its own fonts.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph ")
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         yield
 
 

@@ -58,6 +58,15 @@ def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
         return jax.eval_shape(init, key, replica, *ensemble.input_shapes(), ensemble.encoder)
     except FieldError as error:
         raise InputError(f"{ensemble.folder}: its network cannot be built ({error})") from None
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:  # sizes that no network has, from a damaged file
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{ensemble.folder}: its network cannot be built with its fields ({reason})"
+        ) from None
 
 
 def _shapes(kind: str, tree: PyTree) -> Shapes:

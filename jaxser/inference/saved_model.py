@@ -285,7 +285,7 @@ def _fold_name(folds: Sequence[str], asked: str) -> str:
 def _network(source: CheckedFolder, description: _Description, encoder: str | Path | None) -> Network:
     fields = dict(description.model)
     name = fields.pop("name", None)
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise source.damaged(DESCRIPTION, f"unknown network {name!r}")
     network = MODELS[name]
     kinds = typing.get_type_hints(network)

@@ -92,7 +92,7 @@ class Drawing:
     def svg(self) -> str:
         """The contents of an SVG file. The layout is computed once and kept."""
         file = io.StringIO()
-        with matplotlib.rc_context(STYLE), figure_text.without_glyph_warnings():
+        with matplotlib.rc_context(STYLE), figure_text.without_layout_warnings():
             figure_text.choose_fonts(self.figure)
             FigureCanvasSVG(self.figure).print_svg(file, metadata={"Date": None})
         self.figure.set_layout_engine("none")

@@ -170,7 +170,7 @@ def test_reproduce_finds_its_configs_beside_foreign_packages(trained, binaries):
     ):
         done = run(*command, cwd=trained, **environment)
         assert done.returncode == 2
-        assert "--protocol=slow is not one of paper, quick" in done.stderr
+        assert "--protocol=slow is not one of paper, config, quick" in done.stderr
     code = (
         "from jaxser import papers, reproduce; from pathlib import Path\n"
         "row = papers.tables()['sun2021/table1'][0]\n"
