@@ -61,9 +61,9 @@ def escape_missing(figure: Figure) -> bool:
 
 @contextlib.contextmanager
 def without_layout_warnings() -> Iterator[None]:
-    """Hide Matplotlib's warnings about missing characters, for SVG, and about labels too long for their figure.
+    """Hide Matplotlib's warnings about missing characters and long labels.
 
-    A browser draws SVG with its own fonts.
+    This is for SVG, which a browser draws with its own fonts.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph ")

@@ -99,7 +99,8 @@ def test_the_log_of_an_earlier_version_is_read(tmp_path):
 
 
 def test_configs_are_read_back(tmp_path):
-    for config in (RunConfig({"dataset": "demo", "epochs": 3}, "67c3d922", "python"), RunConfig({}, imported="theirs.csv")):
+    ours = RunConfig({"dataset": "demo", "epochs": 3}, "67c3d922", "python")
+    for config in (ours, RunConfig({}, imported="theirs.csv")):
         run_folder.write_config(tmp_path, config)
         assert run_folder.read_config(tmp_path) == config
 
