@@ -114,6 +114,8 @@ def prepare(
     console = Console(quiet=quiet, markup=False, highlight=False, soft_wrap=True)
     reader = import_reader(corpus)
     _check(corpus, recipe, name, glove, workers, max_rejected)
+    if encoder and runner == "beam":
+        raise UsageError("--runner=beam: recipe encoder runs on this machine's device, with --runner=local")
     run_all = _runner(runner, 1 if encoder else workers or _cores(), beam_options)
     name, out = name or corpus, Path(out)
     try:
@@ -271,6 +273,8 @@ def _open_encoder(
     if recipe != "encoder":
         if folder is not None:
             raise UsageError(f"--encoder={folder}: only for --recipe=encoder, not for {recipe}")
+        if layers != "last" or padding is not None:
+            raise UsageError(f"--layers, --padding: only for --recipe=encoder, not for {recipe}")
         return None
     if folder is None:
         return None  # `with_sources` asks for it

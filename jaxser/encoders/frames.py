@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jaxser.encoders.encoder import Encoder, load
 from jaxser.features.audio import SAMPLE_RATE
-from jaxser.types import UsageError
+from jaxser.types import InputError, UsageError
 
 WINDOW_SECONDS = 30
 """Longer recordings are cut into windows of equal length, at most this long, which are encoded one by one."""
@@ -102,6 +102,9 @@ class FrameEncoder:
 
         The first frame of each signal is centred on its start. The result for a signal does not depend on the other
         ones beyond rounding.
+
+        Raises:
+            InputError: if a value is not finite, or too large for float16.
         """
         parts = [_windows(signal, self.encoder.hop) for signal in signals]
         windows = [window for part in parts for window in part]
@@ -139,8 +142,11 @@ class FrameEncoder:
         states, _ = self.encoder(jnp.asarray(padded), jnp.asarray(lengths), layers=self.layers.indices)
         chosen = [np.asarray(state, np.float32) for state in states]
         frames = np.mean(chosen, axis=0) if self.layers.mean else np.concatenate(chosen, axis=-1)
-        largest = np.finfo(np.float16).max
-        frames = np.clip(frames, -largest, largest).astype(np.float16)
+        if not (np.abs(frames) <= np.finfo(np.float16).max).all():
+            raise InputError(
+                f"the {self.encoder.family} encoder computes values that are not finite or exceed float16"
+            )
+        frames = frames.astype(np.float16)
         return [frames[row, : self.encoder.num_frames(len(window))] for row, window in enumerate(windows)]
 
 

@@ -21,7 +21,7 @@ from jaxser.features.recipes import RECIPES, with_encoder
 from jaxser.features.text import Vocabulary
 from jaxser.models.layer_mix import LayerMix, with_layer_weights
 from jaxser.models.probe import Probe
-from jaxser.types import Batch, UsageError, Utterance, Word
+from jaxser.types import Batch, InputError, UsageError, Utterance, Word
 
 LENGTHS = (4_000, 17_000, 400)
 
@@ -88,6 +88,15 @@ def test_very_short_and_empty_recordings_have_a_frame(loaded):
     for found in encoder.encode([np.zeros(0, np.float32), np.ones(3, np.float32)]):
         assert found.shape == (1, loaded.width)
         assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("factor", [np.nan, 1e6])
+def test_values_that_float16_cannot_hold_are_an_error(factor, loaded):
+    norm = {name: factor * value for name, value in loaded.params["layer_1"]["norm"].items()}
+    layer = {**loaded.params["layer_1"], "norm": norm}
+    broken = replace(loaded, params={**loaded.params, "layer_1": layer})
+    with pytest.raises(InputError, match="the hubert encoder computes values that are not finite or exceed"):
+        FrameEncoder(broken, Layers((2,))).encode(speech((4_000,)))
 
 
 UTTERANCE = Utterance(
@@ -177,6 +186,11 @@ def test_other_layers_make_the_dataset_anew_and_the_same_ones_do_not(folder, tmp
         (["--recipe=encoder"], "recipe encoder needs --encoder, the folder of a pretrained encoder"),
         (["--recipe=mcsan", "--encoder=E"], "--encoder=E: only for --recipe=encoder, not for mcsan"),
         (["--recipe=encoder", "--encoder=E"], "E: no such folder"),
+        (["--recipe=mcsan", "--layers=3"], "--layers, --padding: only for --recipe=encoder, not for mcsan"),
+        (
+            ["--recipe=encoder", "--encoder=E", "--runner=beam"],
+            "--runner=beam: recipe encoder runs on this machine's device, with --runner=local",
+        ),
     ],
 )
 def test_wrong_flags_are_reported_in_one_line(flags, message, tmp_path, capsys):
