@@ -1,4 +1,4 @@
-"""Probes: small networks that tell what the frames of an encoder contain.
+"""Probes: small networks that show what the frames of an encoder contain.
 
 - `mean`: the head of EmoBox (Ma et al., Interspeech 2024): linear, ReLU, mean over time, linear.
 - `statistics`: mean and standard deviation over time, standardised, and logistic regression.
