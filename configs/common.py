@@ -62,6 +62,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua | loss
     config.best_epochs = 1  # number of best epochs whose mean probabilities predict
     config.patience = 0  # epochs without improvement before a replica stops; 0: train all epochs
+    config.target = "classes"  # what is predicted: classes | attributes
     config.precision = "float32"  # of training steps: float32 | bfloat16
     config.seeds = 5  # number of seeds
     config.buckets = 8  # groups of similar length, each compiled separately
@@ -113,6 +114,13 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "lora_alpha": 16.0,
             "lora_targets": "query,value",  # some of query, key, value, output, feed_forward
             "remat": False,  # True: compute activations again in the backward pass, which saves memory
+        }
+    )
+    config.attributes = ConfigDict(
+        {
+            "names": "",  # target attributes: some of them, separated by commas; "": all that the dataset has
+            "loss": "ccc",  # ccc | mse
+            "class_share": 0.0,  # weight of the cross-entropy of the classes in the loss
         }
     )
     config.protocol = ConfigDict(

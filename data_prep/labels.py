@@ -50,7 +50,8 @@ def apply_labels(
     """Clean, rename and select the labels of a corpus.
 
     Spaces around a label and the form of its accents do not matter. Labels that differ in case only are one. Labels
-    that stand for a missing value are rejected.
+    that stand for a missing value are rejected, unless the utterance has attributes. Numbers on a scale become the
+    attribute `value`.
 
     Args:
         corpus: the name of the corpus.
@@ -63,25 +64,27 @@ def apply_labels(
 
     Raises:
         UsageError: if `label_map` or `classes` does not fit the labels.
-        InputError: if the labels are numbers on a scale, or too many.
+        InputError: if there are too many labels.
     """
     label_map = {tidy(label): tidy(new) for label, new in (label_map or {}).items()}
     counts = Counter(tidy(utterance.label) for utterance in reading.utterances)
     renamed, unused = _renamed(counts, label_map)
-    missing = {label for label in counts if label == renamed[label] and label in MISSING}
+    missing = {label for label in counts if label and label == renamed[label] and label in MISSING}
     renamed |= dict.fromkeys(missing, "")
     spelled, warnings = _one_spelling(counts, renamed)
     if unused:
         warnings.append(f"--label_map: no utterance has the label {', '.join(unused)}")
     renamed = {label: spelled.get(new, new) for label, new in renamed.items()}
     found = _total((renamed[label], count) for label, count in counts.items() if renamed[label])
-    warnings += _check_values(found)
+    if _are_values(found):
+        return _valued(reading, classes), Labels()
+    warnings += _number_warnings(found)
     class_of = corpora.class_of_labels(corpora.find(corpus), classes, found) if classes else {}
     final = {label: class_of.get(new, "") if class_of else new for label, new in renamed.items()}
     kept, rejected, left_out = [], list(reading.rejected), Counter[str]()
     for utterance in reading.utterances:
         label = tidy(utterance.label)
-        if final[label]:
+        if final[label] or (utterance.attributes and label in missing | {""}):
             kept.append(replace(utterance, label=final[label]))
         elif label in missing:
             rejected.append(
@@ -93,7 +96,7 @@ def apply_labels(
         raise UsageError(
             f"--label_map, --classes: all utterances are left out; the labels are {_shown(counts)}"
         )
-    classes_found = dict.fromkeys(utterance.label for utterance in kept)
+    classes_found = dict.fromkeys(utterance.label for utterance in kept if utterance.label)
     if len(classes_found) > corpora.MAX_CLASSES:
         raise InputError(
             f"{len(classes_found)} classes ({_shown(classes_found, 3)}), more than the {corpora.MAX_CLASSES} "
@@ -168,20 +171,51 @@ def _one_spelling(counts: Mapping[str, int], renamed: Mapping[str, str]) -> tupl
     return spelled, warnings
 
 
-def _check_values(counts: Mapping[str, int]) -> list[str]:
-    """Raise `InputError` if most labels are numbers on a scale; return a warning if some are."""
+VALUE = "value"
+"""The name of the attribute that labels on a scale become."""
+
+
+def _are_values(counts: Mapping[str, int]) -> bool:
+    """Return whether most labels are numbers on a scale, and not the codes of classes."""
     values = [label for label in counts if _is_value(label)]
     numbers = [label for label in counts if _is_number(label)]
     if not values and (len(numbers) <= _MAX_CODES or len(numbers) < len(counts)):
-        return []
-    if sum(counts[label] for label in numbers) * 2 > sum(counts.values()):
-        raise InputError(
-            f"the labels are numbers ({_shown(counts, 3)}), so they are values on a scale and not classes, and there "
-            "is no regression yet: label each utterance with a class, or name a class for each number by --label_map"
+        return False
+    return sum(counts[label] for label in numbers) * 2 > sum(counts.values())
+
+
+def _number_warnings(counts: Mapping[str, int]) -> list[str]:
+    """Return a warning if some labels are numbers with decimals."""
+    values = {label: count for label, count in counts.items() if _is_value(label)}
+    return [f"labels that are numbers, while most are names: {_shown(values, 3)}"] if values else []
+
+
+def _valued(reading: Reading, classes: str) -> Reading:
+    """Return the reading with its labels as values of an attribute; labels that are no numbers are rejected."""
+    if classes:
+        raise UsageError(
+            f"--classes={classes}: the labels are numbers on a scale; name a class for each by --label_map"
         )
-    return [
-        f"labels that are numbers, while most are names: {_shown({one: counts[one] for one in values}, 3)}"
-    ]
+    kept, rejected = [], list(reading.rejected)
+    for utterance in reading.utterances:
+        label = tidy(utterance.label)
+        if _is_number(label):
+            attributes = {VALUE: parse_number(label), **utterance.attributes}
+            kept.append(replace(utterance, label="", attributes=attributes))
+        else:
+            reason = f"label {label!r} is not a number, as most labels are"
+            rejected.append(Rejection(utterance.id, utterance.wav, reason))
+    warning = (
+        f"the labels are numbers on a scale, and are the attribute {VALUE}: train with --config.target=attributes, or "
+        "name a class for each number by --label_map"
+    )
+    return replace(
+        reading,
+        utterances=tuple(kept),
+        rejected=tuple(rejected),
+        expected={},
+        warnings=(*reading.warnings, warning),
+    )
 
 
 _MAX_CODES = 30

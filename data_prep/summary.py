@@ -66,5 +66,5 @@ def _label_table(found: Mapping[str, int], expected: Mapping[str, int]) -> Table
     for title in columns:
         table.add_column(title, justify="right")
     for label in sorted({**found, **expected}):
-        table.add_row(label, *(str(counts.get(label, 0)) for counts in columns.values()))
+        table.add_row(label or "no label", *(str(counts.get(label, 0)) for counts in columns.values()))
     return table

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxser.inference.attention_plots import Attention
-    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.ensemble import AttributePrediction, Ensemble, Prediction
     from jaxser.inference.recordings import faster_whisper
     from jaxser.inference.saved_model import load
     from jaxser.types import InputError, UsageError, Word
@@ -28,6 +28,7 @@ if (_SOURCE_TREE / "pyproject.toml").is_file():
 
 _MODULES = {
     "Attention": "inference.attention_plots",
+    "AttributePrediction": "inference.ensemble",
     "Ensemble": "inference.ensemble",
     "InputError": "types",
     "Prediction": "inference.ensemble",
@@ -39,6 +40,7 @@ _MODULES = {
 
 __all__ = [
     "Attention",
+    "AttributePrediction",
     "Ensemble",
     "InputError",
     "Prediction",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser import corpora
@@ -16,6 +17,15 @@ from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.encoders import Encoder, load
 from jaxser.encoders.frames import Layers
 from jaxser.encoders.tuning import Tuning
+from jaxser.evaluation.targets import (
+    ATTRIBUTE_LOSSES,
+    ATTRIBUTES,
+    CLASSES,
+    TARGETS,
+    Attributes,
+    Classes,
+    Target,
+)
 from jaxser.models import MODELS, encoded
 from jaxser.models.encoded import with_waveforms
 from jaxser.models.layer_mix import with_layer_weights
@@ -24,13 +34,13 @@ from jaxser.training import augment, scalars
 from jaxser.training.mesh import STRATEGIES
 from jaxser.training.optim import CLIPS, SCHEDULES, Adam
 from jaxser.training.replica import PRECISIONS
-from jaxser.training.scalars import OPTIONAL
-from jaxser.training.selection import SELECTIONS
-from jaxser.types import FieldError, UsageError
+from jaxser.training.scalars import OF_CLASSES, OPTIONAL
+from jaxser.types import Dataset, FieldError, UsageError
 
 _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "training": common.TRAININGS,
-    "selection": SELECTIONS,
+    "target": TARGETS,
+    "attributes.loss": ATTRIBUTE_LOSSES,
     "subset": corpora.SUBSETS,
     "normalise": NORMALISATIONS,
     "class_weights": ("none", "balanced"),
@@ -40,6 +50,12 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "optimizer.schedule": SCHEDULES,
 }
 """The allowed values of fields that name a choice."""
+
+_SELECTIONS = {target.kind: target.selections for target in (Classes, Attributes)}
+"""The allowed values of `config.selection`, by target."""
+
+_HEADLINES = {target.kind: target.headline for target in (Classes, Attributes)}
+"""The score that selects the epoch if nothing else is stated, by target."""
 
 
 def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -59,6 +75,7 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     _apply_published(config)
     _apply_variant(config)
     _apply_training(config)
+    _apply_target(config, (given or {}).get("target", config.target))
     config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
     for path, value in (given or {}).items():
         if path.partition("[")[0] not in flatten(config.to_dict()):
@@ -68,9 +85,39 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     return config
 
 
+def build_target(config: ConfigDict, dataset: Dataset) -> Target:
+    """Return what a resolved config predicts on a dataset.
+
+    The scale of attributes is that of the corpus or, if it is unknown, reaches from the lowest to the highest value.
+
+    Raises:
+        UsageError: if the attributes do not vary, or there are no classes to train as well.
+    """
+    if config.target == CLASSES:
+        return Classes(dataset.classes)
+    values, share = dataset.target, config.attributes.class_share
+    if values is None:
+        raise UsageError(f"config.target={config.target}: {dataset.name} was loaded without attributes")
+    if constant := [name for name, own in zip(dataset.attributes, values.T, strict=True) if not np.ptp(own)]:
+        raise UsageError(
+            f"config.attributes.names: {constant[0]} has the same value for all utterances of {dataset.name}; "
+            "choose others"
+        )
+    if share and len(dataset.classes) < 2:
+        raise UsageError(f"config.attributes.class_share={share}: {dataset.name} has fewer than two classes")
+    low, high = corpora.find(dataset.manifest.get("corpus", "")).scale or (values.min(), values.max())
+    if values.min() < low or values.max() > high:
+        raise UsageError(
+            f"config.target=attributes: {dataset.name} has values from {values.min():g} to {values.max():g}, which "
+            f"are outside the scale of its corpus, {low:g} to {high:g}"
+        )
+    names, loss = dataset.attributes, config.attributes.loss
+    return Attributes(names, float(low), float(high), loss, float(share), len(dataset.classes))
+
+
 def build_model(
     config: ConfigDict,
-    num_classes: int,
+    width: int,
     parameters: Mapping[str, Any] | None = None,
     encoder: Encoder | None = None,
 ) -> Network:
@@ -78,7 +125,7 @@ def build_model(
 
     Args:
         config: a resolved config.
-        num_classes: the number of classes.
+        width: the number of outputs: of classes, or of what the target needs.
         parameters: the parameters of the recipe, from the manifest of the dataset.
         encoder: the pretrained encoder that the network is put behind.
 
@@ -94,7 +141,7 @@ def build_model(
             raise UsageError(
                 f"config.model.{field}: {name} has no such field; it has {', '.join(sorted(allowed))}"
             )
-    network = MODELS[name](num_classes=num_classes, **fields)
+    network = MODELS[name](num_classes=width, **fields)
     if encoder is None:
         return with_layer_weights(network, parameters or {})
     return _behind(encoder, network, config.encoder)
@@ -162,7 +209,7 @@ def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
     used = scalars.used(config.hyper.to_dict(), config.sweep.to_dict())
     by_training = common.TRAININGS[config.training].get("hyper", {})
     for name in [name for name in used if name in OPTIONAL]:
-        if reason := _unsuitable(name, model):
+        if reason := _unsuitable(name, model, config):
             if config.sweep.get(name) or config.hyper[name] != by_training.get(name):
                 raise UsageError(f"config.hyper.{name} {reason}; set it to {OPTIONAL[name].off:g}")
             del used[name]
@@ -247,6 +294,12 @@ def _apply_training(config: ConfigDict) -> None:
     config.update(fields)
 
 
+def _apply_target(config: ConfigDict, target: str) -> None:
+    """Select the epoch by the target's headline score if a paper or corpus states a score of classes."""
+    if target in _SELECTIONS and config.selection not in _SELECTIONS[target]:
+        config.selection = _HEADLINES[target]
+
+
 def _check_values(config: ConfigDict) -> None:
     for name in ("epochs", "batch_size", "seeds", "buckets", "best_epochs"):
         if config[name] < 1:
@@ -260,10 +313,18 @@ def _check_values(config: ConfigDict) -> None:
     values = flatten(config.to_dict())
     for field, allowed in _CHOICES.items():
         _check_choice(field, values[field], allowed)
+    _check_choice("selection", config.selection, _SELECTIONS[config.target])
+    if not 0 <= config.attributes.class_share < 1:
+        share = config.attributes.class_share
+        raise UsageError(f"config.attributes.class_share={share} must be at least 0 and less than 1")
+    if config.target == ATTRIBUTES and config.class_weights != "none" and not config.attributes.class_share:
+        config.class_weights = "none"  # those of a paper: there are no classes
 
 
-def _unsuitable(name: str, model: Network) -> str:
-    """Return why a network cannot use an optional hyper-parameter; "" if it can."""
+def _unsuitable(name: str, model: Network, config: ConfigDict) -> str:
+    """Return why a run cannot use an optional hyper-parameter; "" if it can."""
+    if name in OF_CLASSES and config.target == ATTRIBUTES and not config.attributes.class_share:
+        return "needs classes (config.target, config.attributes.class_share)"
     if name == "stochastic_depth_rate" and name not in model.optional_hyper:
         return "needs a network with transformers"
     if name in encoded.HYPER and name not in model.optional_hyper:

@@ -110,6 +110,7 @@ class Corpus:
             about the emotion; 0 if the text is free.
         has_word_times: whether the words have start and end times.
         has_video: whether video features are available.
+        scale: the ends of the scale on which raters judge valence, activation and dominance; None if unknown.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Corpus:
     fixed_sentences: int = 0
     has_word_times: bool = True
     has_video: bool = True
+    scale: tuple[float, float] | None = None
 
     def label_name(self, label: str) -> str:
         """Return the display name of a label or class."""
@@ -170,6 +172,7 @@ CORPORA: Mapping[str, Corpus] = {
             language="en",
             synthetic=True,
             is_small=True,
+            scale=(1.0, 5.0),
             label_names=_IEMOCAP_LABELS,
             classes="seven",
             protocol=HeadlineProtocol("session"),
@@ -198,6 +201,7 @@ CORPORA: Mapping[str, Corpus] = {
             label_names=_IEMOCAP_LABELS,
             classes="",
             training="paper",
+            scale=(1.0, 5.0),
         ),
         Corpus(
             name="meld",

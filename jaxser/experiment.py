@@ -14,18 +14,27 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser import corpora, files
-from jaxser.config import build_model, check_hyper, describe_training, flatten, load_encoder, training_hyper
+from jaxser.config import (
+    build_model,
+    build_target,
+    check_hyper,
+    describe_training,
+    flatten,
+    load_encoder,
+    training_hyper,
+)
 from jaxser.configs import common
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.dataset import copies_of, load_prepared, with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.leaks import FoldIds
 from jaxser.data.shards import MANIFEST
-from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation import run_folder
 from jaxser.evaluation.environment import environment
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
 from jaxser.evaluation.summary import with_summaries
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.inference.saved_model import save_models
 from jaxser.models.encoded import Encoded
@@ -57,7 +66,11 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Datase
     if config.dataset in corpora.DEMO_DATASETS:
         run_on_primary(lambda: _make_demo(config.dataset, config.recipe, data_dir))
     dataset = load_prepared(
-        data_dir / config.dataset, config.recipe, classes=config.classes, subset=config.subset
+        data_dir / config.dataset,
+        config.recipe,
+        classes=config.classes,
+        subset=config.subset,
+        attributes=config.attributes.names if config.target == ATTRIBUTES else None,
     )
     if "waveform" in dataset.arrays:
         dataset = replace(dataset, encoder=load_encoder(config))
@@ -65,7 +78,8 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Log = print) -> Datase
         raise UsageError(
             f"config.encoder.folder: recipe {config.recipe} has no waveforms; use recipe waveform"
         )
-    log(f"{dataset.name}: {len(dataset.label)} utterances, {len(dataset.classes)} classes")
+    target = ", ".join(dataset.attributes) or f"{len(dataset.classes)} classes"
+    log(f"{dataset.name}: {len(dataset.label)} utterances, {target}")
     if dataset.left_out:
         log("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
     corpus, expected = dataset.manifest["corpus"], config.get("corpus", "")
@@ -163,7 +177,7 @@ def _run(
 
 def _labelled(dataset: Dataset) -> list[Utterance]:
     """Return the utterances, labelled with the classes of the run instead of the corpus's own labels."""
-    labels = [dataset.classes[n] for n in dataset.label]
+    labels = [dataset.classes[n] if n >= 0 else "" for n in dataset.label]
     return [replace(one, label=label) for one, label in zip(dataset.utterances, labels, strict=True)]
 
 
@@ -179,7 +193,8 @@ def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
 def _sweep(
     config: ConfigDict, dataset: Dataset, devices: Sequence[jax.Device], strategy: str, budget: int
 ) -> Sweep:
-    model = build_model(config, len(dataset.classes), dataset.manifest.get("parameters"), dataset.encoder)
+    target = build_target(config, dataset)
+    model = build_model(config, target.width, dataset.manifest.get("parameters"), dataset.encoder)
     optimizer = Adam(**config.optimizer)
     _check_fit(config, dataset, model, optimizer, devices, strategy)
     folds = make_folds(dataset, Protocol(**config.protocol))
@@ -193,7 +208,7 @@ def _sweep(
         model=model,
         optimizer=optimizer,
         widths=tuple(tuple(widths.items()) for widths in buckets.widths),
-        num_classes=len(dataset.classes),
+        target=target,
         epochs=config.epochs,
         selection=config.selection,
         patience=config.patience or None,
@@ -230,7 +245,7 @@ def _check_fit(
     strategy: str,
 ) -> None:
     """Check what depends on the dataset, the network or the devices."""
-    if len(dataset.classes) < 2:
+    if config.target == CLASSES and len(dataset.classes) < 2:
         raise UsageError(
             f"{dataset.name} has one class ({', '.join(dataset.classes)}), so every network would score 100 %: choose "
             "other --config.classes, or prepare a corpus with two classes at least"
@@ -300,9 +315,10 @@ def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]
         synthetic=bool(facts.get("synthetic")),
         settings={setting_name(point.setting): dict(point.setting) for point in sweep.replicas},
         reads=sweep.trainer.model.needs,
-        best_possible=facts.get("bayes"),
+        best_possible=sweep.trainer.target.best_possible(facts.get("bayes")),
         environment=environment(jax.devices()),
         training=describe_training(config, sweep.hyper),
+        described_target={} if config.target == CLASSES else sweep.trainer.target.to_json(),
     )
 
 
@@ -310,7 +326,7 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
     results = []
     for index, (point, own) in enumerate(zip(sweep.replicas, predicted, strict=True)):
         best_epoch = int(trained.best.epoch[index])
-        validation, test = _scores(sweep.dataset, own) if best_epoch else (None, None)
+        validation, test = _scores(sweep, own) if best_epoch else (None, None)
         results.append(
             ReplicaResult(
                 fold=sweep.folds[point.fold].name,
@@ -320,27 +336,29 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
                 best_epoch=best_epoch - 1 if best_epoch else None,
                 validation=validation,
                 test=test,
-                validation_loss=_validation_loss(sweep.dataset, own) if best_epoch else None,
+                validation_loss=_validation_loss(sweep, own) if best_epoch else None,
             )
         )
     return results
 
 
-def _validation_loss(dataset: Dataset, own: Predicted) -> float | None:
-    """Return the mean of -log p(label) on the validation part."""
-    label = dataset.label[own.rows[: own.validation]]
-    loss = -float(own.log_probs[np.arange(own.validation), label].astype(np.float64).mean())
+def _validation_loss(sweep: Sweep, own: Predicted) -> float | None:
+    """Return the loss on the validation part."""
+    target, part = sweep.trainer.target, slice(own.validation)
+    truth = target.truth(sweep.dataset)[own.rows]
+    loss = float(target.loss_in_full(own.estimates[part], truth[part]))
     return loss if np.isfinite(loss) else None
 
 
-def _scores(dataset: Dataset, own: Predicted) -> tuple[Scores, Scores]:
+def _scores(sweep: Sweep, own: Predicted) -> tuple[Scores, Scores]:
     """Return the scores on the validation part and on the test part."""
-    true, guess = dataset.label[own.rows], own.log_probs.argmax(1)
+    target = sweep.trainer.target
+    true, guess = target.truth(sweep.dataset)[own.rows], target.guess(own.estimates)
 
     def scores(part: slice) -> Scores:
         ones = np.ones(len(true[part]))
-        confusion = metrics.confusion(true[part], guess[part], ones, len(dataset.classes))
-        return Scores.of(np.asarray(confusion), dataset.classes)
+        statistics = target.statistics(true[part], guess[part], ones)
+        return Scores.of_statistics(np.asarray(statistics), target)
 
     return scores(slice(own.validation)), scores(slice(own.validation, None))
 
@@ -364,6 +382,7 @@ def _write(
         rows,
         [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in points],
         model=config.model.to_dict(),
+        target=results.described_target,
         encoder=model.described if isinstance(model := sweep.trainer.model, Encoded) else None,
         normalise=config.normalise,
         setting=results.setting,
@@ -373,18 +392,18 @@ def _write(
 
 
 def _predictions(sweep: Sweep, index: int, own: Predicted) -> run_folder.Predictions:
-    point, dataset = sweep.replicas[index], sweep.dataset
+    point, dataset, target = sweep.replicas[index], sweep.dataset, sweep.trainer.target
     number = len(own.rows)
     return run_folder.Predictions(
-        classes=dataset.classes,
+        classes=target.names,
         utterance=dataset.column("id")[own.rows],
         fold=np.full(number, sweep.folds[point.fold].name),
         seed=np.full(number, point.seed),
         setting=np.full(number, setting_name(point.setting)),
         split=np.where(np.arange(number) < own.validation, "validation", "test"),
-        true=dataset.label[own.rows],
-        predicted=own.log_probs.argmax(1),
-        probabilities=np.exp(own.log_probs.astype(np.float64)),
+        true=target.truth(dataset)[own.rows],
+        predicted=target.guess(own.estimates),
+        probabilities=target.probabilities(own.estimates),
     )
 
 

@@ -30,6 +30,7 @@ with cli.importing("jaxser.export"):
     from jaxser import files
     from jaxser.cli import run_command
     from jaxser.evaluation.environment import environment
+    from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
     from jaxser.inference.ensemble import Ensemble
     from jaxser.inference.saved_model import load
     from jaxser.types import UsageError
@@ -38,6 +39,9 @@ PROGRAM = "jaxser.export"
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "jaxser export 1"
+
+OUTPUTS = {CLASSES: "probabilities", ATTRIBUTES: "attributes"}
+"""The name of the output, by target."""
 
 MEANINGS = {
     "audio": "feature frames of the recording, as the recipe extracts them",
@@ -64,10 +68,10 @@ Specs = dict[str, jax.ShapeDtypeStruct]
 
 
 def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.export.Exported:
-    """Export the mean probabilities over the replicas as a function of features.
+    """Export the mean prediction of the replicas as a function of features.
 
     Its input is `{"audio": ..., "audio_length": ..., ...}`, with features before normalisation, and its output is
-    `{"probabilities": [batch, classes]}`.
+    `{"probabilities": [batch, classes]}` or `{"attributes": [batch, attributes]}`.
 
     Args:
         ensemble: the networks to export.
@@ -79,17 +83,17 @@ def export(ensemble: Ensemble, sizes: Mapping[str, int] | None = None) -> jax.ex
     """
     specs = input_specs(ensemble, sizes or {})
 
-    def probabilities(inputs):
+    def outputs(inputs):
         arrays = {name: inputs[name] for name in ensemble.model.needs}
         lengths = {name: inputs[f"{name}_length"] for name in arrays}
-        log_probs = jax.lax.map(
-            lambda one: ensemble.forward(one, arrays, lengths, ensemble.encoder).log_probs, ensemble.replicas
+        estimates = jax.lax.map(
+            lambda one: ensemble.estimates(one, arrays, lengths, ensemble.encoder), ensemble.replicas
         )
-        return {"probabilities": jnp.exp(log_probs).mean(0)}
+        return {OUTPUTS[ensemble.target.kind]: ensemble.target.readable(estimates).mean(0)}
 
     try:
         with _no_source_locations():
-            return jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(specs)
+            return jax.export.export(jax.jit(outputs), platforms=PLATFORMS)(specs)
     except (TypeError, ValueError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
         if all(isinstance(size, int) for spec in specs.values() for size in spec.shape):
             raise
@@ -126,16 +130,17 @@ def write(ensemble: Ensemble, exported: jax.export.Exported, path: Path, root: P
 def describe(ensemble: Ensemble, exported: jax.export.Exported) -> dict[str, Any]:
     """Return the contents of description.json, for users of the artefact without jaxser."""
     ((inputs,), _) = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-    results = ensemble.run_results
+    results, output = ensemble.run_results, OUTPUTS[ensemble.target.kind]
     return {
         "format": FORMAT,
-        "use": 'jax.export.deserialize(network.bin).call(inputs)["probabilities"]: [batch, classes]',
+        "use": f'jax.export.deserialize(network.bin).call(inputs)["{output}"]: [batch, {ensemble.target.kind}]',
         "model": results.model,
         "variant": results.variant,
         "dataset": results.dataset,
         "synthetic": results.synthetic,
         "replicas": [{"fold": fold, "seed": seed} for fold, seed in ensemble.members],
         "classes": ensemble.classes,
+        **({} if ensemble.target.kind == CLASSES else {"target": ensemble.target.to_json()}),
         "inputs": {
             name: {"dtype": str(spec.dtype), "shape": _shape(spec.shape), "meaning": _meaning(name)}
             for name, spec in inputs.items()

@@ -122,17 +122,18 @@ def _report_failures(results: RunResults) -> int:
 
 def _test_scores(results: RunResults) -> str:
     """Return the mean test scores in one line."""
+    from jaxser.evaluation.metrics import describe
+
     summary = results.summary
-    scores = "  ".join(
-        f"{name} {_percent(summary.mean[metric])} ± {_percent(summary.std[metric])}"
-        for name, metric in (("WA", "wa"), ("UA", "ua"), ("weighted F1", "f1_weighted"))
-    )
+
+    def shown(name: str) -> str:
+        metric, mean, std = describe(name), summary.mean[name], summary.std[name]
+        cells = ("-" if value is None else metric.show(value) for value in (mean, std))
+        return f"{metric.title} {' ± '.join(cells)}"
+
+    scores = "  ".join(map(shown, results.target.compared))
     mark = " (demo numbers: synthetic speech)" if results.synthetic else ""
     return f"test  {scores}  (± over {summary.std_over}){mark}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Predict the emotion of recordings with the networks of a finished run.
+"""Predict the emotion of recordings, or their valence and other attributes, with the networks of a finished run.
 
     python -m jaxser.predict --run=runs/mcsan clip.wav --text="thank you for being with me"
     python -m jaxser.predict --run=runs/mcsan recordings/ --csv > emotions.csv
@@ -28,7 +28,7 @@ with cli.importing("jaxser.predict"):
     from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
-    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.ensemble import AttributePrediction, Ensemble, Prediction
     from jaxser.inference.recordings import Reader, Text, Window
 
 WINDOWS_AT_ONCE = 256  # windows that are read before they are predicted
@@ -72,7 +72,7 @@ def _predict(args: argparse.Namespace) -> int:
         raise UsageError(f"--explain: the network of {args.run} has no attention")
     predictor = _Predictor(ensemble, reader, _transcript(args, reader), args.explain)
     begin = time.monotonic()
-    found: list[Prediction] = []
+    found: list[Prediction | AttributePrediction] = []
 
     def write() -> None:
         sys.stdout.write(_FORMATS[args.format](ensemble, found, predictor.failed))
@@ -102,7 +102,7 @@ class _Predictor:
         self.failed: list[tuple[Path, str]] = []
         self._drawn: set[Path] = set()
 
-    def predictions(self, paths: Sequence[Path]) -> Iterator[Prediction]:
+    def predictions(self, paths: Sequence[Path]) -> Iterator[Prediction | AttributePrediction]:
         """Yield the predictions in the order of the recordings."""
         from rich.console import Console
         from rich.progress import track
@@ -120,7 +120,7 @@ class _Predictor:
                 windows = []
         yield from self._predict(windows)
 
-    def _predict(self, windows: list[Window]) -> list[Prediction]:
+    def _predict(self, windows: list[Window]) -> list[Prediction] | list[AttributePrediction]:
         if self.explain:
             for window in windows:
                 self._draw(window, self.explain)
@@ -158,7 +158,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--text and --asr cannot be combined")
 
 
-def _summary(ensemble: Ensemble, found: Sequence[Prediction], recordings: int, seconds: float) -> str:
+def _summary(
+    ensemble: Ensemble,
+    found: Sequence[Prediction | AttributePrediction],
+    recordings: int,
+    seconds: float,
+) -> str:
     audio = sum(one.end - one.start for one in found)
     replicas = len(ensemble.members)
     is_demo = ensemble.run_results.synthetic
@@ -169,8 +174,8 @@ def _summary(ensemble: Ensemble, found: Sequence[Prediction], recordings: int, s
     )
 
 
-def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
-    """Return a table of percentages: the mean over the replicas ± their standard deviation."""
+def _table(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction], failed: Failed) -> str:
+    """Return a table of percentages or attributes: the mean over the replicas ± their standard deviation."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -181,20 +186,16 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
     has_several = len(ensemble.members) > 1
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
-    heads = (["seconds"] if has_windows else []) + ["emotion"] + (["agree"] if has_several else [])
-    for name in (*heads, *ensemble.classes):
+    of_label = ["emotion", *(["agree"] if has_several else [])] if _has_classes(ensemble) else []
+    heads = (["seconds"] if has_windows else []) + of_label
+    for name in (*heads, *ensemble.target.names):
         table.add_column(
             Text(printable(name)), justify="left" if name == "emotion" else "right", no_wrap=True
         )
     table.add_column("notes", overflow="fold")
     for one in found:
         times = [f"{one.start:.1f}-{one.end:.1f}"] if has_windows else []
-        agree = [f"{round(one.agreement * len(one.replicas))}/{len(one.replicas)}"] if has_several else []
-        cells = [
-            f"{mean:.0f} ±{deviation:<2.0f}" if has_several else f"{mean:.0f}"
-            for mean, deviation in zip(100 * one.probabilities, 100 * one.std, strict=True)
-        ]
-        texts = (one.path, *times, one.label, *agree, *cells, _notes(ensemble, one))
+        texts = (one.path, *times, *_cells(one, has_several), _notes(ensemble, one))
         table.add_row(*(Text(printable(text)) for text in texts))
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as printed:
@@ -202,7 +203,29 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> s
     return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
-def _notes(ensemble: Ensemble, one: Prediction) -> str:
+def _has_classes(ensemble: Ensemble) -> bool:
+    from jaxser.evaluation.targets import CLASSES
+
+    return ensemble.target.kind == CLASSES
+
+
+def _cells(one: Prediction | AttributePrediction, has_several: bool) -> list[str]:
+    """Return the label and the percentages of the classes, or the attributes."""
+    from jaxser.inference.ensemble import AttributePrediction
+
+    if isinstance(one, AttributePrediction):
+        pairs = zip(one.values, one.std, strict=True)
+        return [f"{mean:.2f} ±{std:<4.2f}" if has_several else f"{mean:.2f}" for mean, std in pairs]
+    agree = [f"{round(one.agreement * len(one.replicas))}/{len(one.replicas)}"] if has_several else []
+    pairs = zip(100 * one.probabilities, 100 * one.std, strict=True)
+    return [
+        one.label,
+        *agree,
+        *(f"{mean:.0f} ±{std:<2.0f}" if has_several else f"{mean:.0f}" for mean, std in pairs),
+    ]
+
+
+def _notes(ensemble: Ensemble, one: Prediction | AttributePrediction) -> str:
     from jaxser.features.audio import SAMPLE_RATE
 
     recipe = ensemble.recipe
@@ -212,17 +235,27 @@ def _notes(ensemble: Ensemble, one: Prediction) -> str:
     return ", ".join([*(wording.get(flag, flag.replace("_", " ")) for flag in one.flags), *unknown])
 
 
-def _csv(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
+def _csv(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction], failed: Failed) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    numbers = [f"{kind}_{name}" for kind in ("p", "std") for name in ensemble.classes]
-    writer.writerow(to_cells(["path", "start", "end", "label", "agreement", *numbers, "text", "notes"]))
+    has_classes, names = _has_classes(ensemble), ensemble.target.names
+    of_label = ["label", "agreement", *(f"p_{name}" for name in names)] if has_classes else [*names]
+    stds = [f"std_{name}" for name in names]
+    writer.writerow(to_cells(["path", "start", "end", *of_label, *stds, "text", "notes"]))
     for one in found:
-        cells = [f"{value:.6g}" for value in (one.agreement, *one.probabilities, *one.std)]
         times = [f"{one.start:.3f}", f"{one.end:.3f}"]
-        row = [one.path, *times, one.label, *cells, one.text, _notes(ensemble, one)]
+        row = [one.path, *times, *_numbers(one), one.text, _notes(ensemble, one)]
         writer.writerow(to_cells(row))
     return _for_terminal(file.getvalue())
+
+
+def _numbers(one: Prediction | AttributePrediction) -> list[str]:
+    """Return the cells of CSV: the label and its probabilities, or the attributes, and standard deviations."""
+    from jaxser.inference.ensemble import AttributePrediction
+
+    if isinstance(one, AttributePrediction):
+        return [f"{value:.6g}" for value in (*one.values, *one.std)]
+    return [one.label, *(f"{value:.6g}" for value in (one.agreement, *one.probabilities, *one.std))]
 
 
 def _for_terminal(text: str) -> str:
@@ -230,11 +263,11 @@ def _for_terminal(text: str) -> str:
     return printable(text) if sys.stdout.isatty() else text
 
 
-def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> str:
+def _json(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction], failed: Failed) -> str:
     value = {
         "run": str(ensemble.folder),
         "synthetic": ensemble.run_results.synthetic,
-        "classes": ensemble.classes,
+        **_described(ensemble),
         "replicas": [{"fold": fold, "seed": seed} for fold, seed in ensemble.members],
         "predictions": [_to_json(one) for one in found],
         "failed": [{"path": str(path), "reason": reason} for path, reason in failed],
@@ -243,16 +276,34 @@ def _json(ensemble: Ensemble, found: Sequence[Prediction], failed: Failed) -> st
     return _for_terminal(json.dumps(value, ensure_ascii=not is_unicode, indent=2) + "\n")
 
 
-def _to_json(one: Prediction) -> dict[str, Any]:
+def _described(ensemble: Ensemble) -> dict[str, Any]:
+    if _has_classes(ensemble):
+        return {"classes": ensemble.classes}
+    return {"target": ensemble.target.to_json()}
+
+
+def _to_json(one: Prediction | AttributePrediction) -> dict[str, Any]:
+    from jaxser.inference.ensemble import AttributePrediction
+
+    def named(values: Any) -> dict[str, float]:
+        names = one.attributes if isinstance(one, AttributePrediction) else one.classes
+        return dict(zip(names, values.round(6).tolist(), strict=True))
+
+    if isinstance(one, AttributePrediction):
+        own: dict[str, Any] = {"attributes": named(one.values)}
+    else:
+        own = {
+            "label": one.label,
+            "agreement": one.agreement,
+            "probabilities": named(one.probabilities),
+        }
     return {
         "path": one.path,
         "start": round(one.start, 3),
         "end": round(one.end, 3),
         "text": one.text,
-        "label": one.label,
-        "agreement": one.agreement,
-        "probabilities": dict(zip(one.classes, one.probabilities.round(6).tolist(), strict=True)),
-        "std": dict(zip(one.classes, one.std.round(6).tolist(), strict=True)),
+        **own,
+        "std": named(one.std),
         "unknown_words": one.unknown,
         "flags": one.flags,
     }

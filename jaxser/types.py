@@ -144,7 +144,7 @@ class Dataset:
     version: str
     classes: tuple[str, ...]
     utterances: tuple[Utterance, ...]
-    label: Int[np.ndarray, " N"]
+    label: Int[np.ndarray, " N"]  # -1: none of the classes, which only numeric targets allow
     arrays: Mapping[str, Ragged]  # "audio": float32 [total, D]; "words": int32 [total]
     vocabulary: tuple[str, ...] = ()
     embeddings: Float[np.ndarray, "V E"] | None = None
@@ -154,6 +154,10 @@ class Dataset:
     )  # utterances per label that is not in the label set
     manifest: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None  # of the files; None if the dataset has none
+    attributes: tuple[str, ...] = ()  # the names of the columns of `target`
+    target: Float[np.ndarray, "N A"] | None = (
+        None  # the attributes to predict; None: the labels are predicted
+    )
 
     def column(self, name: str) -> np.ndarray:
         """Return one field of all utterances, such as `speaker`, as an array of N strings."""
@@ -199,6 +203,7 @@ class Batch(NamedTuple):
     waveform_mask: Bool[Array, "B Tw"] = ABSENT
     embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
     encoder: PyTree = ABSENT  # pretrained parameters, shared by all replicas
+    target: Float[Array, "B A"] = ABSENT  # the attributes to predict
 
 
 class Axis(NamedTuple):

@@ -3,9 +3,10 @@
     path,label,speaker,text
     clips/0001.wav,angry,anna,Give it back!
 
-`path` and `label` are required. Optional columns are `id` (default: the path without its suffix), `text`, `speaker`,
-`gender` (F, M), `session`, `dialogue`, `split` (train, validation, test), `start` and `end` (seconds: the row is that
-part of a longer recording) and `alignment` (a file with the times of the words). Paths are relative to the root.
+`path` is required, and `label` or one of `valence`, `arousal`, `activation` and `dominance` (numbers on any scale).
+Optional columns are `id` (default: the path without its suffix), `text`, `speaker`, `gender` (F, M), `session`,
+`dialogue`, `split` (train, validation, test), `start` and `end` (seconds: the row is that part of a longer recording)
+and `alignment` (a file with the times of the words). Paths are relative to the root.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from .tables import MISSING, Row, csv_rows, json_rows, parse_number, read_text
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 REQUIRED = ("path", "label")
+ATTRIBUTES = ("valence", "arousal", "activation", "dominance")
 COLUMNS = (
     *REQUIRED,
+    *ATTRIBUTES,
     "id",
     "text",
     "speaker",
@@ -60,7 +63,17 @@ _SUFFIXES = frozenset(
 )
 """Usual suffixes of recordings, by which the rows of a table are recognised."""
 
-_MAY_BE_MISSING = ("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment")
+_MAY_BE_MISSING = (
+    *ATTRIBUTES,
+    "speaker",
+    "gender",
+    "session",
+    "dialogue",
+    "split",
+    "start",
+    "end",
+    "alignment",
+)
 
 
 def read(
@@ -188,7 +201,8 @@ class _Corpus:
         return cells
 
     def _utterance(self, identity: str, cells: Mapping[str, str]) -> Utterance:
-        for column in REQUIRED:
+        attributes = _attributes(cells)
+        for column in REQUIRED if not attributes else ("path",):
             if not cells[column]:
                 raise ValueError(f"no {column}")
         for column, cell in {**cells, "id": identity, "text": ""}.items():
@@ -208,6 +222,7 @@ class _Corpus:
             session=unicodedata.normalize("NFC", cells.get("session", "")),
             dialogue=unicodedata.normalize("NFC", cells.get("dialogue", "")),
             split=_split(cells.get("split", "")),
+            attributes=attributes,
         )
 
     def _aligned(self, utterance: Utterance, alignment: str) -> tuple[Utterance, str]:
@@ -238,10 +253,11 @@ def _rows(table: Path, text: str) -> Iterator[Row]:
 
 
 def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
-    """Return whether cells have a label and a path with the suffix of a recording or of the row that they are in."""
+    """Return whether cells are annotated, with the suffix of a recording or of the row that they are in."""
     suffix = Path(cells["path"]).suffix.lower()
     expected = Path(within.get("path", "")).suffix.lower()
-    return bool(cells["label"]) and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
+    is_annotated = any(cells.get(column) for column in ("label", *ATTRIBUTES))
+    return is_annotated and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
 
 
 def _json_rows(table: Path, text: str) -> Iterator[Row]:
@@ -257,7 +273,8 @@ def _json_rows(table: Path, text: str) -> Iterator[Row]:
 def _column_names(table: Path, header: list[str]) -> list[str]:
     """Return the names in lower case; raises `InputError` if a required one is missing or one is repeated."""
     names = [name.lower() for name in header]
-    if missing := [name for name in REQUIRED if name not in names]:
+    required = ("path",) if set(ATTRIBUTES) & set(names) else REQUIRED
+    if missing := [name for name in required if name not in names]:
         raise InputError(
             f"{table}: no column {' and no column '.join(missing)}; found {', '.join(names)[:200] or 'none'}; "
             f"known columns are {', '.join(COLUMNS)}"
@@ -265,6 +282,18 @@ def _column_names(table: Path, header: list[str]) -> list[str]:
     if repeated := sorted({name for name in names if name and names.count(name) > 1}):
         raise InputError(f"{table}: two columns are called {', '.join(repeated)}")
     return names
+
+
+def _attributes(cells: Mapping[str, str]) -> dict[str, float]:
+    """Return the numeric attributes of a row, without those that are missing."""
+    found = {}
+    for name in ATTRIBUTES:
+        if cell := cells.get(name, ""):
+            try:
+                found[name] = parse_number(cell)
+            except ValueError:
+                raise ValueError(f"{name} {cell!r}: not a number") from None
+    return found
 
 
 def _span(start_cell: str, end_cell: str) -> str:

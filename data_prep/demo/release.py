@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .attributes import rate
 from .plan import STREAM_QUIRKS, Settings, Turn
 from .truth import NEAR, NO_MAJORITY
 
@@ -25,15 +26,6 @@ CATEGORIES = {
     "neu": "Neutral",
     "fru": "Frustration",
     "sur": "Surprise",
-}
-DIMENSIONS = {  # valence, activation and dominance from 1 to 5, close to the means of IEMOCAP
-    "ang": (1.9, 3.6, 3.9),
-    "hap": (3.9, 3.1, 3.0),
-    "exc": (4.0, 3.6, 3.4),
-    "sad": (2.2, 2.6, 2.9),
-    "neu": (2.9, 2.7, 2.9),
-    "fru": (2.3, 3.0, 3.3),
-    "sur": (3.1, 3.3, 3.0),
 }
 
 
@@ -135,8 +127,7 @@ def _labels(spoken: list[Spoken], starts: np.ndarray, settings: Settings) -> str
     for utterance, start in zip(spoken, starts, strict=False):
         turn = utterance.turn
         rng = _quirk_generator(turn, settings, 2)
-        centre = DIMENSIONS[turn.emotion]
-        scales = np.clip(np.rint(centre + rng.normal(0, 0.6, (2, 3))), 1, 5)
+        scales = rate(turn.emotion, rng)
         v, a, d = scales.mean(axis=0)
         blocks.append(
             f"[{start:.4f} - {start + utterance.duration:.4f}]\t{turn.id}\t{turn.label}\t"

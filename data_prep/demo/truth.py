@@ -21,6 +21,8 @@ from jaxtyping import Float
 
 from jaxser.types import UsageError
 
+from .attributes import best_scores
+
 COUNTS = {
     "ang": 1103,
     "hap": 595,
@@ -220,7 +222,8 @@ class Truth:
     def best(self) -> dict[str, object]:
         """Return the best possible WA and UA of each observer, in total and by mechanism.
 
-        They are over the labelled utterances.
+        They are over the labelled utterances. Under `attributes`, there are the best possible CCC and RMSE over all
+        utterances.
 
         `late_fusion` multiplies the posteriors of words and voice and divides by the prior, the best that a sum of the
         scores of two separate networks can do. Observers never know the mechanism. `joint_without` is the joint
@@ -239,6 +242,7 @@ class Truth:
             }
             for m in present
         }
+        overall["attributes"] = best_scores(self._observed_emotions(), CLASSES)
         overall["label_prior"] = dict(zip(CLASSES, self._label_prior.round(9).tolist(), strict=True))
         overall["without_majority"] = 1 - float(self._total)
         return overall
@@ -269,20 +273,42 @@ class Truth:
     @cached_property
     def _by_mechanism(self) -> list[dict[str, Float[np.ndarray, "labels words voices"]]]:
         """Joint probabilities by mechanism, for each gender if they differ."""
+        return [{m: share * self._table(m) for m, share in shares.items()} for shares in self._shares]
+
+    @cached_property
+    def _shares(self) -> list[dict[str, float]]:
+        """The share of each mechanism, for each gender if they differ; they add up to one together."""
         groups = (1.0, 1 - self.weaker) if self.weaker else (1.0,)
-        tables = []
+        found = []
         for strength in groups:
             shares = {m: strength * self.mix.shares.get(m, 0.0) for m in MECHANISMS}
             shares["N"] += 1 - strength
-            tables.append({m: share / len(groups) * self._table(m) for m, share in shares.items()})
-        return tables
+            found.append({m: share / len(groups) for m, share in shares.items()})
+        return found
+
+    def _observed_emotions(self) -> dict[str, list[Float[np.ndarray, "emotions symbols"]]]:
+        """Return, for each observer, the joint probabilities of emotions and of what it observes, by gender."""
+        number = len(CLASSES)
+        tables = [
+            sum((share * self._emotions(m) for m, share in shares.items()), np.zeros(()))
+            for shares in self._shares
+        ]
+        return {
+            "prior": [table.reshape(number, -1).sum(axis=1, keepdims=True) for table in tables],
+            "text": [table.sum(axis=2) for table in tables],
+            "audio": [table.sum(axis=1) for table in tables],
+            "joint": [table.reshape(number, -1) for table in tables],
+        }
 
     def _table(self, mechanism: str) -> Float[np.ndarray, "labels words voices"]:
+        return np.einsum("el,ewv->lwv", rater_table(), self._emotions(mechanism))
+
+    def _emotions(self, mechanism: str) -> Float[np.ndarray, "emotions words voices"]:
         by_emotion = np.zeros((len(CLASSES), len(self._words), len(self._voices)))
         for row, emotion in enumerate(CLASSES):
             for words, voice, probability in outcomes(emotion, mechanism, self.mix):
                 by_emotion[row, self._words.index(words), self._voices.index(voice)] += probability
-        return np.einsum("e,el,ewv->lwv", np.array(self.prior), rater_table(), by_emotion)
+        return np.array(self.prior)[:, None, None] * by_emotion
 
     @cached_property
     def _joint(self) -> list[Float[np.ndarray, "labels words voices"]]:

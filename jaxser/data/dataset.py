@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def load_prepared(
     corpus: str | None = None,
     classes: str = "all",
     subset: str = "all",
+    attributes: str | None = None,
 ) -> Dataset:
     """Load a prepared dataset into memory, with its utterances sorted by id.
 
@@ -43,10 +44,12 @@ def load_prepared(
         corpus: the expected corpus; None accepts any.
         classes: a label set of the corpus, such as "four", or a list such as "ang,hap+exc,sad" (`jaxser.corpora`).
         subset: a key of `jaxser.corpora.SUBSETS`.
+        attributes: the numeric attributes to predict, separated by commas; "" is all that the dataset has. All
+            utterances with these attributes are used, whatever their label. None predicts the labels.
 
     Raises:
         UsageError: if the dataset is missing or does not match, with the command that prepares it, or if no utterance
-            has a label of the label set.
+            has a label of the label set, or the attributes.
         InputError: if a file of the dataset is damaged.
     """
     corpora.check_classes(classes)
@@ -55,28 +58,43 @@ def load_prepared(
     manifest = read_manifest(folder)
     labels = sorted(manifest["labels"]["found"])
     class_of = _class_of(folder, manifest, classes)
+    class_of.pop("", None)  # utterances without a label
     vocabulary = read_vocabulary(folder)
-    utterances, arrays, left_out = _read(folder, manifest, class_of, subset)
+    wanted = None if attributes is None else _names(attributes)
+    utterances, arrays, left_out = _read(folder, manifest, _selection(class_of, wanted), subset)
     _check_words(folder, arrays, vocabulary)
+    if not utterances and wanted is not None:
+        raise UsageError(
+            f"{folder}: no utterance has {', '.join(wanted) or 'attributes'}, which config.target=attributes needs"
+        )
+    if not utterances and labels == [""]:
+        raise UsageError(
+            f"{folder}: the utterances have attributes and no labels: set --config.target=attributes"
+        )
     if not utterances:
         raise UsageError(
             f"{folder}: no utterance matches classes={classes}, subset={subset}; "
             f"the dataset has the labels {', '.join(labels)}"
         )
     names = tuple(dict.fromkeys(class_of.values()))
+    if wanted is not None:
+        wanted = _attributes_of(folder, utterances, wanted)
+    index = {label: names.index(name) for label, name in class_of.items()}
     return Dataset(
         name=manifest["name"],
         recipe=manifest["recipe"],
         version=manifest["version"],
         classes=names,
         utterances=tuple(utterances),
-        label=np.array([names.index(class_of[u.label]) for u in utterances], dtype=np.int32),
+        label=np.array([index.get(u.label, -1) for u in utterances], dtype=np.int32),
         arrays=arrays,
         vocabulary=vocabulary,
         embeddings=_read_embeddings(folder, len(vocabulary)),
         left_out=dict(sorted(left_out.items())),
         manifest=manifest,
         folder=folder,
+        attributes=wanted or (),
+        target=_values(utterances, wanted) if wanted else None,
     )
 
 
@@ -127,6 +145,7 @@ def with_copies(
         dataset,
         utterances=dataset.utterances * times,
         label=np.tile(dataset.label, times),
+        target=None if dataset.target is None else np.tile(dataset.target, (times, 1)),
         arrays=arrays,
     )
     return larger, tuple(
@@ -300,8 +319,38 @@ def _likely_corpus(name: str) -> str:
     return stem if stem in corpora.CORPORA else "folder"
 
 
+def _names(attributes: str) -> tuple[str, ...]:
+    """Return the names in a list that is separated by commas."""
+    names = tuple(name.strip() for name in attributes.split(",") if name.strip())
+    if len(set(names)) < len(names):
+        raise UsageError(f"attributes={attributes}: names one twice")
+    return names
+
+
+def _selection(class_of: Mapping[str, str], attributes: Sequence[str] | None) -> Callable[[Utterance], bool]:
+    """Return what tells whether an utterance is used: by its label, or by the attributes that it has."""
+    if attributes is None:
+        return lambda utterance: utterance.label in class_of
+    return lambda utterance: bool(utterance.attributes) and utterance.attributes.keys() >= set(attributes)
+
+
+def _attributes_of(folder: Path, utterances: Sequence[Utterance], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the attributes to predict; by default, all that occur."""
+    found = Counter(name for utterance in utterances for name in utterance.attributes)
+    if lacking := [name for name in wanted or found if found[name] < len(utterances)]:
+        raise UsageError(
+            f"{folder}: {found[lacking[0]]} of {len(utterances)} utterances have {lacking[0]}; choose attributes, "
+            f"such as --config.attributes.names={','.join(name for name in found if name not in lacking) or lacking[0]}"
+        )
+    return wanted or tuple(found)
+
+
+def _values(utterances: Sequence[Utterance], names: Sequence[str]) -> Float[np.ndarray, "N A"]:
+    return np.array([[one.attributes[name] for name in names] for one in utterances], dtype=np.float32)
+
+
 def _read(
-    folder: Path, manifest: Mapping[str, Any], class_of: Mapping[str, str], subset: str
+    folder: Path, manifest: Mapping[str, Any], is_used: Callable[[Utterance], bool], subset: str
 ) -> tuple[list[Utterance], dict[str, Ragged], Counter[str]]:
     """Read the selected utterances. Arrays are copied to their final position, so that memory holds them once."""
     specs = array_specs(manifest)
@@ -315,7 +364,7 @@ def _read(
     for utterance, arrays in read:
         if corpora.SUBSETS[subset] not in utterance.dialogue:
             continue
-        if utterance.label not in class_of:
+        if not is_used(utterance):
             left_out[utterance.label] += 1
             continue
         utterances.append(utterance)

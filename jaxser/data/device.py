@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxser.data.batch_schedule import Widths
 from jaxser.data.normalisation import is_standardised, normalised, normalised_by_utterance
-from jaxser.types import AnyArray, Batch, Dataset, Normalisation
+from jaxser.types import ABSENT, AnyArray, Batch, Dataset, Normalisation
 
 
 class Sequences(NamedTuple):
@@ -34,12 +34,14 @@ class DeviceData(NamedTuple):
         arrays: the arrays that the model reads.
         embeddings: word vectors `[V, E]`; None if the model reads no words.
         encoder: parameters of the pretrained encoder; None if the model reads no waveforms.
+        target: the attributes to predict; None if the label is predicted.
     """
 
     label: Int[AnyArray, " N"]
     arrays: Mapping[str, Sequences]
     embeddings: Any
     encoder: Any = None
+    target: Any = None
 
 
 def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") -> DeviceData:
@@ -59,7 +61,7 @@ def on_host(dataset: Dataset, needs: tuple[str, ...], normalise: str = "train") 
         arrays[name] = Sequences(values, ragged.offset, ragged.length.astype(np.int32))
     embeddings = dataset.embeddings if "words" in needs else None
     encoder = jax.tree.map(np.asarray, dataset.encoder.params) if "waveform" in needs else None
-    return DeviceData(dataset.label.astype(np.int32), arrays, embeddings, encoder)
+    return DeviceData(dataset.label.astype(np.int32), arrays, embeddings, encoder, dataset.target)
 
 
 def gather(
@@ -94,5 +96,6 @@ def gather(
         weight=weight,
         embeddings=data.embeddings,
         encoder=data.encoder,
+        target=ABSENT if data.target is None else data.target[index],
         **fields,
     )

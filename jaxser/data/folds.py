@@ -6,7 +6,7 @@ Folds depend only on the utterances and on the protocol with its own seed, not o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +102,13 @@ def _selected_on_test(fold: Fold) -> Fold:
 
 
 def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
-    """Return folds stratified by class, of single utterances or groups.
+    """Return folds stratified by class unless attributes are predicted, of single utterances or groups.
 
     Part k tests; part k + 1 or a fraction validates.
     """
     number = protocol.folds or 10
+    if dataset.target is not None:  # numbers have no strata
+        dataset = replace(dataset, classes=("any",), label=np.zeros_like(dataset.label))
     counts = np.bincount(dataset.label, minlength=len(dataset.classes))
     if few := [f"{counts[n]} of {dataset.classes[n]}" for n in np.flatnonzero(counts < 3)]:
         raise UsageError(

@@ -14,10 +14,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from jaxser.evaluation import metrics
 from jaxser.evaluation.hypothesis_tests import (
     LEVEL,
     Result,
@@ -25,20 +27,22 @@ from jaxser.evaluation.hypothesis_tests import (
     critical_difference,
     friedman,
     holm,
-    mcnemar,
     signed_rank,
     unpaired_t_test,
 )
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import (
-    NAMES,
     correct,
     fold_means,
     name_of,
     replica_scores,
     test_train_ratio,
 )
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
 from jaxser.types import UsageError
+
+_CHOSEN_BY = {CLASSES: "--config.classes", ATTRIBUTES: "--config.attributes.names"}
+_TRUTH = {CLASSES: "labels", ATTRIBUTES: "values"}
 
 MIN_FOLDS = 3
 """The smallest number of folds for a t-test over folds."""
@@ -58,7 +62,8 @@ class Comparison:
         family: the number of comparisons that Holm's correction is for.
         corrected: the test that decides; `low`, `high` and `detectable` (at 5 % / `family`) are of the mean difference.
         wilcoxon: for information; None if there are too few folds.
-        mcnemar: for information; of correct and wrong utterances, whatever the metric.
+        by_utterance: for information; McNemar's test of correct and wrong utterances, or a paired t-test of the squared
+            errors of attributes, whatever the metric.
         unpaired: for information; the test of Rajan et al. (2022).
     """
 
@@ -75,7 +80,7 @@ class Comparison:
     family: int
     corrected: Result
     wilcoxon: Result | None
-    mcnemar: Result
+    by_utterance: Result
     unpaired: Result
 
     @property
@@ -85,17 +90,20 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the verdict in one sentence, with what the test could have missed."""
-        name, test = NAMES[self.metric], self.corrected
+        metric, test = metrics.describe(self.metric), self.corrected
+        name = metric.title
         if not any(self.by_fold):
             return f"{self.a} and {self.b} have the same {name} in every fold."
-        difference, low, high = (f"{100 * n:+.1f}" for n in (self.difference, test.low or 0, test.high or 0))
+        ends = (self.difference, test.low or 0, test.high or 0)
+        difference, low, high = (metric.show(number, "+") for number in ends)
         holm = f" after Holm's correction for {self.family} comparisons" if self.family > 1 else ""
         alone = " of this pair alone" if self.family > 1 else ""
         return (
-            f"{name} of {self.a} minus that of {self.b}: {difference} points (95 % interval{alone} {low} to {high}), "
+            f"{name} of {self.a} minus that of {self.b}: {difference}{metric.step} "
+            f"(95 % interval{alone} {low} to {high}), "
             f"{'' if self.significant else 'not '}significant at 5 % ({test.test}, {test.number} folds, "
             f"p = {self.p:.2g}{holm}); the smallest true difference found with 80 % power is "
-            f"{100 * (test.detectable or 0):.1f} points."
+            f"{metric.show(test.detectable or 0)}{metric.step}."
         )
 
 
@@ -147,9 +155,9 @@ def compare_all(runs: Sequence[Run], metric: str = "ua") -> Ranking:
     pairs = list(itertools.combinations(runs, 2))
     compared = [_compare(a, b, metric, family=len(pairs)) for a, b in pairs]
     adjusted = holm([comparison.corrected.p for comparison in compared])
-    means = np.stack([fold_means(run, metric) for run in runs])
-    ranks = scipy.stats.rankdata(-means.round(12), axis=0).mean(axis=1)
-    order = np.lexsort((-means.mean(axis=1), ranks))
+    means, gain = np.stack([fold_means(run, metric) for run in runs]), metrics.describe(metric).gain
+    ranks = scipy.stats.rankdata(-gain(means.round(12)), axis=0).mean(axis=1)
+    order = np.lexsort((-gain(means.mean(axis=1)), ranks))
     critical = critical_difference(*means.shape)
     return Ranking(
         metric=metric,
@@ -167,13 +175,15 @@ def compare_all(runs: Sequence[Run], metric: str = "ua") -> Ranking:
 def compare_predictions(a: Run, b: Run) -> Result:
     """Compare two runs by McNemar's test, over all folds together.
 
-    It tests which utterances they classify correctly.
+    It tests which utterances they classify correctly. Numeric attributes are compared by a paired t-test of their
+    squared errors.
 
     Raises:
         UsageError: if the runs have different classes, folds, test utterances or labels.
     """
     check_comparable(a, b)
-    return mcnemar(np.nanmean(correct(a), axis=1) - np.nanmean(correct(b), axis=1))
+    own, other = (np.nanmean(correct(run), axis=1) for run in (a, b))
+    return a.results.target.paired_test(own - other)
 
 
 def check_comparable(a: Run, b: Run) -> None:
@@ -183,13 +193,17 @@ def check_comparable(a: Run, b: Run) -> None:
         UsageError: if they have not, or if a prediction is missing.
     """
     names = f"{name_of(a)} and {name_of(b)}"
+    if a.results.target.kind != b.results.target.kind:
+        kinds = " and ".join(run.results.target.kind for run in (a, b))
+        raise UsageError(f"{names} predict {kinds}: train both with the same --config.target")
     if name_of(a) == name_of(b):
         raise UsageError(f"two runs are called {name_of(a)}: compare runs whose folders have different names")
     again = "train both with the same --config.protocol, or the second one with the folds.json of the first"
     if a.predictions.classes != b.predictions.classes:
         of_a, of_b = (", ".join(run.predictions.classes) for run in (a, b))
         raise UsageError(
-            f"{names} have different classes ({of_a}; {of_b}): train both with the same --config.classes"
+            f"{names} have different {a.results.target.kind} ({of_a}; {of_b}): train both with the same "
+            f"{_CHOSEN_BY[a.results.target.kind]}"
         )
     if [fold.name for fold in a.folds] != [fold.name for fold in b.folds]:
         raise UsageError(f"{names} have different folds ({len(a.folds)} and {len(b.folds)}): {again}")
@@ -199,11 +213,11 @@ def check_comparable(a: Run, b: Run) -> None:
         if one.train and other.train and set(one.train) != set(other.train):
             raise UsageError(f"{names} train on different utterances in fold {one.name}: {again}")
     labels = [_labels(run) for run in (a, b)]
-    different = [i for i in labels[0] if labels[0][i] != labels[1][i]]
+    different = [i for i in labels[0] if not np.allclose(labels[0][i], labels[1][i])]
     if different:
         raise UsageError(
-            f"{names} have different true labels for {len(different)} utterances (such as {different[0]}): "
-            "prepare one dataset and train both runs on it"
+            f"{names} have different true {_TRUTH[a.results.target.kind]} for {len(different)} utterances "
+            f"(such as {different[0]}): prepare one dataset and train both runs on it"
         )
 
 
@@ -232,7 +246,7 @@ def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:
         family=family,
         corrected=corrected,
         wilcoxon=signed_rank(by_fold) if len(by_fold) >= MIN_FOLDS_FOR_RANKS else None,
-        mcnemar=compare_predictions(a, b),
+        by_utterance=compare_predictions(a, b),
         unpaired=unpaired_t_test(*(own[np.isfinite(own)] for own in scores)),
     )
 
@@ -250,8 +264,8 @@ def _groups(ranks: Sequence[float], critical: float) -> tuple[tuple[int, ...], .
     return tuple(groups)
 
 
-def _labels(run: Run) -> dict[str, int]:
-    """Return the true label of each test utterance; raise an error if predictions are missing."""
+def _labels(run: Run) -> dict[str, Any]:
+    """Return the true label or values of each test utterance; raise an error if predictions are missing."""
     p = run.test_predictions
     for fold in run.folds:
         missing = set(fold.test) - set(p.utterance[p.fold == fold.name].tolist())

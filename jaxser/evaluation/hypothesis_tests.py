@@ -45,7 +45,7 @@ class Result:
 
     def __str__(self) -> str:
         result = f"{self.test} over {self.number} {self.units}: {self.statistic:.2f}, p = {self.p:.2g}"
-        if self.detectable is None:
+        if self.detectable is None or self.units == "squared errors":
             return result
         return f"{result}; finds a true difference of {100 * self.detectable:.1f} points with 80 % power"
 
@@ -110,6 +110,21 @@ def mcnemar(differences: Float[np.ndarray, " N"]) -> Result:
     normal = scipy.stats.norm.ppf(1 - LEVEL / 2) + scipy.stats.norm.ppf(POWER)
     least = float(normal * math.sqrt(squares) / len(differences))
     return Result("McNemar's test", statistic, float(p), len(differences), "utterances", detectable=least)
+
+
+def paired_t_test(differences: Float[np.ndarray, " N"]) -> Result:
+    """Run a paired t-test of two models on the same utterances.
+
+    It treats utterances as independent, as McNemar's test does.
+
+    Args:
+        differences: minus the squared error of `a` plus that of `b` for each utterance, averaged over seeds.
+    """
+    number = len(differences)
+    error = math.sqrt(float(np.var(differences, ddof=1)) / number)
+    return _t_test(
+        "paired t-test", float(np.mean(differences)), error, number - 1, number, "squared errors", LEVEL
+    )
 
 
 def friedman(scores: Float[np.ndarray, "runs folds"]) -> Result:

@@ -9,20 +9,22 @@ models stay as they are; utterances or speakers are resampled. Scores are fracti
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 import scipy.stats
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Num, Shaped
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.comparisons import check_comparable
 from jaxser.evaluation.hypothesis_tests import LEVEL
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.run_scores import NAMES, check_metric, group_confusions, name_of, replica_scores
+from jaxser.evaluation.run_scores import check_metric, group_statistics, name_of, replica_scores
 from jaxser.types import UsageError
 
 MIN_SPEAKERS = 5
@@ -54,10 +56,11 @@ class Interval:
     drawn: int
 
     def __str__(self) -> str:
-        score = f"{NAMES[self.metric]} of {' minus that of '.join(self.runs)}"
-        sign, unit = ("", "%") if len(self.runs) == 1 else ("+", "points")
-        low, value, high = (f"{100 * number:{sign}.1f}" for number in (self.low, self.value, self.high))
-        return f"{score}: {value} {unit} (95 % interval {low} to {high}, from {self.drawn} {self.by}s)"
+        metric = metrics.describe(self.metric)
+        score = f"{metric.title} of {' minus that of '.join(self.runs)}"
+        sign, unit = ("", metric.unit) if len(self.runs) == 1 else ("+", metric.step)
+        low, value, high = (metric.show(number, sign) for number in (self.low, self.value, self.high))
+        return f"{score}: {value}{unit} (95 % interval {low} to {high}, from {self.drawn} {self.by}s)"
 
 
 def interval(
@@ -70,7 +73,7 @@ def interval(
 
     Args:
         run: a finished run.
-        metric: one of `metrics.SCORES`.
+        metric: one of the target's scores.
         by: "utterance", or "speaker" to draw speakers with all their utterances.
         resamples: the number of draws.
         seed: the seed of the draws.
@@ -96,14 +99,15 @@ def difference(
 
 
 def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: int) -> Interval:
-    check_metric(metric)
-    counts = [_confusions_by_unit(run, by).astype(np.float32) for run in runs]
-    number = len(counts[0])
+    for run in runs:
+        check_metric(run, metric)
+    counts = [_statistics_by_unit(run, by).astype(np.float32) for run in runs]
+    number, pooled = len(counts[0]), _pooled(runs[0].results.target.scores)
 
     def score(times: Shaped[np.ndarray, "batch units"]) -> Float[np.ndarray, " batch"]:
         """Return the score, or the difference of two, of units that occur so many times."""
         first, *second = (
-            _pooled(np.tensordot(times.astype(np.float32), own, axes=1), metric) for own in counts
+            pooled(np.tensordot(times.astype(np.float32), own, axes=1), metric) for own in counts
         )
         return first - second[0] if second else first
 
@@ -131,12 +135,12 @@ def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: 
 
 
 def _draw_kinds(
-    counts: Sequence[Float[np.ndarray, "units seeds C C"]], resamples: int, rng: np.random.Generator
-) -> tuple[list[Float[np.ndarray, "kinds seeds C C"]], Int[np.ndarray, "batch kinds"]] | None:
-    """Draw units of equal confusions together, which has the same distribution as to draw them one by one.
+    counts: Sequence[Float[np.ndarray, "units seeds K L"]], resamples: int, rng: np.random.Generator
+) -> tuple[list[Float[np.ndarray, "kinds seeds K L"]], Int[np.ndarray, "batch kinds"]] | None:
+    """Draw units of equal statistics together, which has the same distribution as to draw them one by one.
 
     Returns:
-        The confusions of each kind of unit, and how often it is drawn; None if most units are of a kind of their own.
+        The statistics of each kind of unit, and how often it is drawn; None if most units are of a kind of their own.
     """
     number = len(counts[0])
     flat = np.concatenate([own.reshape(number, -1) for own in counts], axis=1)
@@ -153,18 +157,22 @@ def _expanded_level(number: int) -> float:
     return float(1 - 2 * scipy.stats.norm.sf(errors))
 
 
-_scores: Callable[..., dict[str, jax.Array]] = jax.jit(jax.vmap(jax.vmap(metrics.scores)))
+@functools.cache
+def _pooled(scores: Callable[..., dict[str, Any]]) -> Callable[..., Float[np.ndarray, " batch"]]:
+    """Return a compiled function from statistics `[batch, seeds, K, L]` to a score, averaged over seeds."""
+    compiled = jax.jit(jax.vmap(jax.vmap(scores)))
+
+    def pooled(statistics: Float[np.ndarray, "batch seeds K L"], metric: str) -> Float[np.ndarray, " batch"]:
+        return np.asarray(compiled(statistics)[metric], dtype=np.float64).mean(axis=1)
+
+    return pooled
 
 
-def _pooled(counts: Float[np.ndarray, "batch seeds C C"], metric: str) -> Float[np.ndarray, " batch"]:
-    return np.asarray(_scores(counts)[metric], dtype=np.float64).mean(axis=1)
-
-
-def _confusions_by_unit(run: Run, by: str) -> Int[np.ndarray, "units seeds C C"]:
-    """Return the confusions of each utterance or speaker, without the seeds that lack a fold."""
+def _statistics_by_unit(run: Run, by: str) -> Num[np.ndarray, "units seeds K L"]:
+    """Return the statistics of each utterance or speaker, without the seeds that lack a fold."""
     if by not in ("utterance", "speaker"):
         raise UsageError(f"intervals are by 'utterance' or 'speaker', not by {by!r}")
-    is_complete = np.isfinite(replica_scores(run, "wa")).all(axis=0)
+    is_complete = np.isfinite(replica_scores(run, run.results.target.defined)).all(axis=0)
     if not is_complete.any():
         raise UsageError(
             f"{name_of(run)} has no seed with a score in every fold: train again with more seeds"
@@ -179,4 +187,4 @@ def _confusions_by_unit(run: Run, by: str) -> Int[np.ndarray, "units seeds C C"]
         raise UsageError(
             f"{name_of(run)} tests {speakers}; {MIN_SPEAKERS} known speakers are needed: use by='utterance'"
         )
-    return group_confusions(p, unit, len(names))[:, is_complete]
+    return group_statistics(p, unit, len(names), run.results.target)[:, is_complete]

@@ -6,6 +6,8 @@ scores are fractions in [0, 1]. An undefined score, such as the recall of a clas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Int, Num
@@ -14,6 +16,72 @@ from jaxser.types import AnyArray
 
 SCORES = ("wa", "ua", "f1_weighted", "f1_macro")
 """The scores that are single numbers, in the order in which reports print them."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a score is called and printed.
+
+    Attributes:
+        title: the name for display.
+        is_percentage: whether it is a fraction that is printed in percent; otherwise it has three decimals.
+        lower_is_better: whether lower scores are better, as of errors.
+    """
+
+    title: str
+    is_percentage: bool = True
+    lower_is_better: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit of a printed score, with a space before it."""
+        return " %" if self.is_percentage else ""
+
+    @property
+    def step(self) -> str:
+        """The unit of a printed difference, with a space before it."""
+        return " points" if self.is_percentage else ""
+
+    def show(self, value: float, sign: str = "") -> str:
+        """Return a score as it is printed, without its unit; `sign` "+" shows the sign."""
+        return f"{100 * value:{sign}.1f}" if self.is_percentage else f"{value:{sign}.3f}"
+
+    def gain(self, value: Any) -> Any:
+        """Return a number that is higher the better the score is."""
+        return -value if self.lower_is_better else value
+
+
+_METRICS: Mapping[str, Metric] = {
+    "wa": Metric("WA"),
+    "ua": Metric("UA"),
+    "f1_weighted": Metric("weighted F1"),
+    "f1_macro": Metric("macro F1"),
+    "ccc": Metric("CCC", is_percentage=False),
+    "pearson": Metric("Pearson", is_percentage=False),
+    "rmse": Metric("RMSE", is_percentage=False, lower_is_better=True),
+}
+
+
+def title(name: str) -> str:
+    """Return the name for display of a score or of the loss; several joined by "_plus_" are added."""
+    known = (part if part == "loss" else describe(part).title for part in name.split("_plus_"))
+    return " + ".join(known)
+
+
+def describe(name: str) -> Metric:
+    """Return how a score is called and printed.
+
+    Args:
+        name: the score, such as "ua" or "ccc", or that of one attribute, such as "ccc_valence". Any other name is
+            used as it is.
+    """
+    if name in _METRICS:
+        return _METRICS[name]
+    kind, _, attribute = name.partition("_")
+    if kind not in _METRICS:
+        return Metric(name)
+    of_all = _METRICS[kind]
+    return Metric(f"{of_all.title} of {attribute}", of_all.is_percentage, of_all.lower_is_better)
 
 
 def confusion(
@@ -39,7 +107,7 @@ def confusion(
     return (is_true * weight[:, None]).T @ is_predicted
 
 
-def scores(confusion: Num[AnyArray, "C C"]) -> dict[str, Any]:
+def scores(confusion: Num[AnyArray, "C C"], /) -> dict[str, Any]:
     """Compute the scores of a confusion matrix.
 
     `wa`, `ua`, `f1_weighted` and `f1_macro` are scalars, and `recall` has one value per class. The definitions are

@@ -17,9 +17,9 @@ class Overfitting:
 
     Attributes:
         since: the first epoch of overfitting; None if there is none.
-        gap: training UA minus validation UA of the selected epoch.
-        selected: validation UA of the selected epoch.
-        last: validation UA of the last epoch.
+        gap: training UA (or CCC) minus that of the validation part, of the selected epoch.
+        selected: validation UA (or CCC) of the selected epoch.
+        last: validation UA (or CCC) of the last epoch.
     """
 
     since: int | None
@@ -39,8 +39,8 @@ def overfitting(epochs: Sequence[EpochRecord], best_epoch: int | None) -> Overfi
     return Overfitting(
         since=overfits_since(epochs),
         gap=selected.gap if selected else None,
-        selected=selected.validation["ua"] if selected else None,
-        last=epochs[-1].validation["ua"] if epochs else None,
+        selected=selected.validation_score if selected else None,
+        last=epochs[-1].validation_score if epochs else None,
     )
 
 

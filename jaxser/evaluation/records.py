@@ -87,8 +87,9 @@ class EpochRecord:
     Attributes:
         epoch: counted from 0.
         validation_loss: None if the protocol has no validation part, like the scores in `validation`.
-        validation: `wa`, `ua` and `f1_weighted` on the validation part.
-        train_ua: UA of the training steps, each before its update, with dropout and augmentation.
+        validation: `wa`, `ua` and `f1_weighted` on the validation part, or the scores of another target.
+        train_score: the headline score of the training steps, each before its update, with dropout and augmentation.
+        headline: the name of that score.
         status: a `Status.label`.
         wave: the number that the replicas trained together share.
         seconds: the wall time of the wave's epoch.
@@ -107,7 +108,8 @@ class EpochRecord:
     wave: int = 0
     seconds: float | None = None
     valid_frame_fraction: float | None = None
-    train_ua: float | None = None
+    train_score: float | None = None
+    headline: str = "ua"
 
     @property
     def replica(self) -> tuple[str, int, str]:
@@ -116,9 +118,14 @@ class EpochRecord:
 
     @property
     def gap(self) -> float | None:
-        """Training UA minus validation UA; None if one of them is undefined."""
-        ua = self.validation["ua"]
-        return None if ua is None or self.train_ua is None else self.train_ua - ua
+        """The headline score of the training steps minus that on the validation part; None if one is undefined."""
+        score = self.validation_score
+        return None if score is None or self.train_score is None else self.train_score - score
+
+    @property
+    def validation_score(self) -> float | None:
+        """The headline score on the validation part; None if it is undefined."""
+        return self.validation.get(self.headline)
 
     def to_json(self) -> dict[str, Any]:
         """Return a line of metrics.jsonl."""
@@ -128,7 +135,7 @@ class EpochRecord:
             "seed": self.seed,
             "setting": self.setting,
             "train_loss": self.train_loss,
-            "train_ua": self.train_ua,
+            f"train_{self.headline}": self.train_score,
             "validation": {"loss": self.validation_loss, **self.validation},
             "learning_rate": self.learning_rate,
             "status": self.status,
@@ -144,6 +151,7 @@ class EpochRecord:
         Earlier versions called the fraction of valid frames `real_share`.
         """
         validation = dict(typed(value, "validation", Mapping[str, Number] | None) or {})
+        headline = "ccc" if "train_ccc" in value else "ua"
         return cls(
             epoch=typed(value, "epoch", int),
             fold=typed(value, "fold", str),
@@ -151,7 +159,7 @@ class EpochRecord:
             setting=typed(value, "setting", str),
             train_loss=typed(value, "train_loss", Number),
             validation_loss=validation.pop("loss", None),
-            validation={"ua": None, **validation},
+            validation={headline: None, **validation},
             learning_rate=typed(value, "learning_rate", Number),
             status=typed(value, "status", str),
             wave=typed(value, "wave", int, 0),
@@ -159,7 +167,8 @@ class EpochRecord:
             valid_frame_fraction=typed(
                 value, "valid_frame_fraction", Number, typed(value, "real_share", Number, None)
             ),
-            train_ua=typed(value, "train_ua", Number, None),
+            train_score=typed(value, f"train_{headline}", Number, None),
+            headline=headline,
         )
 
 

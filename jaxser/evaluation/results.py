@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal, SupportsFloat, TypeVar
 
 import msgspec
@@ -16,11 +17,14 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxser.evaluation import metrics
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.records import Number, typed
+from jaxser.evaluation.targets import CLASSES, Classes, Target
+from jaxser.evaluation.targets import from_json as target_from_json
 from jaxser.types import InputError, Status
 
 Moments = Mapping[str, float | None]
-"""One statistic of each score in `metrics.SCORES`."""
+"""One statistic of each of the target's scores."""
 
 Value = TypeVar("Value")
 
@@ -30,17 +34,29 @@ _STATUSES = tuple(status.final_label for status in Status)
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one confusion matrix.
+    """The scores of the predictions of a replica on one part.
 
     Attributes:
-        by_metric: each score in `metrics.SCORES`.
-        recall: the recall of each class, in the order of the classes.
-        confusion: utterances by true class (rows) and predicted class (columns).
+        by_metric: each of the target's scores.
+        recall: the recall of each class, in the order of the classes; empty for other targets.
+        confusion: utterances by true class (rows) and predicted class (columns); empty for other targets.
+        sums: the sums of `jaxser.evaluation.concordance` for each attribute; empty for classes.
     """
 
     by_metric: Moments
-    recall: Moments
-    confusion: tuple[tuple[int, ...], ...]
+    recall: Moments = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
+    sums: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def of_statistics(cls, statistics: Num[np.ndarray, "K L"], target: Target) -> Scores:
+        """Compute the scores of a target's statistics, in float64."""
+        if isinstance(target, Classes):
+            return cls.of(statistics, target.names)
+        sums = np.asarray(statistics, dtype=np.float64)
+        values = target.scores(sums)
+        by_metric = {name: _defined(values[name]) for name in target.score_names}
+        return cls(by_metric, sums=tuple(map(tuple, sums.tolist())))
 
     @classmethod
     def of(cls, confusion: Num[np.ndarray, "C C"], classes: Sequence[str]) -> Scores:
@@ -56,8 +72,15 @@ class Scores:
     def __getitem__(self, metric: str) -> float | None:
         return self.by_metric[metric]
 
+    @property
+    def statistics(self) -> Num[np.ndarray, "K L"]:
+        """The confusion matrix, or the sums."""
+        return np.array(self.sums or self.confusion)
+
     def to_json(self) -> dict[str, Any]:
         """Return the scores as in results.json."""
+        if self.sums:
+            return {**self.by_metric, "sums": [list(row) for row in self.sums]}
         return {
             **self.by_metric,
             "recall": dict(self.recall),
@@ -65,10 +88,13 @@ class Scores:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Scores:
+    def from_json(cls, value: Any, target: Target) -> Scores:
         """Read the scores as in results.json."""
+        by_metric = _scores(value, target)
+        if not isinstance(target, Classes):
+            return cls(by_metric, sums=typed(value, "sums", tuple[tuple[float, ...], ...]))
         return cls(
-            by_metric=_scores(value),
+            by_metric=by_metric,
             recall=typed(value, "recall", Moments),
             confusion=typed(value, "confusion", tuple[tuple[_Count, ...], ...]),
         )
@@ -83,7 +109,8 @@ class ReplicaResult:
         best_epoch: the selected epoch, counted from 0; None if the loss was not finite before one ended.
         validation: None if the protocol has no validation part, or there is no selected epoch.
         test: None if there is no selected epoch.
-        validation_loss: the mean of -log p(label) on the validation part; None like `validation`.
+        validation_loss: the mean of -log p(label) on the validation part, or the loss of another target; None like
+            `validation`.
     """
 
     fold: str
@@ -119,16 +146,20 @@ class ReplicaResult:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> ReplicaResult:
+    def from_json(cls, value: Any, target: Target) -> ReplicaResult:
         """Read the replica as in results.json."""
+
+        def scores(part: Any) -> Scores:
+            return Scores.from_json(part, target)
+
         return cls(
             fold=typed(value, "fold", str),
             seed=typed(value, "seed", int),
             status=typed(value, "status", Literal[_STATUSES]),
             setting=typed(value, "setting", str),
             best_epoch=typed(value, "best_epoch", int | None),
-            validation=_optional(Scores.from_json, typed(value, "validation", Any)),
-            test=_optional(Scores.from_json, typed(value, "test", Any)),
+            validation=_optional(scores, typed(value, "validation", Any)),
+            test=_optional(scores, typed(value, "test", Any)),
             validation_loss=typed(value, "validation_loss", float | None, None),
         )
 
@@ -171,12 +202,15 @@ class Summary:
     def validation_score(self, metric: str) -> float | None:
         """Return the value that selects epochs and settings; None if undefined.
 
-        It is a score, such as "ua", or minus the loss.
+        It is a score, such as "ua", or minus the loss or another error.
         """
         if metric == "loss":
             return None if self.validation_loss is None else -self.validation_loss
-        scores = [self.validation.get(name) for name in metric.split("_plus_")]
-        return None if None in scores else float(sum(score for score in scores if score is not None))
+        scores = {name: self.validation.get(name) for name in metric.split("_plus_")}
+        if None in scores.values():
+            return None
+        gains = (describe(name).gain(score) for name, score in scores.items() if score is not None)
+        return float(sum(gains))
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as in results.json."""
@@ -198,24 +232,28 @@ class Summary:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Summary:
+    def from_json(cls, value: Any, target: Target) -> Summary:
         """Read the summary as in results.json."""
+
+        def scores(one: Any) -> dict[str, float | None]:
+            return _scores(one, target)
+
         recall = typed(value, "recall", Mapping[str, Moments])
         return cls(
             runs=typed(value, "runs", _Count),
             folds=typed(value, "folds", _Count),
             seeds=typed(value, "seeds", _Count),
             left_out=typed(value, "left_out", _Count),
-            mean=_scores(typed(value, "mean", Moments)),
-            std=_scores(typed(value, "std", Moments)),
+            mean=scores(typed(value, "mean", Moments)),
+            std=scores(typed(value, "std", Moments)),
             std_over=typed(value, "std_over", str),
-            std_over_folds=_scores(typed(value, "std_over_folds", Moments)),
-            std_over_seeds=_scores(typed(value, "std_over_seeds", Moments)),
-            std_over_runs=_scores(typed(value, "std_over_runs", Moments)),
-            validation=_scores(typed(value, "validation", Moments)),
+            std_over_folds=scores(typed(value, "std_over_folds", Moments)),
+            std_over_seeds=scores(typed(value, "std_over_seeds", Moments)),
+            std_over_runs=scores(typed(value, "std_over_runs", Moments)),
+            validation=scores(typed(value, "validation", Moments)),
             recall_mean=recall["mean"],
             recall_std_over_folds=recall["std_over_folds"],
-            pooled=_optional(_scores, typed(value, "pooled", Moments | None)),
+            pooled=_optional(scores, typed(value, "pooled", Moments | None)),
             validation_loss=typed(value, "validation_loss", float | None, None),
         )
 
@@ -235,9 +273,10 @@ class RunResults:
         settings: the swept scalars of each setting, by its name.
         warnings: what a reader must know before the scores, one sentence each.
         reads: the arrays that the model reads, such as "audio" and "words".
-        best_possible: for the demo corpus, the best possible `wa` and `ua` by what a model may read.
+        best_possible: for the demo corpus, the best possible scores by what a model may read.
         environment: versions, platform and devices.
         training: the name of the training settings (`config.training`), a colon, and what they are.
+        described_target: the target as `Target.to_json` describes it; empty for classes.
     """
 
     model: str
@@ -257,6 +296,17 @@ class RunResults:
     best_possible: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     training: str = ""
+    described_target: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def target(self) -> Target:
+        """What the network predicts."""
+        return target_from_json(self.described_target, self.classes)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the classes, or of the attributes."""
+        return self.target.names
 
     @property
     def summary(self) -> Summary:
@@ -304,6 +354,7 @@ class RunResults:
             "best_possible": self.best_possible,
             "environment": dict(self.environment),
             "training": self.training,
+            **({"target": dict(self.described_target)} if self.described_target else {}),
             "replicas": [replica.to_json() for replica in self.replicas],
         }
 
@@ -322,6 +373,9 @@ class RunResults:
 
     @classmethod
     def _from_json(cls, value: Any) -> RunResults:
+        classes = typed(value, "classes", tuple[str, ...])
+        described = typed(value, "target", Mapping[str, Any], {})
+        target = target_from_json(described, classes)
         summary = typed(value, "summary", dict[str, Any])
         setting = typed(summary, "setting", str)
         summaries = typed(value, "summaries", dict[str, Any]) or {setting: summary}
@@ -330,19 +384,24 @@ class RunResults:
             variant=typed(value, "variant", str),
             dataset=typed(value, "dataset", str),
             protocol=typed(value, "protocol", dict[str, Any]),
-            classes=typed(value, "classes", tuple[str, ...]),
+            classes=classes,
             epochs=typed(value, "epochs", _Count),
-            replicas=tuple(map(ReplicaResult.from_json, typed(value, "replicas", list[Any]))),
+            replicas=tuple(
+                ReplicaResult.from_json(one, target) for one in typed(value, "replicas", list[Any])
+            ),
             setting=setting,
             chosen_by=typed(summary, "chosen_by", str),
-            summaries={name: Summary.from_json(one) for name, one in summaries.items()},
+            summaries={name: Summary.from_json(one, target) for name, one in summaries.items()},
             synthetic=typed(value, "synthetic", bool, False),
             settings=typed(value, "settings", Mapping[str, Mapping[str, float]] | None, None) or {},
             warnings=typed(value, "warnings", tuple[str, ...], ()),
             reads=typed(value, "reads", tuple[str, ...], ()),
-            best_possible=_best_possible(typed(value, "best_possible", Mapping[str, Any] | None, None)),
+            best_possible=_best_possible(
+                typed(value, "best_possible", Mapping[str, Any] | None, None), target
+            ),
             environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
             training=typed(value, "training", str, ""),
+            described_target=described,
         )
         if contradiction := results._contradiction():
             raise ValueError(contradiction)
@@ -351,7 +410,7 @@ class RunResults:
     def _contradiction(self) -> str:
         """Return what is impossible in the results, or an empty string."""
         size = len(self.classes)
-        if not size or len(set(self.classes)) < size:
+        if (not size and self.target.kind == CLASSES) or len(set(self.classes)) < size:
             return "its classes are not different names"
         if self.setting not in self.summaries:
             return f"it has no summary of the setting {self.setting!r}"
@@ -360,14 +419,15 @@ class RunResults:
             return "its replicas are not those of a run"
         for one in self.replicas:
             for scores in filter(None, (one.validation, one.test)):
-                shape = [len(row) for row in scores.confusion]
-                if shape != [size] * size or list(scores.recall) != list(self.classes):
-                    return f"the scores of {one.name} are not of the {size} classes"
+                rows, columns = self.target.shape
+                shape = [len(row) for row in scores.sums or scores.confusion]
+                named = list(scores.recall) == list(self.classes) or scores.sums
+                if shape != [columns] * rows or not named:
+                    return f"the scores of {one.name} are not of the {rows} {self.target.kind}"
         best = self.best_possible or {}
-        for name in ("prior", "text", "audio", "late_fusion", "joint"):
-            if name in best:
-                typed(best[name], "wa", float)
-                typed(best[name], "ua", float)
+        for name in _OBSERVERS:
+            for metric in self.target.bounded if name in best else ():
+                typed(best[name], metric, float)
         return ""
 
 
@@ -379,9 +439,9 @@ def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
     return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
 
-def _scores(value: Any) -> dict[str, float | None]:
+def _scores(value: Any, target: Target) -> dict[str, float | None]:
     """Return one statistic of each score."""
-    return {name: typed(value, name, Number) for name in metrics.SCORES}
+    return {name: typed(value, name, Number) for name in target.score_names}
 
 
 def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:
@@ -393,12 +453,17 @@ def _defined(value: Any) -> float | None:
 
 
 _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Score = Annotated[float, msgspec.Meta(ge=0)]
+_OBSERVERS = ("prior", "text", "audio", "late_fusion", "joint")
 
 
-def _best_possible(best: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _best_possible(best: Mapping[str, Any] | None, target: Target) -> Mapping[str, Any] | None:
     """Check the scores among the best possible ones that reports show."""
     if best is None:
         return None
-    shown = [name for name in ("prior", "text", "audio", "late_fusion", "joint") if name in best]
-    scores = {name: typed(best, name, Mapping[str, _Fraction]) for name in shown}
-    return {**best, **{name: {key: own[key] for key in ("wa", "ua")} for name, own in scores.items()}}
+    shown, kind = (
+        [name for name in _OBSERVERS if name in best],
+        _Fraction if target.kind == CLASSES else _Score,
+    )
+    scores = {name: typed(best, name, Mapping[str, kind]) for name in shown}
+    return {**best, **{name: {key: own[key] for key in target.bounded} for name, own in scores.items()}}

@@ -21,7 +21,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ from jaxser.evaluation.records import (
     utterance_to_json,
 )
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
+from jaxser.evaluation.targets import CLASSES, Target
 from jaxser.types import InputError, Utterance
 
 CONFIG, FOLDS, UTTERANCES = "config.json", "folds.json", "utterances.jsonl"
@@ -59,6 +60,9 @@ ADVICE = (
     "each: --workdir=runs/mine/$SLURM_ARRAY_TASK_ID"
 )
 """What to do if another process writes to the folder of a run, for messages."""
+
+_ROUNDING = 1e-4
+"""The relative error of sums of values that are rounded to six digits; counts have none."""
 
 Record = TypeVar("Record")
 
@@ -119,7 +123,7 @@ def read_run(folder: str | Path) -> Run:
         folds=folds,
         utterances={utterance.id: utterance for utterance in read_utterances(folder)},
         epochs=tuple(read_epochs(folder)),
-        predictions=read_predictions(folder, results.classes),
+        predictions=read_predictions(folder, results.target),
         results=results,
     )
     _check_consistency(run)
@@ -267,16 +271,16 @@ def write_predictions(folder: Path, parts: Iterable[Predictions]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows(parts))
 
 
-def read_predictions(folder: Path, classes: Sequence[str]) -> Predictions:
+def read_predictions(folder: Path, target: Target) -> Predictions:
     """Read predictions.csv.
 
     Raises:
-        InputError: if the file is missing or damaged, or is of other classes.
+        InputError: if the file is missing or damaged, or is of another target.
     """
     source = checked(folder)
     content = source.read(PREDICTIONS)
     try:
-        return parse(content.decode("utf-8", "surrogateescape"), classes)
+        return parse(content.decode("utf-8", "surrogateescape"), target.names, target.kind != CLASSES)
     except (ValueError, csv.Error) as error:
         raise source.damaged(PREDICTIONS, str(error)) from None
 
@@ -348,6 +352,7 @@ def _check_consistency(run: Run) -> None:
     """Check that the files of a run are of one run."""
     p, results, source = run.predictions, run.results, files.CheckedFolder(run.folder, REMEDY)
     labels = {utterance.label for utterance in run.utterances.values()}
+    labels -= set() if results.target.kind == CLASSES else {""}
     if labels - set(results.classes):
         raise source.damaged(UTTERANCES, f"there is no class {min(labels - set(results.classes))!r}")
     tested = {
@@ -372,14 +377,13 @@ def _check_consistency(run: Run) -> None:
                 raise source.damaged(FOLDS, f"{PREDICTIONS} has other {split} utterances of fold {fold.name}")
     for one, split, scores in _all_scores(results):
         own = (p.fold == one.fold) & (p.seed == one.seed) & (p.setting == one.setting) & (p.split == split)
-        counts = np.zeros((len(p.classes), len(p.classes)), int)
-        np.add.at(counts, (p.true[own], p.predicted[own]), 1)
-        if counts.tolist() != [list(row) for row in scores.confusion]:
+        found = results.target.statistics(p.true[own], p.predicted[own], np.ones(own.sum()))
+        if not np.allclose(found, scores.statistics, rtol=_ROUNDING, atol=_ROUNDING * max(own.sum(), 1)):
             raise source.damaged(PREDICTIONS, f"the {split} scores of {one.name} in {RESULTS} differ")
-        computed = Scores.of(counts, p.classes)
-        if any(not _is_close(computed[name], scores[name]) for name in ("wa", "ua")):
+        computed = Scores.of_statistics(scores.statistics, results.target)
+        if any(not _is_close(computed[name], scores[name]) for name in results.target.compared):
             raise source.damaged(
-                RESULTS, f"the {split} scores of {one.name} do not follow from its confusions"
+                RESULTS, f"the {split} scores of {one.name} do not follow from its statistics"
             )
 
 

@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Predictions, Run
+from jaxser.evaluation.targets import Target
 from jaxser.types import UsageError
 
-NAMES = {"wa": "WA", "ua": "UA", "f1_weighted": "weighted F1", "f1_macro": "macro F1"}
-"""The display names of the metrics."""
+NAMES = {name: metrics.describe(name).title for name in metrics.SCORES}
+"""The display names of the scores of classes."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Spread:
             (self.over_folds, f"over {self.folds} folds (seeds averaged)"),
             (self.over_seeds, f"over {self.seeds} seeds (folds averaged)"),
         ]
-        known = "; ".join(f"± {100 * std:.1f} {over}" for std, over in spreads if std is not None)
-        return f"{NAMES[self.metric]} {100 * self.mean:.1f} %" + (f", {known}" if known else "")
+        metric = metrics.describe(self.metric)
+        known = "; ".join(f"± {metric.show(std)} {over}" for std, over in spreads if std is not None)
+        return f"{metric.title} {metric.show(self.mean)}{metric.unit}" + (f", {known}" if known else "")
 
 
 def spread(run: Run, metric: str = "ua") -> Spread:
@@ -51,7 +53,7 @@ def spread(run: Run, metric: str = "ua") -> Spread:
     Raises:
         UsageError: if no replica has a score, or the metric is unknown.
     """
-    check_metric(metric)
+    check_metric(run, metric)
     summary = run.results.summary
     mean = summary.mean[metric]
     if mean is None:
@@ -72,12 +74,13 @@ def replica_scores(run: Run, metric: str) -> Float[np.ndarray, "folds seeds"]:
 
     Folds are in the order of `run.folds`, and seeds ascending.
     """
-    check_metric(metric)
+    check_metric(run, metric)
     p = run.test_predictions
     row_of = {fold.name: row for row, fold in enumerate(run.folds)}
     fold = np.array([row_of[name] for name in p.fold.tolist()], dtype=int)
-    counts = group_confusions(p, fold, len(run.folds))
-    return np.array([[metrics.scores(confusion)[metric] for confusion in row] for row in counts])
+    target = run.results.target
+    found = group_statistics(p, fold, len(run.folds), target)
+    return np.array([[target.scores(own)[metric] for own in row] for row in found])
 
 
 def fold_means(run: Run, metric: str) -> Float[np.ndarray, " folds"]:
@@ -88,7 +91,8 @@ def fold_means(run: Run, metric: str) -> Float[np.ndarray, " folds"]:
 def correct(run: Run) -> Float[np.ndarray, "N seeds"]:
     """Return whether each test utterance (sorted by id) is classified correctly, by seed.
 
-    The value is 0 or 1, or the mean if several folds test the utterance; NaN if none does.
+    The value is 0 or 1, or the mean if several folds test the utterance; NaN if none does. For other targets than
+    classes, it is `Target.compared_by_utterance`.
     """
     p = run.test_predictions
     utterance = np.unique(p.utterance, return_inverse=True)[1]
@@ -96,24 +100,26 @@ def correct(run: Run) -> Float[np.ndarray, "N seeds"]:
     shape = (int(utterance.max()) + 1, int(seed.max()) + 1)
     cell = np.ravel_multi_index((utterance, seed), shape)
     tests = np.bincount(cell, minlength=math.prod(shape))
-    hits = np.bincount(cell, p.true == p.predicted, math.prod(shape))
+    each = run.results.target.compared_by_utterance(p.true, p.predicted)
+    hits = np.bincount(cell, each, math.prod(shape))
     return np.divide(hits, tests, out=np.full(len(tests), np.nan), where=tests > 0).reshape(shape)
 
 
-def group_confusions(
-    p: Predictions, group: Int[np.ndarray, " N"], num_groups: int
-) -> Int[np.ndarray, "groups seeds C C"]:
-    """Return a confusion matrix of the predictions of each group and seed.
+def group_statistics(
+    p: Predictions, group: Int[np.ndarray, " N"], num_groups: int, target: Target
+) -> Num[np.ndarray, "groups seeds K L"]:
+    """Return the statistics of the predictions of each group and seed: confusion matrices, or sums.
 
     Args:
         p: test predictions.
         group: the group of each prediction, such as its fold or its speaker.
         num_groups: the number of groups.
+        target: what is predicted.
     """
     seeds, seed = np.unique(p.seed, return_inverse=True)
-    shape = (num_groups, len(seeds), len(p.classes), len(p.classes))
-    cell = np.ravel_multi_index((group, seed, p.true, p.predicted), shape)
-    return np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
+    cell = np.ravel_multi_index((group, seed), (num_groups, len(seeds)))
+    found = target.grouped(p.true, p.predicted, cell, num_groups * len(seeds))
+    return found.reshape(num_groups, len(seeds), *target.shape)
 
 
 def test_train_ratio(run: Run) -> float:
@@ -131,11 +137,11 @@ def name_of(run: Run) -> str:
     return run.folder.resolve().name
 
 
-def check_metric(metric: str) -> None:
-    """Check the name of a metric.
+def check_metric(run: Run, metric: str) -> None:
+    """Check that a run has a score.
 
     Raises:
-        UsageError: if the metric is unknown.
+        UsageError: if it has none of that name.
     """
-    if metric not in metrics.SCORES:
-        raise UsageError(f"metric {metric!r} is not one of {', '.join(metrics.SCORES)}")
+    if metric not in (known := run.results.target.score_names):
+        raise UsageError(f"metric {metric!r} is not one of {', '.join(known)}")

@@ -6,13 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from jaxser.data.leaks import FoldIds, class_warnings, leak_warnings
-from jaxser.evaluation import metrics
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.results import Moments, ReplicaResult, RunResults, Scores, Summary
+from jaxser.evaluation.targets import ANY_CLASSES, CLASSES, Target
 from jaxser.types import Utterance
 
 
@@ -32,7 +32,9 @@ def with_summaries(
     """
     metric = str(results.protocol.get("metric", "ua"))
     names = list(dict.fromkeys(replica.setting for replica in results.replicas))
-    summaries = {name: summarise([r for r in results.replicas if r.setting == name]) for name in names}
+    summaries = {
+        name: summarise([r for r in results.replicas if r.setting == name], results.target) for name in names
+    }
 
     def rank(name: str) -> tuple[int, float]:
         score = summaries[name].validation_score(metric)
@@ -41,8 +43,8 @@ def with_summaries(
     setting = max(names, key=rank)
     warnings = [
         *_protocol_warnings(results.protocol),
-        *_too_good(summaries[setting], folds, results.best_possible),
-        *run_warnings(folds, utterances, results.replicas),
+        *_too_good(results, summaries[setting], folds),
+        *run_warnings(folds, utterances, results.replicas, has_classes=results.target.kind == CLASSES),
     ]
     return replace(
         results,
@@ -53,7 +55,7 @@ def with_summaries(
     )
 
 
-def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
+def summarise(replicas: Sequence[ReplicaResult], target: Target = ANY_CLASSES) -> Summary:
     """Summarise the scores of the replicas of one setting.
 
     Replicas without a score are left out and counted. A seed that lacks a fold is not pooled.
@@ -64,8 +66,9 @@ def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
     tests = [replica.test for replica in scored if replica.test is not None]
     validations = [replica.validation for replica in scored]
     fold_of, seed_of = [replica.fold for replica in scored], [replica.seed for replica in scored]
-    by_fold, by_seed = _moments_by(tests, fold_of), _moments_by(tests, seed_of)
-    by_run = _moments_by(tests, range(len(scored)))
+    names = target.score_names
+    by_fold, by_seed = _moments_by(tests, fold_of, names), _moments_by(tests, seed_of, names)
+    by_run = _moments_by(tests, range(len(scored)), names)
     recall = {
         name: _moments(_group_means([test.recall[name] for test in tests], fold_of))
         for name in (tests[0].recall if tests else ())
@@ -83,18 +86,22 @@ def summarise(replicas: Sequence[ReplicaResult]) -> Summary:
         std_over_runs=_stds(by_run),
         recall_mean=_means(recall),
         recall_std_over_folds=_stds(recall),
-        validation=_means(_moments_by(validations, fold_of)),
-        pooled=_pooled(tests, seed_of, len(folds)),
+        validation=_means(_moments_by(validations, fold_of, names)),
+        pooled=_pooled(tests, seed_of, len(folds), target),
         validation_loss=_moments(_group_means([one.validation_loss for one in scored], fold_of))[0],
     )
 
 
 def run_warnings(
-    folds: Sequence[FoldIds], utterances: Iterable[Utterance], replicas: Sequence[ReplicaResult]
+    folds: Sequence[FoldIds],
+    utterances: Iterable[Utterance],
+    replicas: Sequence[ReplicaResult],
+    has_classes: bool = True,
 ) -> list[str]:
     """Return warnings about leaks, absent classes and failed replicas, one sentence each."""
     by_id = {utterance.id: utterance for utterance in utterances}
-    return [*leak_warnings(folds, by_id), *class_warnings(folds, by_id), *replica_warnings(replicas)]
+    absent = class_warnings(folds, by_id) if has_classes else []
+    return [*leak_warnings(folds, by_id), *absent, *replica_warnings(replicas)]
 
 
 def replica_warnings(replicas: Sequence[ReplicaResult]) -> list[str]:
@@ -118,19 +125,19 @@ def _protocol_warnings(protocol: Mapping[str, object]) -> list[str]:
     return []
 
 
-def _too_good(
-    summary: Summary, folds: Sequence[FoldIds], best_possible: Mapping[str, Any] | None
-) -> list[str]:
-    """Return a warning if the pooled WA is more than three standard errors above the best possible WA."""
+def _too_good(results: RunResults, summary: Summary, folds: Sequence[FoldIds]) -> list[str]:
+    """Return a warning if the pooled WA or CCC is more than three standard errors above the best possible one."""
+    best_possible, target = results.best_possible, results.target
     if not best_possible or "joint" not in best_possible or not summary.pooled:
         return []
-    best, pooled = best_possible["joint"]["wa"], summary.pooled["wa"]
+    name = target.bounded[0]
+    best, pooled, metric = best_possible["joint"][name], summary.pooled[name], describe(name)
     tested = len({i for fold in folds for i in fold.test})
-    if pooled is None or pooled <= best + 3 * math.sqrt(best * (1 - best) / tested):
+    if pooled is None or pooled <= best + 3 * target.deviation(best, tested):
         return []
     return [
-        f"WA {100 * pooled:.1f} % is more than three standard errors above the best possible {100 * best:.1f} %: "
-        "something leaks the labels."
+        f"{metric.title} {metric.show(pooled)}{metric.unit} is more than three standard errors above the best possible "
+        f"{metric.show(best)}{metric.unit}: something leaks the labels."
     ]
 
 
@@ -146,14 +153,14 @@ def _stds(pairs: _Pairs) -> dict[str, float | None]:
     return {name: std for name, (_, std) in pairs.items()}
 
 
-def _moments_by(scores: Sequence[Scores | None], group: Iterable[object]) -> _Pairs:
+def _moments_by(scores: Sequence[Scores | None], group: Iterable[object], names: Sequence[str]) -> _Pairs:
     """Return mean and standard deviation of each score over groups, such as folds.
 
     Scores are averaged within each group first.
     """
     group = list(group)
-    values = {name: [None if one is None else one[name] for one in scores] for name in metrics.SCORES}
-    return {name: _moments(_group_means(values[name], group)) for name in metrics.SCORES}
+    values = {name: [None if one is None else one[name] for one in scores] for name in names}
+    return {name: _moments(_group_means(values[name], group)) for name in names}
 
 
 def _group_means(values: Sequence[float | None], group: Iterable[object]) -> list[float]:
@@ -171,17 +178,17 @@ def _moments(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _pooled(tests: Sequence[Scores], seed_of: Sequence[int], num_folds: int) -> Moments | None:
-    """Return the score of each seed's summed confusions, averaged over seeds.
+def _pooled(
+    tests: Sequence[Scores], seed_of: Sequence[int], num_folds: int, target: Target
+) -> Moments | None:
+    """Return the score of each seed's summed statistics, averaged over seeds.
 
     Only seeds that have all folds count.
     """
     by_seed = defaultdict(list)
     for test, seed in zip(tests, seed_of, strict=True):
-        by_seed[seed].append(np.array(test.confusion))
-    complete = [
-        metrics.scores(np.sum(parts, axis=0)) for parts in by_seed.values() if len(parts) == num_folds
-    ]
+        by_seed[seed].append(test.statistics)
+    complete = [target.scores(np.sum(parts, axis=0)) for parts in by_seed.values() if len(parts) == num_folds]
     if not complete:
         return None
-    return {name: float(np.mean([scores[name] for scores in complete])) for name in metrics.SCORES}
+    return {name: float(np.mean([scores[name] for scores in complete])) for name in target.score_names}

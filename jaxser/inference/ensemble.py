@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.normalisation import is_standardised, normalised, utterance_statistics
 from jaxser.evaluation.results import RunResults
+from jaxser.evaluation.targets import CLASSES, Target
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
@@ -62,8 +63,8 @@ class ReplicaParameters(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """The class probabilities of one window of a recording.
+class WindowPrediction:
+    """The prediction for one window of a recording.
 
     Attributes:
         path: the recording.
@@ -72,8 +73,6 @@ class Prediction:
         text: the transcript of the window.
         unknown: words that are not in the vocabulary of the run's dataset.
         flags: quality flags, such as "silent", "clipped", "cut_audio" or "equal_segments".
-        classes: the names of the classes.
-        replicas: the probabilities of each replica.
     """
 
     path: str
@@ -82,6 +81,17 @@ class Prediction:
     text: str
     unknown: tuple[str, ...]
     flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction(WindowPrediction):
+    """The class probabilities of one window of a recording.
+
+    Attributes:
+        classes: the names of the classes.
+        replicas: the probabilities of each replica.
+    """
+
     classes: tuple[str, ...]
     replicas: Float[np.ndarray, "R C"]
 
@@ -101,9 +111,44 @@ class Prediction:
         return self.classes[self.probabilities.argmax()]
 
     @property
+    def summary(self) -> str:
+        """The label."""
+        return self.label
+
+    @property
     def agreement(self) -> float:
         """The fraction of replicas that predict `label` by themselves."""
         return float((self.replicas.argmax(1) == self.probabilities.argmax()).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class AttributePrediction(WindowPrediction):
+    """The attributes of one window of a recording, such as valence, on the scale of the run's corpus.
+
+    Attributes:
+        attributes: the names of the attributes.
+        replicas: the values of each replica.
+    """
+
+    attributes: tuple[str, ...]
+    replicas: Float[np.ndarray, "R A"]
+
+    @property
+    def values(self) -> Float[np.ndarray, " A"]:
+        """The mean values over the replicas."""
+        return self.replicas.mean(0)
+
+    @property
+    def std(self) -> Float[np.ndarray, " A"]:
+        """The standard deviation of the values over the replicas."""
+        return self.replicas.std(0)
+
+    @property
+    def summary(self) -> str:
+        """The mean values in words, such as "valence 3.10, activation 2.75"."""
+        return ", ".join(
+            f"{name} {value:.2f}" for name, value in zip(self.attributes, self.values, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +159,7 @@ class Ensemble:
         folder: the folder of the run.
         run_results: the results of the run.
         classes: the names of the classes.
+        target: what the networks predict.
         members: fold and seed of each replica.
         model: the network that all replicas share.
         recipe: the recipe of the run's dataset.
@@ -127,6 +173,7 @@ class Ensemble:
     folder: Path
     run_results: RunResults
     classes: tuple[str, ...]
+    target: Target
     members: tuple[tuple[str, int], ...]
     model: Network
     recipe: Recipe
@@ -139,8 +186,8 @@ class Ensemble:
     def __repr__(self) -> str:
         folds, seeds = (", ".join(map(str, dict.fromkeys(of))) for of in zip(*self.members, strict=True))
         replicas = f"{len(self.members)} replicas (folds {folds}; seeds {seeds})"
-        classes = ", ".join(self.classes)
-        return f"<{self.folder}: {type(self.model).__name__}, {replicas}, classes {classes}>"
+        names = ", ".join(self.target.names)
+        return f"<{self.folder}: {type(self.model).__name__}, {replicas}, {self.target.kind} {names}>"
 
     @property
     def results(self) -> dict[str, Any]:
@@ -156,8 +203,10 @@ class Ensemble:
         files: Mapping[str, str | Path] | None = None,
         resnet: str | Path | None = None,
         encoder: str | Path | None = None,
-    ) -> list[Prediction]:
+    ) -> list[Prediction] | list[AttributePrediction]:
         """Predict the emotion of recordings, with one prediction per window.
+
+        A run of classes gives a `Prediction`, and one of attributes such as valence an `AttributePrediction`.
 
         Args:
             paths: audio or video files, or folders of them.
@@ -220,28 +269,29 @@ class Ensemble:
         opened = None if self.encoder else open_encoder(self.recipe, encoder)
         return Reader(self.recipe, self.model.needs, self.vocabulary, sources, opened, window, hop)
 
-    def predict_windows(self, windows: Sequence[Window]) -> list[Prediction]:
+    def predict_windows(self, windows: Sequence[Window]) -> list[Prediction] | list[AttributePrediction]:
         """Predict windows that a `Reader` has read, in their order."""
+        kind: Any = Prediction if self.target.kind == CLASSES else AttributePrediction
         return [
-            Prediction(
-                path=window.path,
-                start=window.start,
-                end=window.end,
-                text=window.utterance.transcript,
-                unknown=window.unknown,
-                flags=window.flags,
-                classes=self.classes,
-                replicas=probabilities,
+            kind(
+                window.path,
+                window.start,
+                window.end,
+                window.utterance.transcript,
+                window.unknown,
+                window.flags,
+                self.target.names,
+                replicas,
             )
-            for window, probabilities in zip(windows, self.probabilities(windows), strict=True)
+            for window, replicas in zip(windows, self.outputs(windows), strict=True)
         ]
 
-    def probabilities(self, windows: Sequence[Window]) -> Float[np.ndarray, "N R C"]:
-        """Compute the class probabilities of every window by every replica."""
-        found = np.empty((len(windows), len(self.members), len(self.classes)))
+    def outputs(self, windows: Sequence[Window]) -> Float[np.ndarray, "N R K"]:
+        """Compute the class probabilities, or the attributes, of every window by every replica."""
+        found = np.empty((len(windows), len(self.members), len(self.target.names)))
         for rows, arrays, lengths in self._batches(windows):
-            log_probs = self._log_probs(self.replicas, arrays, lengths, self.encoder)
-            found[rows] = np.exp(np.asarray(log_probs, np.float64)).swapaxes(0, 1)[: len(rows)]
+            outputs = self._outputs(self.replicas, arrays, lengths, self.encoder)
+            found[rows] = self.target.readable(np.asarray(outputs, np.float64)).swapaxes(0, 1)[: len(rows)]
         return found
 
     def attention_in(self, window: Window) -> Attention:
@@ -306,6 +356,17 @@ class Ensemble:
         output, _ = self.model.apply(variables, batch, replica.hyper, train=False, mutable=[])
         return output
 
+    def estimates(
+        self,
+        replica: ReplicaParameters,
+        arrays: Mapping[str, AnyArray],
+        lengths: Mapping[str, AnyArray],
+        encoder: PyTree = ABSENT,
+    ) -> Float[Array, "B K"]:
+        """Return one replica's log-probabilities, or attributes; arguments as of `forward`."""
+        output = self.forward(replica, arrays, lengths, encoder)
+        return self.target.estimates(self.model, output, replica.hyper)
+
     def batch(
         self,
         arrays: Mapping[str, AnyArray],
@@ -336,14 +397,14 @@ class Ensemble:
         )
 
     @cached_property
-    def _log_probs(self) -> Callable[..., Any]:
-        """The compiled program from all replicas and a batch to log-probabilities."""
+    def _outputs(self) -> Callable[..., Any]:
+        """The compiled program from all replicas and a batch to log-probabilities, or attributes."""
         strategy = STRATEGIES["map" if jax.default_backend() == "cpu" else "vmap"]
 
-        def log_probs(replicas, arrays, lengths, encoder) -> Float[Array, "R B C"]:
-            return strategy(lambda one: self.forward(one, arrays, lengths, encoder).log_probs, replicas)
+        def outputs(replicas, arrays, lengths, encoder) -> Float[Array, "R B K"]:
+            return strategy(lambda one: self.estimates(one, arrays, lengths, encoder), replicas)
 
-        return self._reporting_misfits(jax.jit(log_probs))
+        return self._reporting_misfits(jax.jit(outputs))
 
     @cached_property
     def _mean_attention(self) -> Callable[..., Any]:

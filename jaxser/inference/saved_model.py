@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from jaxser.encoders.frames import Layers
 from jaxser.encoders.tuning import Tuning
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.results import RunResults
+from jaxser.evaluation.targets import Target
 from jaxser.features.recipes import RECIPES, ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.files import CheckedFolder
@@ -52,6 +53,7 @@ def save_models(
     replicas: Sequence[tuple[str, int, str]],
     *,
     model: Mapping[str, Any],
+    target: Mapping[str, Any],
     encoder: Mapping[str, Any] | None,
     normalise: str,
     setting: str,
@@ -64,6 +66,7 @@ def save_models(
         trained: the replicas, stacked.
         replicas: fold, seed and setting of each replica.
         model: the name of the network and its fields, as in the config.
+        target: what is predicted, as in results.json; empty for classes.
         encoder: what is in front of the network, see `Encoded.described`; its pretrained parameters are not saved.
         normalise: the config's `normalise`.
         setting: the reported setting, whose replicas predict.
@@ -83,6 +86,7 @@ def save_models(
         "model": model,
         "encoder": encoder,
         "classes": dataset.classes,
+        "target": target,
         "recipe": {
             "name": dataset.recipe,
             "version": dataset.version,
@@ -128,7 +132,7 @@ def load(
     results = run_folder.read_results(folder)
     if contradiction := description.contradiction(results):
         raise source.damaged(DESCRIPTION, contradiction)
-    model = _network(source, description, encoder)
+    model = _network(source, description, results.target, encoder)
     rows = _chosen_rows(folder, description, results, fold, seed)
     arrays = {name: description.arrays[name] for name in model.needs if name in description.arrays}
     if lacking := [name for name in model.needs if name not in arrays]:
@@ -137,6 +141,7 @@ def load(
         folder=folder,
         run_results=results,
         classes=description.classes,
+        target=results.target,
         members=tuple((one.fold, one.seed) for one in (description.replicas[row] for row in rows)),
         model=model,
         recipe=_recipe(source, description),
@@ -224,11 +229,14 @@ class _Description:
     vocabulary: tuple[str, ...]
     replicas: tuple[_Replica, ...]
     encoder: _Encoder | None = None
+    target: Mapping[str, Any] = field(default_factory=dict)
 
     def contradiction(self, results: RunResults) -> str:
         """Return what does not fit the results of the run, or an empty string."""
         if self.classes != results.classes or self.setting != results.setting:
             return f"its classes or its setting are not those of {run_folder.RESULTS}"
+        if dict(self.target) != dict(results.described_target):
+            return f"its target is not that of {run_folder.RESULTS}"
         known = {(one.fold, one.seed, one.setting) for one in results.replicas}
         if unknown := [one for one in self.replicas if one.id not in known]:
             return f"{run_folder.RESULTS} has no replica of fold {unknown[0].fold}, seed {unknown[0].seed}"
@@ -282,7 +290,9 @@ def _fold_name(folds: Sequence[str], asked: str) -> str:
     raise UsageError(f"--fold={asked}: no such fold; the run has {', '.join(folds)}")
 
 
-def _network(source: CheckedFolder, description: _Description, encoder: str | Path | None) -> Network:
+def _network(
+    source: CheckedFolder, description: _Description, target: Target, encoder: str | Path | None
+) -> Network:
     fields = dict(description.model)
     name = fields.pop("name", None)
     if not isinstance(name, str) or name not in MODELS:
@@ -296,7 +306,7 @@ def _network(source: CheckedFolder, description: _Description, encoder: str | Pa
         typed = {key: msgspec.convert(value, kinds[key]) for key, value in fields.items()}
     except msgspec.ValidationError as error:
         raise source.damaged(DESCRIPTION, f"network {name}: {error}") from None
-    built = network(num_classes=len(description.classes), **typed)
+    built = network(num_classes=target.width, **typed)
     if description.encoder is None:
         return with_layer_weights(built, description.recipe.parameters)
     try:

@@ -25,7 +25,7 @@ from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.recurrent import Recurrent
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
 from jaxser.models.losses import negative_log_likelihood
-from jaxser.models.network import Network
+from jaxser.models.network import Network, Weight
 from jaxser.types import HEADS, AttentionMap, Axis, Batch, FieldError, Hyper, Output
 
 Rate = Float[Array, ""] | float
@@ -94,6 +94,14 @@ class CAN(Network):
             weights[name] * negative_log_likelihood(jax.nn.log_softmax(scores), batch, class_weights, hyper)
             for name, scores in output.logits.items()
         )
+
+    def heads(self, output: Output, hyper: Hyper) -> tuple[tuple[Weight, Float[Array, "B C"]], ...]:
+        """Return the three predictions, weighted as in eqs. 13 and 15.
+
+        A product of powers of normal densities of equal variance has its mean at the weighted mean of theirs.
+        """
+        weights = _weights(hyper)
+        return tuple((weights[name], scores) for name, scores in output.logits.items())
 
 
 def _weights(hyper: Hyper) -> Hyper:

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxser.types import Batch, Hyper, Output
+from jaxser.types import AnyArray, Batch, Hyper, Output
 
 PLAIN: Hyper = MappingProxyType({})
 """Neither label smoothing nor a focal factor."""
 
 _CERTAIN = 1 - 1e-6
 """The largest probability in the focal factor, whose gradient is infinite at 1 if gamma is below 1."""
+
+_NO_SPREAD = 1e-8
+"""The smallest denominator of a concordance."""
 
 
 def weighted_mean(values: Float[Array, " B"], batch: Batch) -> Float[Array, ""]:
@@ -68,6 +71,33 @@ def sigmoid_cross_entropy(
     if "focal_gamma" in hyper:
         each = each * _focal(jax.nn.sigmoid(jnp.where(is_class > 0, logits, -logits)), hyper)
     return weighted_mean(class_weights[batch.label] * each.mean(1), batch)
+
+
+def concordance_loss(
+    values: Float[AnyArray, "B A"], truth: Float[AnyArray, "B A"], weight: Float[AnyArray, " B"]
+) -> Float[Array, ""]:
+    """Return 1 - CCC of the batch, averaged over attributes (Lin 1989, eq. 1, as a loss: Trigeorgis et al. 2016).
+
+    A batch in which neither the truth nor the values vary has the loss 1.
+
+    Args:
+        values: the predictions.
+        truth: the true values.
+        weight: 1 for an utterance, 0 for a padding row.
+    """
+    share = weight[:, None] / jnp.maximum(weight.sum(), 1)
+    means = [(x * share).sum(0) for x in (values, truth)]
+    own, true = (x - mean for x, mean in zip((values, truth), means, strict=True))
+    covariance = (own * true * share).sum(0)
+    spread = ((own**2 + true**2) * share).sum(0) + (means[0] - means[1]) ** 2
+    return (1 - 2 * covariance / jnp.maximum(spread, _NO_SPREAD)).mean()
+
+
+def squared_error(
+    values: Float[AnyArray, "B A"], truth: Float[AnyArray, "B A"], weight: Float[AnyArray, " B"]
+) -> Float[Array, ""]:
+    """Return the squared error, averaged over attributes and over utterances with weight 1."""
+    return (jnp.square(values - truth).mean(1) * weight).sum() / jnp.maximum(weight.sum(), 1)
 
 
 def l2(params: PyTree) -> Float[Array, ""]:

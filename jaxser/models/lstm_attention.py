@@ -127,7 +127,11 @@ class LSTMAttention(Network):
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
         """Return the cross-entropy, with L2 regularisation of all kernels (section 3)."""
-        return cross_entropy(output, batch, class_weights, hyper) + hyper["l2"] * l2(params)
+        return cross_entropy(output, batch, class_weights, hyper) + self.penalty(params, hyper)
+
+    def penalty(self, params: PyTree, hyper: Hyper) -> Float[Array, ""]:
+        """Return the L2 regularisation of all kernels (section 3)."""
+        return hyper["l2"] * l2(params)
 
 
 def bilstm(

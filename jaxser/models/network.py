@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxser.models.losses import cross_entropy
 from jaxser.types import Batch, Hyper, Output
+
+Weight = float | Float[Array, ""]
+"""The weight of a head."""
 
 
 class Network(nn.Module):
@@ -60,8 +64,20 @@ class Network(nn.Module):
     def loss(
         self, output: Output, batch: Batch, class_weights: Float[Array, " C"], params: PyTree, hyper: Hyper
     ) -> Float[Array, ""]:
-        """Return the training loss; padding rows are left out."""
+        """Return the training loss for classes; padding rows are left out."""
         return cross_entropy(output, batch, class_weights, hyper)
+
+    def heads(self, output: Output, hyper: Hyper) -> tuple[tuple[Weight, Float[Array, "B C"]], ...]:
+        """Return the logits that are trained to predict other targets than classes, each with its weight.
+
+        The weight is that in the loss and in the prediction, which is the weighted mean.
+        """
+        [scores] = output.logits.values()
+        return ((1.0, scores),)
+
+    def penalty(self, params: PyTree, hyper: Hyper) -> Float[Array, ""]:
+        """Return the part of the loss that depends on the parameters alone."""
+        return jnp.zeros(())
 
 
 class Wrapper(Network):
@@ -105,3 +121,11 @@ class Wrapper(Network):
     ) -> Float[Array, ""]:
         """Return the loss of the network, which leaves the wrapper's own parameters out."""
         return self.network.loss(output, batch, class_weights, params["network"], hyper)
+
+    def heads(self, output: Output, hyper: Hyper) -> tuple[tuple[Weight, Float[Array, "B C"]], ...]:
+        """Return the heads of the network."""
+        return self.network.heads(output, hyper)
+
+    def penalty(self, params: PyTree, hyper: Hyper) -> Float[Array, ""]:
+        """Return the penalty of the network, which leaves the wrapper's own parameters out."""
+        return self.network.penalty(params["network"], hyper)

@@ -180,6 +180,8 @@ def printed(config: Mapping[str, Any]) -> Printed | None:
 
     A row on the same corpus is preferred, and then one that the paper ran itself over one that it cites.
     """
+    if config.get("target", "classes") != "classes":
+        return None  # no paper's table has other targets
     fitting = [row for row in _rows() if row.paper == config.get("paper") and _is_of(row, config)]
     corpus = config.get("corpus") or config.get("dataset")
     same_corpus = [row for row in fitting if row.corpus == corpus]

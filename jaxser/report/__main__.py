@@ -69,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", type=Path, nargs="*", metavar="RUN", help="folder of a finished run")
     add("--out", type=Path, default=Path("runs/comparison"), help="folder of the comparison (%(default)s)")
-    add("--metric", default="ua", help="main metric of the comparison: wa, ua or f1_weighted (%(default)s)")
+    add(
+        "--metric",
+        default="ua",
+        help="main metric of the comparison: wa, ua, f1_weighted (%(default)s); of attributes ccc, pearson, rmse",
+    )
     add(
         "--audio",
         type=Path,

@@ -18,6 +18,7 @@ from jaxser.evaluation.intervals import Interval
 from jaxser.evaluation.results import RunResults
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import Spread
+from jaxser.evaluation.targets import CLASSES
 from jaxser.papers import Printed
 from jaxser.report import calibration, checks, groups
 
@@ -78,6 +79,8 @@ class Analysis:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before reading the scores, one sentence each."""
+        if self.results.target.kind != CLASSES:
+            return self.results.warnings
         return (*self.results.warnings, *checks.exchanged(self.run.test_predictions))
 
     @cached_property

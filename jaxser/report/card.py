@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from jaxser.evaluation.targets import CLASSES, Attributes
 from jaxser.papers.names import run_name
-from jaxser.report import checks, run_tables, tables
+from jaxser.report import attributes, checks, run_tables, tables
 from jaxser.report.analysis import Analysis
 from jaxser.report.tables import Table, escape_markdown
 
@@ -46,6 +47,10 @@ USE = (
 )
 SCORES = (
     "WA is the accuracy over all utterances, UA the mean of the per-class recalls; ± is a standard deviation."
+)
+ATTRIBUTE_SCORES = (
+    "CCC is the concordance correlation coefficient, RMSE the root mean square error on the scale of the corpus; ± is "
+    "a standard deviation."
 )
 INTERVALS = (
     "The intervals account for other utterances or speakers of the same corpus, not for other corpora."
@@ -85,9 +90,16 @@ def _model(analysis: Analysis) -> list[str]:
     return [
         f"Network: {run_name(results.model, results.variant)}.",
         *inputs,
-        f"Classes: {', '.join(results.classes)}.",
+        _outputs(analysis),
         *([f"Trained with {versions}."] if versions else []),
     ]
+
+
+def _outputs(analysis: Analysis) -> str:
+    target = analysis.results.target
+    if isinstance(target, Attributes):
+        return f"Attributes: {', '.join(target.names)}, on a scale from {target.low:g} to {target.high:g}."
+    return f"Classes: {', '.join(target.names)}."
 
 
 def _command(analysis: Analysis) -> list[str]:
@@ -97,7 +109,7 @@ def _command(analysis: Analysis) -> list[str]:
 
 def _data(analysis: Analysis) -> list[str]:
     rows = list(analysis.run.utterances.values())
-    labels = Counter(row.label for row in rows)
+    labels = Counter(row.label or "none" for row in rows)
     genders = Counter(row.gender or "unknown" for row in rows)
     hours = sum(row.duration or 0.0 for row in rows) / 3600
     speakers = len({row.speaker for row in rows} - {""})
@@ -113,17 +125,20 @@ def _data(analysis: Analysis) -> list[str]:
 
 
 def _results(analysis: Analysis) -> list[str]:
+    if analysis.results.target.kind != CLASSES:
+        return [ATTRIBUTE_SCORES]
     measured = analysis.calibration
     error = [f"Expected calibration error: {tables.percent(measured.error)} %."] if measured else []
     return [SCORES, *map(str, analysis.worst), *error]
 
 
 def _tables(analysis: Analysis) -> list[Table]:
+    has_classes = analysis.results.target.kind == CLASSES
     chosen = (
         run_tables.headline(analysis.run),
         run_tables.intervals(analysis),
-        run_tables.recalls(analysis),
-        run_tables.genders(analysis),
+        run_tables.recalls(analysis) if has_classes else attributes.by_attribute(analysis),
+        run_tables.genders(analysis) if has_classes else attributes.genders(analysis),
     )
     return [table for table in chosen if table is not None]
 

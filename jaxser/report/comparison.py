@@ -20,12 +20,14 @@ from jaxser.evaluation.comparisons import (
 )
 from jaxser.evaluation.hypothesis_tests import LEVEL, Result, holm
 from jaxser.evaluation.intervals import Interval, difference
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.run_scores import NAMES
+from jaxser.evaluation.targets import Attributes, Classes, Target
 from jaxser.report.analysis import Analysis
 from jaxser.types import UsageError
 
-METRICS = ("wa", "ua", "f1_weighted")
+METRICS = tuple(metric for target in (Classes, Attributes) for metric in target.compared)
+"""The metrics of comparisons, of all targets."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,21 @@ class Comparable:
 
     Attributes:
         name: "A", "B", ...; "" if all runs can be compared.
+        metric: the main metric.
         pairs: all pairs, by metric.
         rankings: by metric; empty unless there are at least three runs and three folds.
     """
 
     name: str
     runs: tuple[Analysis, ...]
+    metric: str
     pairs: Mapping[str, tuple[Pair, ...]]
     rankings: Mapping[str, Ranking]
+
+    @property
+    def target(self) -> Target:
+        """What the runs predict."""
+        return self.runs[0].results.target
 
     @property
     def suffix(self) -> str:
@@ -88,7 +97,10 @@ class Comparable:
 
 
 def comparable_sets(runs: Sequence[Analysis], metric: str) -> tuple[tuple[Comparable, ...], tuple[str, ...]]:
-    """Return the runs in sets that can be compared, and sentences that say why others cannot."""
+    """Return the runs in sets that can be compared, and sentences that say why others cannot.
+
+    The main metric of runs that do not have `metric`, because they predict something else, is their headline.
+    """
     sets: list[list[Analysis]] = []
     refused = []
     for run in runs:
@@ -106,29 +118,33 @@ def comparable_sets(runs: Sequence[Analysis], metric: str) -> tuple[tuple[Compar
     return tuple(_compared(name, own, metric) for name, own in zip(names, sets, strict=True)), tuple(refused)
 
 
-def summary(found: Comparable, metric: str) -> str:
+def summary(found: Comparable) -> str:
     """Return what can be claimed about the best run, in one sentence; "" for a single run."""
+    metric = found.metric
     if len(found.runs) < 2:
         return ""
     name = found.runs[0].name
     pairs = [pair for run in found.runs[1:] if (pair := found.pair(name, run.name, metric))]
     beaten = [pair.other(name) for pair in pairs if pair.significant]
     level = [pair for pair in pairs if not pair.significant]
-    sentence = f"{name} has the highest mean {NAMES[metric]}"
+    described = describe(metric)
+    extreme = "lowest" if described.lower_is_better else "highest"
+    sentence = f"{name} has the {extreme} mean {described.title}"
     if beaten:
         sentence += f"; the difference from {_listed(beaten)} is significant"
     if level:
         least = max(pair.detectable or 0 for pair in level)
         sentence += (
             f"; the difference from {_listed([pair.other(name) for pair in level])} is not significant (true "
-            f"differences of up to {100 * least:.1f} points would be missed in at least one case out of five)"
+            f"differences of up to {described.show(least)}{described.step} would be missed in at least one case "
+            "out of five)"
         )
     return f"{sentence}."
 
 
 def deciding_test(found: Comparable) -> str:
     """Return the test that decides, as the beginning of a sentence."""
-    pairs = found.pairs[METRICS[0]]
+    pairs = found.pairs[found.target.compared[0]]
     test = pairs[0].test if pairs else "no test"
     correction = f", with Holm’s correction for {len(pairs)} comparisons" if len(pairs) > 1 else ""
     folds = len(found.runs[0].run.folds)
@@ -144,18 +160,21 @@ def _why_not(a: Run, b: Run) -> str:
 
 
 def _compared(name: str, members: Sequence[Analysis], metric: str) -> Comparable:
-    members = tuple(sorted(members, key=lambda one: -one.spread(metric).mean))
+    target = members[0].results.target
+    metric = metric if metric in target.compared else target.headline
+    gain = describe(metric).gain
+    members = tuple(sorted(members, key=lambda one: -gain(one.spread(metric).mean)))
     runs = [one.run for one in members]
     if len(runs) < 2:
-        return Comparable(name, members, dict.fromkeys(METRICS, ()), {})
+        return Comparable(name, members, metric, dict.fromkeys(target.compared, ()), {})
     if len(runs[0].folds) < MIN_FOLDS:
-        return Comparable(name, members, _by_predictions(runs), {})
+        return Comparable(name, members, metric, _by_predictions(runs), {})
     if len(runs) == 2:
-        pairs = {m: (_pair(compare(runs[0], runs[1], m)),) for m in METRICS}
-        return Comparable(name, members, dict(pairs), {})
-    rankings = {m: compare_all(runs, m) for m in METRICS}
+        pairs = {m: (_pair(compare(runs[0], runs[1], m)),) for m in target.compared}
+        return Comparable(name, members, metric, dict(pairs), {})
+    rankings = {m: compare_all(runs, m) for m in target.compared}
     tested = {m: tuple(map(_pair, ranking.comparisons)) for m, ranking in rankings.items()}
-    return Comparable(name, members, tested, rankings)
+    return Comparable(name, members, metric, tested, rankings)
 
 
 def _pair(found: Comparison) -> Pair:
@@ -178,7 +197,7 @@ def _pair(found: Comparison) -> Pair:
 def _by_predictions(runs: Sequence[Run]) -> dict[str, tuple[Pair, ...]]:
     """Compare runs with too few folds for a test over them.
 
-    McNemar's test and a bootstrap interval take its place.
+    A test of the predictions (McNemar's, for classes) and a bootstrap interval take its place.
     """
     chosen = list(itertools.combinations(runs, 2))
     tests = [compare_predictions(a, b) for a, b in chosen]
@@ -188,17 +207,24 @@ def _by_predictions(runs: Sequence[Run]) -> dict[str, tuple[Pair, ...]]:
             _pair_of_predictions(_difference(a, b, metric), test, p, family=len(chosen))
             for (a, b), test, p in zip(chosen, tests, corrected, strict=True)
         )
-        for metric in METRICS
+        for metric in runs[0].results.target.compared
     }
 
 
 def _pair_of_predictions(between: Interval, test: Result, p: float, family: int) -> Pair:
-    """Return a pair decided by McNemar's `test`, with its corrected p."""
+    """Return a pair decided by a `test` of the predictions, with its corrected p."""
     correction = " after Holm’s correction" if family > 1 else ""
+    of_errors = test.units == "squared errors"
+    what, score = (
+        ("Their squared error", "mean squared error")
+        if of_errors
+        else ("Which utterances they classify correctly", "WA")
+    )
+    least = f"{test.detectable or 0:.3f}" if of_errors else f"{100 * (test.detectable or 0):.1f} points"
     verdict = (
-        f"{between}. Which utterances they classify correctly {'differs' if p < LEVEL else 'does not differ'} "
+        f"{between}. {what} {'differs' if p < LEVEL else 'does not differ'} "
         f"significantly at 5 % ({test.test}, {test.number} utterances, p = {p:.2g}{correction}); the smallest true "
-        f"difference in WA found with 80 % power is {100 * (test.detectable or 0):.1f} points. Both apply to these "
+        f"difference in {score} found with 80 % power is {least}. Both apply to these "
         "trained models and ignore the effect of another training set."
     )
     return Pair(

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxser import files
 from jaxser.evaluation.run_folder import Run
+from jaxser.evaluation.targets import CLASSES
 from jaxser.papers.names import run_name
 from jaxser.report import checks, comparison, comparison_plots, comparison_tables, media, tables
 from jaxser.report.analysis import Analysis
@@ -38,25 +39,24 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
     check_metric(metric)
     analyses = [Analysis(run) for run in runs]
     for one in analyses:
-        if one.results.summary.mean["ua"] is None:
+        if one.results.summary.mean[one.results.target.headline] is None:
             raise UsageError(f"{one.name} has no replica with a score: leave it out, or train it again")
     sets, refused = comparison.comparable_sets(analyses, metric)
     by_set = [comparison_tables.all_tables(found) for found in sets]
     printed = comparison_tables.printed(analyses)
-    figures = {name: one for found in sets for name, one in comparison_plots.figures(found, metric).items()}
+    figures = {name: one for found in sets for name, one in comparison_plots.figures(found).items()}
     published = [table for of in (*by_set, {"printed": printed}) for table in of.values() if table]
     values = {
         "title": f"{len(runs)} runs compared",
         "sections": [_section(found, of) for found, of in zip(sets, by_set, strict=True)],
         "refused": refused,
         "printed": printed,
-        "metric": metric,
         "figures": inline(figures),
         "runs": [_describe(one, options) for one in analyses],
         "doubtful": _doubtful(analyses),
         "sound": _sound(analyses),
         "synthetic": _is_synthetic(analyses),
-        "summary": [sentence for found in sets if (sentence := comparison.summary(found, metric))],
+        "summary": [sentence for found in sets if (sentence := comparison.summary(found))],
     }
     with files.lock(out, "wait until it has ended, or give another --out"):
         publish(out, ".", published, figures, _heading(analyses, refused))
@@ -70,13 +70,17 @@ def _section(found: Comparable, chosen: Mapping[str, Table | None]) -> dict[str,
         "names": [run.name for run in found.runs],
         "tables": chosen,
         "suffix": found.suffix,
+        "metric": found.metric,
+        "has_classes": found.target.kind == CLASSES,
+        "headline": found.target.headline,
         "title": f" (set {found.name})" if found.name else "",
     }
 
 
 def _describe(analysis: Analysis, options: Options) -> dict[str, Any]:
     """Return what the page says about one run by itself."""
-    results, mistakes = analysis.results, analysis.mistakes[:MAX_MISTAKES]
+    results = analysis.results
+    mistakes = analysis.mistakes[:MAX_MISTAKES] if results.target.kind == CLASSES else ()
     return {
         "name": analysis.name,
         "model": run_name(results.model, results.variant),

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from jaxser.evaluation.comparisons import Ranking
 from jaxser.evaluation.intervals import Interval
-from jaxser.evaluation.run_scores import NAMES, replica_scores
+from jaxser.evaluation.metrics import describe
+from jaxser.evaluation.run_scores import replica_scores
+from jaxser.evaluation.targets import CLASSES
 from jaxser.report import plots
 from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import Comparable
@@ -29,22 +31,25 @@ from jaxser.report.style import (
 )
 
 
-def figures(found: Comparable, metric: str) -> dict[str, Drawing]:
+def figures(found: Comparable) -> dict[str, Drawing]:
     """Return every figure of a set of runs by name."""
-    made = {}
+    made, metric, headline = {}, found.metric, describe(found.target.headline)
+    title, has_classes = describe(metric).title, found.target.kind == CLASSES
     with matplotlib.rc_context(STYLE):
-        made["scores"] = Drawing(f"{NAMES[metric]} of every run", scores(found.runs, metric))
+        made["scores"] = Drawing(f"{title} of every run", scores(found.runs, metric))
         if metric in found.rankings:
             ranks = critical_difference(found.rankings[metric])
             made["ranks"] = Drawing("Critical-difference diagram", ranks)
         if trained := {one.name: one.run for one in found.runs if one.run.epochs}:
             loss = plots.learning_curve(trained, "Training loss", plots.train_loss)
-            ua = plots.learning_curve(trained, "Validation UA (%)", plots.validation_ua, share=True)
+            named = f"Validation {headline.title}{' (%)' * headline.is_percentage}"
+            curve = plots.learning_curve(trained, named, plots.validation_score, share=headline.is_percentage)
             made["loss"] = Drawing("Training loss by epoch", loss)
-            made["ua"] = Drawing("Validation UA by epoch", ua)
-        if measured := {one.name: one.calibration for one in found.runs if one.calibration}:
+            made[found.target.headline] = Drawing(f"Validation {headline.title} by epoch", curve)
+        calibrations = {one.name: one.calibration for one in found.runs} if has_classes else {}
+        if measured := {name: one for name, one in calibrations.items() if one}:
             made["calibration"] = Drawing("Reliability diagrams", plots.reliability(measured))
-        for number, one in enumerate(found.runs, start=1):
+        for number, one in enumerate(found.runs if has_classes else (), start=1):
             matrix = plots.confusion_matrix(one.confusion, one.results.classes)
             made[f"confusion-{number}"] = Drawing(f"Confusion matrix of {one.name}", matrix)
     return {f"{name}{found.suffix}": drawing for name, drawing in made.items()}
@@ -65,8 +70,16 @@ def scores(runs: Sequence[Analysis], metric: str) -> Figure:
         if interval := one.clustered_interval(metric):
             _draw_interval(axes, row, interval, colour)
             shown += [interval.low, interval.value, interval.high]
-    percent_axis(axes, f"{NAMES[metric]} (%)")
+    described = describe(metric)
     low, high = min(shown), max(shown)
+    if not described.is_percentage:
+        edge = 0.1 * (high - low) + 0.01
+        axes.set(xlim=(low - edge, high + edge), xlabel=described.title)
+        axes.grid(axis="x")
+        axes.spines[:].set_visible(False)
+        named_rows(axes, [one.name for one in runs])
+        return figure
+    percent_axis(axes, f"{described.title} (%)")
     axes.set_xlim(max(-0.02, low - 0.1 * (high - low) - 0.02), min(1.02, high + 0.1 * (high - low) + 0.02))
     axes.set_xticks(axes.get_xticks()) if high - low > 0.4 else _fine_ticks(axes, low, high)
     named_rows(axes, [one.name for one in runs])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_scores import NAMES, Spread
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, Classes
 from jaxser.report import groups
 from jaxser.report.analysis import Analysis
-from jaxser.report.comparison import METRICS, Comparable, deciding_test
+from jaxser.report.comparison import Comparable, deciding_test
 from jaxser.report.protocols import corpus_title
-from jaxser.report.run_tables import best_possible_score, interval_cells
+from jaxser.report.run_tables import best_possible_score, interval_cells, score, unit
 from jaxser.report.tables import Cell, Number, Range, Score, Table
 
 DEFINITIONS = (
@@ -17,11 +19,23 @@ DEFINITIONS = (
     "per-class F1 weighted by the number of utterances."
 )
 
-_OTHERS = {"p Wilcoxon": "wilcoxon", "p McNemar": "mcnemar", "p unpaired t": "unpaired"}
+DEFINITIONS_OF_ATTRIBUTES = (
+    "CCC is the concordance correlation coefficient, Pearson the correlation, and RMSE the root mean square error on "
+    "the scale of the corpus, each averaged over attributes."
+)
+
+_OTHERS = ("wilcoxon", "by_utterance", "unpaired")
+_BY_UTTERANCE = {CLASSES: "p McNemar", ATTRIBUTES: "p squared errors"}
 
 
 def all_tables(found: Comparable) -> dict[str, Table | None]:
     """Return every table of a set by its name in the template; None if it does not apply."""
+    if found.target.kind != CLASSES:
+        return {
+            "scores": scores(found),
+            "comparisons": comparisons(found),
+            "attributes": by_attribute(found),
+        }
     return {
         "scores": scores(found),
         "comparisons": comparisons(found),
@@ -37,45 +51,63 @@ def scores(found: Comparable) -> Table:
 
     The best are bold, and scores that differ from them are marked.
     """
-    runs = found.runs
-    spreads = {metric: {run.name: run.spread(metric) for run in runs} for metric in METRICS}
-    best = {metric: max(of, key=lambda name: of[name].mean) for metric, of in spreads.items()}
-    known = ("wa", "ua") if any(run.results.best_possible for run in runs) else ()
+    runs, compared = found.runs, found.target.compared
+    spreads = {metric: {run.name: run.spread(metric) for run in runs} for metric in compared}
+    best = {metric: _best(of, metric) for metric, of in spreads.items()}
+    known = [metric for metric in compared if metric in found.target.bounded]
+    known = known if any(run.results.best_possible for run in runs) else []
     over = "folds" if len(runs[0].run.folds) > 1 else "seeds"
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
-        cells = (_score(found, spreads[m][run.name], run.name, best[m], over) for m in METRICS)
+        cells = (_score(found, spreads[m][run.name], run.name, best[m], over) for m in compared)
         ceilings = (best_possible_score(run.run, m) for m in known)
         rows.append((run.name, run.results.summary.seeds, *cells, *ceilings))
-    header = ("run", "seeds", *(NAMES[m] for m in METRICS), *(f"{NAMES[m]}, best possible" for m in known))
+    titles = {metric: describe(metric).title for metric in compared}
+    header = ("run", "seeds", *titles.values(), *(f"{titles[m]}, best possible" for m in known))
     return Table(f"scores{found.suffix}", _scores_caption(found, over), header, tuple(rows))
 
 
 def comparisons(found: Comparable) -> Table | None:
     """Return every pair and metric, with the other tests for reference."""
     rows: list[tuple[Cell, ...]] = []
-    for metric in METRICS:
+    for metric in found.target.compared:
         for pair in found.pairs[metric]:
-            others = [getattr(pair.details, name, None) for name in _OTHERS.values()]
+            others = [getattr(pair.details, name, None) for name in _OTHERS]
+            described = describe(metric)
             rows.append(
                 (
-                    NAMES[metric],
+                    described.title,
                     pair.a,
                     pair.b,
-                    Score(pair.difference),
-                    Range(pair.low, pair.high),
+                    score(metric, pair.difference),
+                    Range(pair.low, pair.high, described.is_percentage),
                     Number(pair.p),
-                    Score(pair.detectable),
+                    score(metric, pair.detectable),
                     *("–" if test is None else Number(test.p) for test in others),
                 )
             )
-    header = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable", *_OTHERS)
+    header = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable")
+    header += ("p Wilcoxon", _BY_UTTERANCE[found.target.kind], "p unpaired t")
+    in_points = " in points" if found.target.kind == CLASSES else ""
     caption = (
-        f"Differences in points. {deciding_test(found)} decides; “detectable” is the smallest true difference that it "
+        f"Differences{in_points}. {deciding_test(found)} decides; “detectable” is the smallest true difference that it "
         "finds with 80 % power. Intervals are for each pair by itself; the other p values are uncorrected and for "
         "reference only."
     )
     return Table(f"comparisons{found.suffix}", caption, header, tuple(rows)) if rows else None
+
+
+def by_attribute(found: Comparable) -> Table:
+    """Return the scores of every attribute by run."""
+    target = found.target
+    names = [f"{metric}_{name}" for name in target.names for metric in target.compared]
+    rows: list[tuple[Cell, ...]] = []
+    for run in found.runs:
+        own = run.results.summary
+        rows.append((run.name, *(score(m, own.mean.get(m), own.std_over_folds.get(m)) for m in names)))
+    caption = "Scores by attribute, mean ± standard deviation over folds"
+    header = ("run", *(describe(name).title for name in names))
+    return Table(f"attributes{found.suffix}", caption, header, tuple(rows))
 
 
 def recalls(found: Comparable) -> Table:
@@ -137,7 +169,7 @@ def printed(runs: Sequence[Analysis]) -> Table | None:
         if row := run.printed:
             kind = f"over {row.std_over}" if row.std_over else "not given"
             source = f"{row.model} ({row.paper.split('_')[0]}, table {row.table})"
-            theirs = (Score(*row.scores[m]) if m in row.scores else "–" for m in METRICS)
+            theirs = (Score(*row.scores[m]) if m in row.scores else "–" for m in Classes.compared)
             rows.append((source, row.protocol["dataset"], kind, *theirs))
             own = run.results.summary
             stds: Mapping[str, float | None] = {
@@ -145,9 +177,14 @@ def printed(runs: Sequence[Analysis]) -> Table | None:
                 "runs": own.std_over_runs,
             }.get(row.std_over, {})
             rows.append(
-                (run.name, corpus_title(run), kind, *(Score(own.mean[m], stds.get(m)) for m in METRICS))
+                (
+                    run.name,
+                    corpus_title(run),
+                    kind,
+                    *(Score(own.mean[m], stds.get(m)) for m in Classes.compared),
+                )
             )
-    header = ("", "corpus", "±", *(NAMES[metric] for metric in METRICS))
+    header = ("", "corpus", "±", *(NAMES[metric] for metric in Classes.compared))
     caption = (
         "The papers’ scores (%), each above the run of the same variant. Scores on different corpora or under "
         "different protocols cannot be compared. WA and UA are as defined above, even if a paper "
@@ -156,20 +193,30 @@ def printed(runs: Sequence[Analysis]) -> Table | None:
     return Table("printed", caption, header, tuple(rows)) if rows else None
 
 
+def _best(spreads: Mapping[str, Spread], metric: str) -> str:
+    """Return the name of the run with the best mean."""
+    gain = describe(metric).gain
+    return max(spreads, key=lambda name: gain(spreads[name].mean))
+
+
 def _score(found: Comparable, spread: Spread, name: str, best: str, over: str) -> Score:
     """Return a score of a run; `best` is the name of the best run."""
     pair = found.pair(name, best, spread.metric)
     std = spread.over_folds if over == "folds" else spread.over_seeds
     mark = " †" if pair and pair.significant else ""
-    return Score(spread.mean, std, name == best and len(found.runs) > 1, mark)
+    in_percent = describe(spread.metric).is_percentage
+    return Score(spread.mean, std, name == best and len(found.runs) > 1, mark, in_percent)
 
 
 def _scores_caption(found: Comparable, over: str) -> str:
     first = found.runs[0]
     folds = len(first.run.folds)
+    has_classes = found.target.kind == CLASSES
+    what = f"{len(first.results.classes)} classes" if has_classes else ", ".join(found.target.names)
+    definitions = DEFINITIONS if has_classes else DEFINITIONS_OF_ATTRIBUTES
     caption = (
-        f"Test scores (%) on {first.corpus_name}, {len(first.results.classes)} classes, "
-        f"{folds} fold{'s' if folds != 1 else ''}: mean ± standard deviation over {over}. {DEFINITIONS}"
+        f"Test scores{unit(first.run)} on {first.corpus_name}, {what}, "
+        f"{folds} fold{'s' if folds != 1 else ''}: mean ± standard deviation over {over}. {definitions}"
     )
     if len(found.runs) < 2:
         return caption

@@ -65,8 +65,13 @@ def by_class(run: Run) -> tuple[Group, ...]:
 
 def by_gender(run: Run) -> tuple[Group, ...]:
     """Return each gender; empty unless at least two are known."""
+    return tuple(score_group(run, name, "gender") for name in known_genders(run))
+
+
+def known_genders(run: Run) -> list[str]:
+    """Return the genders of the test speakers; empty unless at least two are known."""
     names = sorted({run.utterances[i].gender for i in tested_ids(run)} - {""})
-    return tuple(score_group(run, name, "gender") for name in names) if len(names) > 1 else ()
+    return names if len(names) > 1 else []
 
 
 def by_speaker(run: Run) -> tuple[Group, ...]:

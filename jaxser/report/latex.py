@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from jaxser.cli import printable
-from jaxser.report.tables import Cell, Score, Table, percent, text
+from jaxser.report.tables import Cell, Score, Table, text
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -108,8 +108,8 @@ def _numbers(escaped: str) -> str:
 def _cell(cell: Cell) -> str:
     if not isinstance(cell, Score):
         return _numbers(escape(text(cell)))
-    shown = percent(cell.mean)
+    shown = cell.show(cell.mean)
     if cell.std is not None:
-        shown += f" ± {percent(cell.std)}"
+        shown += f" ± {cell.show(cell.std)}"
     shown = escape(shown)
     return (rf"\textbf{{{shown}}}" if cell.best else shown) + escape(cell.mark)

@@ -103,8 +103,8 @@ def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
         plots.append(
             AttentionPlot(
                 utterance=name,
-                true=row.label,
-                predicted=ensemble.predict(path, text=text)[0].label,
+                true=row.label or "no label",
+                predicted=ensemble.predict(path, text=text)[0].summary,
                 transcript=text,
                 picture=_picture(ensemble.attention(path, text=text)[0]),
                 recording=recording_url(path),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -16,10 +16,23 @@ from markupsafe import Markup
 from jaxser import files
 from jaxser.cli import printable
 from jaxser.evaluation import run_folder
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.run_scores import NAMES
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
 from jaxser.papers.names import run_name
-from jaxser.report import card, checks, groups, latex, media, plots, protocols, run_tables, style, tables
+from jaxser.report import (
+    attributes,
+    card,
+    checks,
+    groups,
+    latex,
+    media,
+    plots,
+    protocols,
+    run_tables,
+    style,
+    tables,
+)
 from jaxser.report.analysis import Analysis
 from jaxser.report.style import Drawing
 from jaxser.report.tables import Table
@@ -44,6 +57,21 @@ class Options:
     tensorboard: bool = False
 
 
+class _View(NamedTuple):
+    """The tables, figures and template that show runs of one target."""
+
+    tables: Callable[[Analysis], dict[str, Table | None]]
+    figures: Callable[[Analysis], dict[str, Drawing]]
+    template: str
+
+
+_VIEWS = {
+    CLASSES: _View(run_tables.all_tables, plots.figures, "page.html"),
+    ATTRIBUTES: _View(attributes.tables, attributes.figures, "attributes.html"),
+}
+"""How runs are shown, by target."""
+
+
 def write(folder: Path, options: Options = Options()) -> Path:
     """Write the report of a run, and return the path of its page.
 
@@ -55,9 +83,10 @@ def write(folder: Path, options: Options = Options()) -> Path:
 def write_run(run: Run, options: Options = Options()) -> Path:
     """Write the report of a run that has been read; see `write`."""
     analysis, report = Analysis(run), run_folder.REPORT
-    chosen, figures = run_tables.all_tables(analysis), plots.figures(analysis)
+    view = _VIEWS[run.results.target.kind]
+    chosen, figures = view.tables(analysis), view.figures(analysis)
     made = card.card(analysis, title(analysis), protocols.describe(run))
-    page = render("page.html", context(analysis, chosen, figures, options))
+    page = render(view.template, context(analysis, chosen, figures, options))
     published = [table for table in chosen.values() if table]
     with files.lock(run.folder, "wait until it has ended"):
         publish(run.folder, report, published, figures, _heading(analysis))
@@ -97,7 +126,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     )
     environment.filters["percent"] = tables.percent
     environment.globals.update(
-        names=NAMES,
+        title_of=lambda metric: describe(metric).title,
+        shown=lambda metric, value, sign="": describe(metric).show(value, sign),
         resamples=groups.RESAMPLES,
         is_score=lambda cell: isinstance(cell, tables.Score),
         is_range=lambda cell: isinstance(cell, tables.Range),
@@ -121,12 +151,16 @@ def context(
     analysis: Analysis, chosen: Mapping[str, Table | None], figures: Mapping[str, Drawing], options: Options
 ) -> dict[str, Any]:
     """Return the values that the template shows, in the order of the page."""
-    run, row, mistakes = analysis.run, analysis.printed, analysis.mistakes
+    run, row = analysis.run, analysis.printed
+    has_classes = run.results.target.kind == CLASSES
+    mistakes = analysis.mistakes if has_classes else ()
     return {
         "title": title(analysis),
         "lede": _lede(analysis),
         "results": run.results,
         "summary": run.results.summary,
+        "headline": run.results.target.headline,
+        "scatters": () if has_classes else attributes.scatter_names(analysis),
         "tables": chosen,
         "figures": inline(figures),
         "warnings": analysis.warnings,
@@ -136,8 +170,8 @@ def context(
         "ceiling": run_tables.OBSERVERS.get(run.results.observer, ""),
         "printed": row,
         "aspects": protocols.compare_protocols(row, analysis) if row else [],
-        "worst": analysis.worst,
-        "calibration": analysis.calibration,
+        "worst": analysis.worst if has_classes else (),
+        "calibration": analysis.calibration if has_classes else None,
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
         "attention": media.attention(run, options.audio, options.attention),

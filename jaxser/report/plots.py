@@ -57,7 +57,8 @@ def figures(analysis: Analysis) -> dict[str, Drawing]:
                 "Training loss by epoch", learning_curve({"": run}, "Training loss", train_loss)
             )
             made["ua"] = Drawing(
-                "Validation UA by epoch", learning_curve({"": run}, "Validation UA (%)", validation_ua, True)
+                "Validation UA by epoch",
+                learning_curve({"": run}, "Validation UA (%)", validation_score, True),
             )
         if analysis.by_speaker:
             genders = run_tables.speaker_genders(run)
@@ -74,9 +75,9 @@ def train_loss(record: EpochRecord) -> float | None:
     return record.train_loss
 
 
-def validation_ua(record: EpochRecord) -> float | None:
-    """Return the UA on the validation part after an epoch."""
-    return record.validation.get("ua")
+def validation_score(record: EpochRecord) -> float | None:
+    """Return the headline score on the validation part after an epoch, such as UA."""
+    return record.validation_score
 
 
 def confusion_matrix(confusion: Int[np.ndarray, "C C"], classes: Sequence[str]) -> Figure:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.run_scores import NAMES
 from jaxser.papers import Printed
 from jaxser.report import settings
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import shares_speakers
 
 PROTOCOLS = {
-    "random": "Utterances are assigned to the folds at random, stratified by class.",
+    "random": "Utterances are assigned to the folds at random, stratified by class if classes are predicted.",
     "session": "Fold k is tested on session k, validated on the next session and trained on all others.",
     "holdout": "There is one fold: the last session (or the last speaker, if there are no sessions) is the test part, "
     "the one before it the validation part, and all others the training part.",
@@ -115,7 +115,7 @@ def _training(run: Run) -> list[str]:
 
 def _selection(protocol: Mapping[str, Any]) -> str:
     metric = str(protocol.get("metric", "score"))
-    metric = {**NAMES, "wa_plus_ua": "WA + UA"}.get(metric, metric)
+    metric = metrics.title(metric)
     select = protocol.get("select")
     if select == "test":
         return f"As in the paper, the epoch is selected by its {metric} on the test part, so the scores are optimistic."

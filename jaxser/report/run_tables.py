@@ -6,10 +6,12 @@ from collections import defaultdict
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.intervals import Interval
+from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.overfitting import overfitting
 from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import NAMES
+from jaxser.evaluation.targets import CLASSES
 from jaxser.papers import Printed
 from jaxser.report import checks
 from jaxser.report.analysis import Analysis
@@ -54,36 +56,49 @@ def results_csv(run: Run) -> str:
     """
     results = run.results
     header = ["model", "variant", "dataset", "fold", "seed", "setting", "status", "best_epoch"]
-    header += [*metrics.SCORES, *(f"recall_{name}" for name in results.classes)]
+    names, classes = results.target.score_names, results.classes if results.target.kind == CLASSES else ()
+    header += [*names, *(f"recall_{name}" for name in classes)]
     rows = []
     for one in results.replicas:
-        scores = [one.test[name] if one.test else None for name in metrics.SCORES]
-        recalls = [one.test.recall.get(name) if one.test else None for name in results.classes]
+        scores = [one.test[name] if one.test else None for name in names]
+        recalls = [one.test.recall.get(name) if one.test else None for name in classes]
         identity = [results.model, results.variant, results.dataset, one.fold, one.seed, one.setting]
         rows.append([*identity, one.status, one.best_epoch, *scores, *recalls])
     return csv_text(header, rows)
 
 
 def headline(run: Run) -> Table:
-    """Return the four scores: their mean, three standard deviations, and the pooled score."""
+    """Return the scores: their mean, three standard deviations, and the pooled score."""
     found = run.results.summary
     columns = (found.mean, found.std_over_folds, found.std_over_seeds, found.std_over_runs, found.pooled)
     rows: list[tuple[Cell, ...]] = [
-        (NAMES[name], *(Score((column or {}).get(name)) for column in columns)) for name in metrics.SCORES
+        (describe(name).title, *(score(name, (column or {}).get(name)) for column in columns))
+        for name in run.results.target.score_names
     ]
     header = ("", "mean", "± over folds", "± over seeds", "± over runs", "pooled")
-    return Table("scores", "Test scores (%)", header, tuple(rows))
+    return Table("scores", f"Test scores{unit(run)}", header, tuple(rows))
+
+
+def unit(run: Run) -> str:
+    """Return what a caption adds if scores are in percent."""
+    return " (%)" if describe(run.results.target.headline).is_percentage else ""
+
+
+def score(name: str, mean: float | None, std: float | None = None) -> Score:
+    """Return the cell of a score."""
+    return Score(mean, std, in_percent=describe(name).is_percentage)
 
 
 def intervals(analysis: Analysis) -> Table:
     """Return the pooled scores with their intervals over utterances and over speakers."""
     pooled = analysis.results.summary.pooled or {}
     rows: list[tuple[Cell, ...]] = []
-    for metric in metrics.SCORES:
+    for metric in analysis.results.target.score_names:
         ranges = [interval_cells(analysis.interval(metric, by))[1] for by in ("utterance", "speaker")]
-        rows.append((NAMES[metric], Score(pooled.get(metric)), *ranges))
+        rows.append((describe(metric).title, score(metric, pooled.get(metric)), *ranges))
     header = ("", "pooled", "over utterances", "over speakers")
-    return Table("intervals", "Pooled test scores (%) with 95 % bootstrap intervals", header, tuple(rows))
+    caption = f"Pooled test scores{unit(analysis.run)} with 95 % bootstrap intervals"
+    return Table("intervals", caption, header, tuple(rows))
 
 
 def recalls(analysis: Analysis) -> Table:
@@ -149,7 +164,8 @@ def folds(run: Run) -> Table:
 
 def replicas(run: Run) -> Table:
     """Return status, epochs, scores and overfitting of every replica."""
-    is_sweep = run.results.is_sweep
+    is_sweep, target = run.results.is_sweep, run.results.target
+    headline = target.headline
     epochs: dict[tuple[str, int, str], list[EpochRecord]] = defaultdict(list)
     for record in run.epochs:
         epochs[record.replica].append(record)
@@ -158,20 +174,34 @@ def replicas(run: Run) -> Table:
         own = sorted(epochs[one.fold, one.seed, one.setting], key=lambda record: record.epoch)
         found = overfitting(own, one.best_epoch)
         identity = (one.fold, one.seed, one.setting) if is_sweep else (one.fold, one.seed)
-        scores = (Score(one.test[name] if one.test else None) for name in metrics.SCORES)
-        validation = Score(one.validation["ua"] if one.validation else None)
+        scores = (score(name, one.test[name] if one.test else None) for name in target.main)
+        validation = score(headline, one.validation[headline] if one.validation else None)
         counts = (own[-1].epoch + 1 if own else 0, _epoch(one.best_epoch), _epoch(found.since))
         rows.append(
-            (*identity, one.status, *counts, Score(found.gap), Score(found.last), validation, *scores)
+            (
+                *identity,
+                one.status,
+                *counts,
+                score(headline, found.gap),
+                score(headline, found.last),
+                validation,
+                *scores,
+            )
         )
     header = ("fold", "seed", *(("setting",) if is_sweep else ()), "status", "epochs", "best epoch")
-    overfits = ("overfits since", "training minus validation UA", "validation UA of the last epoch")
-    caption = (
-        "All replicas (%). Training UA is that of the training steps, with dropout and augmentation. A replica "
-        "overfits since the epoch after its lowest validation loss, if this loss ends 5 % higher and the training "
-        "loss lower"
+    title = describe(headline).title
+    overfits = (
+        "overfits since",
+        f"training minus validation {title}",
+        f"validation {title} of the last epoch",
     )
-    return Table("replicas", caption, (*header, *overfits, "validation UA", *NAMES.values()), tuple(rows))
+    caption = (
+        f"All replicas{unit(run)}. Training {title} is that of the training steps, with dropout and augmentation. "
+        "A replica overfits since the epoch after its lowest validation loss, if this loss ends 5 % higher and the "
+        "training loss lower"
+    )
+    names = (describe(name).title for name in target.main)
+    return Table("replicas", caption, (*header, *overfits, f"validation {title}", *names), tuple(rows))
 
 
 def _epoch(epoch: int | None) -> Cell:
@@ -188,18 +218,24 @@ def settings(run: Run) -> Table | None:
         (
             name,
             _selecting(found.validation_score(metric), metric),
-            *(Score(found.mean[m], found.std[m]) for m in ("wa", "ua", "f1_weighted")),
+            *(score(m, found.mean[m], found.std[m]) for m in results.target.compared),
         )
         for name, found in results.summaries.items()
     ]
-    score = f"validation {' + '.join(NAMES.get(name, name) for name in metric.split('_plus_'))}"
-    caption = f"Settings (%); “{results.setting}” has the best {score} and is reported"
-    return Table("settings", caption, ("setting", score, "WA", "UA", "weighted F1"), tuple(rows))
+    chosen_by = f"validation {metrics.title(metric)}"
+    caption = f"Settings{unit(run)}; “{results.setting}” has the best {chosen_by} and is reported"
+    names = (describe(m).title for m in results.target.compared)
+    return Table("settings", caption, ("setting", chosen_by, *names), tuple(rows))
 
 
 def _selecting(score: float | None, metric: str) -> Cell:
     """Return the value that selects settings: a score, or the loss, whose negative is compared."""
-    return f"{-score:.3f}" if metric == "loss" and score is not None else Score(score)
+    if score is None:
+        return Score(None)
+    if metric == "loss":
+        return f"{-score:.3f}"
+    described = [describe(name) for name in metric.split("_plus_")]
+    return Score(abs(score) if described[0].lower_is_better else score, in_percent=described[0].is_percentage)
 
 
 def paper(run: Run, row: Printed) -> Table:
@@ -218,7 +254,7 @@ def paper(run: Run, row: Printed) -> Table:
 
 
 def best_possible(run: Run) -> Table | None:
-    """Return the demo corpus's best possible accuracies above the run's.
+    """Return the demo corpus's best possible scores above the run's.
 
     It is None for other corpora.
     """
@@ -226,13 +262,14 @@ def best_possible(run: Run) -> Table | None:
     known = {name: best[name] for name in OBSERVERS if name in best}
     if not known:
         return None
-    found = run.results.summary
+    found, bounded = run.results.summary, run.results.target.bounded
     rows: list[tuple[Cell, ...]] = [
-        (OBSERVERS[name], Score(value["wa"]), Score(value["ua"])) for name, value in known.items()
+        (OBSERVERS[name], *(score(m, value[m]) for m in bounded)) for name, value in known.items()
     ]
-    rows.append(("this run", *(Score(found.mean[name], found.std[name]) for name in ("wa", "ua"))))
-    caption = f"Best possible accuracy (%) by what a model uses, and this run (± over {found.std_over})"
-    return Table("best_possible", caption, ("", "WA", "UA"), tuple(rows))
+    rows.append(("this run", *(score(m, found.mean[m], found.std[m]) for m in bounded)))
+    what = "accuracy (%)" if run.results.target.kind == CLASSES else "scores"
+    caption = f"Best possible {what} by what a model uses, and this run (± over {found.std_over})"
+    return Table("best_possible", caption, ("", *(describe(m).title for m in bounded)), tuple(rows))
 
 
 def best_possible_score(run: Run, metric: str) -> Score:
@@ -241,7 +278,7 @@ def best_possible_score(run: Run, metric: str) -> Score:
     It is a dash if it is unknown.
     """
     best = (run.results.best_possible or {}).get(run.results.observer, {})
-    return Score(best.get(metric))
+    return score(metric, best.get(metric))
 
 
 def interval_cells(interval: Interval | None) -> tuple[Score, Range]:
@@ -251,8 +288,9 @@ def interval_cells(interval: Interval | None) -> tuple[Score, Range]:
     """
     if interval is None:
         return Score(None), Range(None, None)
-    agree = interval.low == interval.high
-    return Score(interval.value), Range(None, None) if agree else Range(interval.low, interval.high)
+    agree, found = interval.low == interval.high, score(interval.metric, interval.value)
+    ends = Range(None, None) if agree else Range(interval.low, interval.high, found.in_percent)
+    return found, ends
 
 
 def _group_cells(group: Group) -> tuple[Cell, ...]:

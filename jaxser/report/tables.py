@@ -18,27 +18,38 @@ from jaxser.evaluation.csv_cells import to_cells
 
 @dataclass(frozen=True)
 class Score:
-    """A fraction with an optional standard deviation.
+    """A score with an optional standard deviation.
 
     Attributes:
         mean: None is printed as a dash.
         std: None if it is undefined or not reported.
         best: whether it is the best of its column, and printed in bold.
         mark: a suffix that the caption explains, such as a dagger.
+        in_percent: whether it is a fraction that is printed in percent; otherwise it has three decimals.
     """
 
     mean: float | Decimal | None
     std: float | Decimal | None = None
     best: bool = False
     mark: str = ""
+    in_percent: bool = True
+
+    def show(self, value: float | Decimal | None) -> str:
+        """Return the mean or the standard deviation as it is printed."""
+        return number(value, self.in_percent)
 
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of fractions; None is printed as a dash."""
+    """An interval of scores; None is printed as a dash."""
 
     low: float | None
     high: float | None
+    in_percent: bool = True
+
+    def show(self, value: float | None) -> str:
+        """Return one end as it is printed."""
+        return number(value, self.in_percent)
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,17 @@ def percent(value: float | Decimal | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def number(value: float | Decimal | None, in_percent: bool) -> str:
+    """Return a score in percent, or with three decimals."""
+    return percent(value) if in_percent or value is None else f"{value:.3f}"
+
+
 def text(cell: Cell) -> str:
     """Return a cell as plain text, with scores in percent."""
     if isinstance(cell, Range):
-        return "–" if cell.low is None else f"{percent(cell.low)} to {percent(cell.high)}"
+        return "–" if cell.low is None else f"{cell.show(cell.low)} to {cell.show(cell.high)}"
     if isinstance(cell, Score):
-        return percent(cell.mean) + ("" if cell.std is None else f" ± {percent(cell.std)}") + cell.mark
+        return cell.show(cell.mean) + ("" if cell.std is None else f" ± {cell.show(cell.std)}") + cell.mark
     return f"{cell.value:.2g}" if isinstance(cell, Number) else str(cell)
 
 

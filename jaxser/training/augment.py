@@ -7,7 +7,7 @@ frames and words are changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +33,12 @@ class Mixed(NamedTuple):
     Attributes:
         partner: the label of the other utterance.
         share: an utterance's own share.
+        target: the other utterance's values of `Batch.target`.
     """
 
     partner: Int[Array, " B"]
     share: Float[Array, ""]
+    target: Any = None
 
 
 def augmented(batch: Batch, hyper: Hyper, key: PRNGKeyArray) -> tuple[Batch, Mixed | None]:
@@ -69,7 +71,8 @@ def mixup(batch: Batch, alpha: Strength, key: PRNGKeyArray) -> tuple[Batch, Mixe
     def mix(x, mask):
         return jnp.where(mask[..., None], share * x + (1 - share) * x[other], 0)
 
-    return _changed(batch, MIXED, mix), Mixed(batch.label[other], share)
+    target = None if batch.target is None else batch.target[other]
+    return _changed(batch, MIXED, mix), Mixed(batch.label[other], share, target)
 
 
 def unusable(name: str, needs: Sequence[str]) -> str:

@@ -58,8 +58,8 @@ class DataSource(ABC):
         """Return the program that predicts; `trained` may be shapes."""
 
     @abstractmethod
-    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B C"]:
-        """Return the log-probabilities of the selected epochs, in the order of the schedules."""
+    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B K"]:
+        """Return the estimates of the selected epochs, in the order of the schedules."""
 
 
 def put_schedules(mesh: Mesh, *lists: Sequence[BatchSchedule]) -> tuple[PyTree, PyTree]:

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxser.data.batch_schedule import BatchSchedule
-from jaxser.evaluation import metrics, run_folder
+from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.results import setting_name
 from jaxser.training.multihost import is_primary
 from jaxser.training.replica import EpochResult
 from jaxser.training.sweep import Sweep
 from jaxser.training.waves import Wave
-from jaxser.types import AnyArray, Status
+from jaxser.types import Status
 
 
 class Epoch(NamedTuple):
@@ -68,22 +68,23 @@ class EpochLog:
         )
 
     def validation_scores(self) -> list[tuple[int, float]]:
-        """Return the index of the replica and the validation UA of every line that has one."""
+        """Return the index of the replica and the headline score on the validation part of every line that has one."""
         index_of = {key: index for index, key in enumerate(self._keys)}
         scores = []
         for record in run_folder.read_epochs(self._folder):
-            ua = record.validation["ua"]
-            if record.replica in index_of and ua is not None:
-                scores.append((index_of[record.replica], ua))
+            score = record.validation.get(self._sweep.trainer.target.headline)
+            if record.replica in index_of and score is not None:
+                scores.append((index_of[record.replica], score))
         return scores
 
     def _records(self, epoch: Epoch) -> list[EpochRecord]:
-        buckets, records = self._sweep.buckets, []
+        buckets, target, records = self._sweep.buckets, self._sweep.trainer.target, []
         for row, index in enumerate(epoch.indices):
             result = jax.tree.map(lambda x, row=row: x[row], epoch.result)
             if not np.isfinite(result.learning_rate):
                 continue  # the replica had stopped before
             fold, seed, setting = self._keys[index]
+            scores, trained = map(target.scores, (result.statistics, result.train_statistics))
             valid = buckets.valid_frame_fraction(epoch.schedules[row], buckets.main)
             record = EpochRecord(
                 epoch=epoch.number,
@@ -92,18 +93,14 @@ class EpochLog:
                 setting=setting,
                 train_loss=float(result.train_loss),
                 validation_loss=float(result.validation_loss),
-                validation=_scores(result.confusion),
+                validation={name: float(scores[name]) for name in target.compared},
                 learning_rate=float(result.learning_rate),
                 status=Status(epoch.status[row]).label,
                 wave=epoch.wave,
                 seconds=round(epoch.seconds, 3),
                 valid_frame_fraction=round(valid, 4),
-                train_ua=_scores(result.train_confusion)["ua"],
+                headline=target.headline,
+                train_score=float(trained[target.headline]),
             )
             records.append(record)
         return records
-
-
-def _scores(confusion: Float[AnyArray, "C C"]) -> dict[str, float | None]:
-    scores = metrics.scores(confusion)
-    return {name: float(scores[name]) for name in ("wa", "ua", "f1_weighted")}

@@ -29,12 +29,12 @@ class Predicted(NamedTuple):
     Attributes:
         rows: the rows of the dataset, those of the validation part first.
         validation: the number of rows in the validation part.
-        log_probs: the log-probabilities of the classes.
+        estimates: the predictions, see `Target.estimates`.
     """
 
     rows: Int[np.ndarray, " n"]
     validation: int
-    log_probs: Float[np.ndarray, "n C"]
+    estimates: Float[np.ndarray, "n K"]
 
 
 def train_sweep(sweep: Sweep, folder: Path, log: Callable[[str], None] = print) -> Trained:
@@ -77,8 +77,8 @@ def predict_sweep(sweep: Sweep, trained: Trained, folds: Sequence[Fold]) -> list
 
     def predict(wave: Wave) -> None:
         schedules = sweep.prediction_schedules(wave.indices, parts)
-        log_probs = fetch(attempt(lambda: sweep.predict(wave.state, wave.indices, parts)))
-        for index, schedule, values in zip(wave.indices, schedules, log_probs, strict=False):
+        estimates = fetch(attempt(lambda: sweep.predict(wave.state, wave.indices, parts)))
+        for index, schedule, values in zip(wave.indices, schedules, estimates, strict=False):
             fold = sweep.replicas[index].fold
             by_row = np.zeros((len(sweep.dataset.label), values.shape[-1]), values.dtype)
             is_real = schedule.weight > 0
@@ -100,7 +100,9 @@ class _SweepRun:
         number = len(sweep.replicas)
         self.finished: dict[int, Trained] = checkpoints.load_finished(number, Trained.of(self._shapes))
         names = [sweep.name(replica) for replica in sweep.replicas]
-        self.progress = EpochProgress(names, sweep.trainer.epochs, enabled=is_primary())
+        self.progress = EpochProgress(
+            names, sweep.trainer.epochs, target=sweep.trainer.target, enabled=is_primary()
+        )
 
     def waves(self) -> list[Wave]:
         """Return the waves to train: the interrupted one, and those of replicas that have not started."""
@@ -121,8 +123,8 @@ class _SweepRun:
         if len(waves) > 1:
             self._log(f"{len(waves)} waves of at most {self._wave_size} replicas, as memory allows")
         self._epochs.truncate(waves)
-        for index, ua in self._epochs.validation_scores():
-            self.progress.restore_best(index, ua)
+        for index, score in self._epochs.validation_scores():
+            self.progress.restore_best(index, score)
         return waves
 
     def halve(self, wave: Wave) -> list[Wave]:

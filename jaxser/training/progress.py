@@ -13,6 +13,7 @@ from rich.text import Text
 
 from jaxser.cli import printable
 from jaxser.evaluation import metrics
+from jaxser.evaluation.targets import ANY_CLASSES, Target
 from jaxser.training.replica import EpochResult
 
 MAX_ROWS = 40
@@ -22,20 +23,29 @@ MAX_ROWS = 40
 class EpochProgress:
     """Shows each epoch of a sweep; use it in a `with` block.
 
-    The gap is UA of the training steps, with dropout and augmentation, minus validation UA, in points.
+    The score is the target's headline, such as UA. The gap is that of the training steps, with dropout and
+    augmentation, minus that of the validation part.
 
     Args:
         names: the names of the replicas.
         epochs: the number of epochs to train.
         console: where to print; by default standard output.
+        target: what is predicted.
         enabled: whether to print at all.
     """
 
     def __init__(
-        self, names: list[str], epochs: int, console: Console | None = None, *, enabled: bool = True
+        self,
+        names: list[str],
+        epochs: int,
+        console: Console | None = None,
+        *,
+        target: Target = ANY_CLASSES,
+        enabled: bool = True,
     ):
         self._console = console or Console(quiet=not enabled)
-        self._names, self._epochs = names, epochs
+        self._names, self._epochs, self._target = names, epochs, target
+        self._metric = metrics.describe(target.headline)
         self._started, self._trained = time.monotonic(), 0
         self._best = np.full(len(names), np.nan)
         is_live = self._console.is_terminal and enabled
@@ -50,9 +60,9 @@ class EpochProgress:
         if self._live:
             self._live.stop()
 
-    def restore_best(self, index: int, ua: float) -> None:
+    def restore_best(self, index: int, score: float) -> None:
         """Take into account a score that a replica reached before the run was interrupted."""
-        self._best[index] = np.fmax(self._best[index], ua)
+        self._best[index] = np.fmax(self._best[index], score)
 
     def show(self, epoch: int, result: EpochResult, running: int, waiting: int = 0) -> None:
         """Show an epoch.
@@ -66,17 +76,17 @@ class EpochProgress:
         self._trained += int(np.isfinite(result.learning_rate).sum())
         left = running * (self._epochs - epoch) + waiting * self._epochs
         train_loss, validation_loss = np.asarray(result.train_loss), np.asarray(result.validation_loss)
-        ua = np.array([metrics.scores(confusion)["ua"] for confusion in result.confusion])
-        gap = np.array([metrics.scores(confusion)["ua"] for confusion in result.train_confusion]) - ua
-        self._best = np.fmax(self._best, ua)
+        score = self._scores(result.statistics)
+        gap = self._scores(result.train_statistics) - score
+        self._best = np.fmax(self._best, score)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
-            f"validation loss {_median(validation_loss, '.3f')}  UA {_spread(ua)}  "
-            f"gap {_median(100 * gap, '+.1f')}  best {_spread(self._best)}  "
+            f"validation loss {_median(validation_loss, '.3f')}  {self._metric.title} {self._spread(score)}  "
+            f"gap {self._median_gap(gap)}  best {self._spread(self._best)}  "
             f"{running} running  {f'{waiting} waiting  ' if waiting else ''}{self._time_for(left)} left"
         )
         if self._live:
-            self._live.update(self._table(line, train_loss, validation_loss, ua, gap), refresh=True)
+            self._live.update(self._table(line, train_loss, validation_loss, score, gap), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -84,13 +94,28 @@ class EpochProgress:
         each = (time.monotonic() - self._started) / max(self._trained, 1)
         return timedelta(seconds=round(each * replica_epochs))
 
-    def _table(self, line, train_loss, validation_loss, ua, gap) -> Table:
-        columns = ("replica", "loss", "validation loss", "UA %", "gap", "best UA %")
+    def _scores(self, statistics) -> np.ndarray:
+        return np.array([self._target.scores(own)[self._target.headline] for own in statistics])
+
+    def _median_gap(self, gap: np.ndarray) -> str:
+        finite = gap[np.isfinite(gap)]
+        return self._metric.show(float(np.median(finite)), "+") if len(finite) else "-"
+
+    def _spread(self, scores: np.ndarray) -> str:
+        finite = scores[np.isfinite(scores)]
+        if not len(finite):
+            return "-"
+        middle, low, high = map(self._metric.show, (float(np.median(finite)), finite.min(), finite.max()))
+        return f"{middle}{self._metric.unit} ({low} to {high})"
+
+    def _table(self, line, train_loss, validation_loss, score, gap) -> Table:
+        name = f"{self._metric.title}{self._metric.unit}"
+        columns = ("replica", "loss", "validation loss", name, "gap", f"best {name}")
         table = Table(*columns, caption=line, caption_justify="left", box=None, pad_edge=False)
         if len(self._names) <= MAX_ROWS:
-            for row in zip(self._names, train_loss, validation_loss, ua, gap, self._best, strict=True):
+            for row in zip(self._names, train_loss, validation_loss, score, gap, self._best, strict=True):
                 name, loss, held_out, *scores = row
-                cells = (f"{loss:.3f}", f"{held_out:.3f}", *(f"{100 * score:.1f}" for score in scores))
+                cells = (f"{loss:.3f}", f"{held_out:.3f}", *map(self._metric.show, scores))
                 table.add_row(Text(printable(name)), *cells)
         return table
 
@@ -98,10 +123,3 @@ class EpochProgress:
 def _median(values: np.ndarray, form: str) -> str:
     finite = values[np.isfinite(values)]
     return format(np.median(finite), form) if len(finite) else "-"
-
-
-def _spread(values: np.ndarray) -> str:
-    finite = 100 * values[np.isfinite(values)]
-    if not len(finite):
-        return "-"
-    return f"{np.median(finite):.1f} % ({finite.min():.1f} to {finite.max():.1f})"

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 from jaxser.data.batch_schedule import BatchSchedule, last_of_merged
 from jaxser.data.device import DeviceData, gather
-from jaxser.evaluation import metrics
+from jaxser.evaluation.targets import Target
 from jaxser.models.network import Network
 from jaxser.training import augment, averaging, selection
 from jaxser.training.optim import Adam
@@ -35,17 +35,17 @@ class EpochResult(NamedTuple):
     Attributes:
         train_loss: the mean loss of the training steps.
         validation_loss: the loss on the validation part.
-        confusion: the confusion matrix of the validation part; rows are true classes.
+        statistics: those of the predictions on the validation part, see `Target.statistics`.
         learning_rate: the learning rate after the epoch, without the schedule's factor.
-        train_confusion: the confusion matrix of the training steps, as they see the utterances: each before its
-            update, with dropout and augmentation.
+        train_statistics: those of the training steps, as they see the utterances: each before its update, with dropout
+            and augmentation.
     """
 
     train_loss: Float[AnyArray, ""]
     validation_loss: Float[AnyArray, ""]
-    confusion: Float[AnyArray, "C C"]
+    statistics: Float[AnyArray, "K L"]
     learning_rate: Float[AnyArray, ""]
-    train_confusion: Float[AnyArray, "C C"]
+    train_statistics: Float[AnyArray, "K L"]
 
 
 class StepResult(NamedTuple):
@@ -53,11 +53,11 @@ class StepResult(NamedTuple):
 
     Attributes:
         loss: the mean loss of the batch before its update.
-        predicted: the predicted class of each utterance.
+        predicted: the prediction for each utterance, see `Target.guess`.
     """
 
     loss: Float[Array, "*steps"]
-    predicted: Int[Array, "*steps B"]
+    predicted: Shaped[Array, "*steps B ..."]
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,17 @@ class ReplicaTrainer:
 
     Attributes:
         widths: the padded length of each array, for each training bucket.
-        selection: one of `jaxser.training.selection.SELECTIONS`.
+        target: what is predicted.
+        selection: one of `Target.selections`.
         patience: epochs without improvement after which a replica stops; None trains all epochs.
         precision: one of `PRECISIONS`.
-        best_epochs: the number of best epochs whose mean probabilities are the prediction.
+        best_epochs: the number of best epochs whose mean is the prediction.
     """
 
     model: Network
     optimizer: Adam
     widths: tuple[tuple[tuple[str, int], ...], ...]
-    num_classes: int
+    target: Target
     epochs: int
     selection: str = "wa"
     patience: int | None = None
@@ -124,8 +125,8 @@ class ReplicaTrainer:
         def run(state):
             state, steps = self.train_steps(state, train, 0, len(train.bucket), data)
             state = self.end_training(state)
-            log_probs = self.validate_part(state, validation, data)
-            return self.finish_epoch(state, steps, train, log_probs, validation, data.label)
+            estimates = self.validate_part(state, validation, data)
+            return self.finish_epoch(state, steps, train, estimates, validation, self.target.truth(data))
 
         return if_running(state, run, self.skip_epoch)
 
@@ -154,7 +155,7 @@ class ReplicaTrainer:
             return self.train_steps(state, schedule, begin, steps, data)
 
         def skip(state):
-            return state, StepResult(jnp.zeros(len(schedule.bucket)), jnp.zeros_like(schedule.rows))
+            return state, StepResult(jnp.zeros(len(schedule.bucket)), self.target.no_guess(schedule.rows))
 
         return if_running(state, train, skip)
 
@@ -166,8 +167,8 @@ class ReplicaTrainer:
 
     def validate_part(
         self, state: ReplicaState, schedule: BatchSchedule, data: DeviceData
-    ) -> Float[Array, "part B C"]:
-        """Return the log-probabilities of the current parameters, or of their average."""
+    ) -> Float[Array, "part B K"]:
+        """Return the estimates of the current parameters, or of their average."""
         return self._predict(*self._evaluated(state), state, schedule, data)
 
     def finish_epoch(
@@ -175,9 +176,9 @@ class ReplicaTrainer:
         state: ReplicaState,
         steps: StepResult,
         train: BatchSchedule,
-        log_probs: Float[Array, "v B C"],
+        estimates: Float[Array, "v B K"],
         validation: BatchSchedule,
-        label: Int[AnyArray, " N"],
+        truth: Shaped[AnyArray, "N ..."],
     ) -> tuple[ReplicaState, EpochResult]:
         """Score an epoch and update the selected one.
 
@@ -185,35 +186,35 @@ class ReplicaTrainer:
             state: the replica after its training steps.
             steps: the summed loss and the predictions of each training step.
             train: the schedule of the training part.
-            log_probs: the predictions on the validation part.
+            estimates: the predictions on the validation part, see `Target.estimates`.
             validation: the schedule of the validation part.
-            label: the labels of the dataset.
+            truth: the true values of the dataset.
         """
-        own, trained = label[validation.rows], label[train.rows]
+        target, own, trained = self.target, truth[validation.rows], truth[train.rows]
         result = EpochResult(
             steps.loss.sum() / train.weight.sum(),
-            validation_loss(log_probs, own, validation.weight),
-            confusion_of(log_probs.argmax(-1), own, validation.weight, self.num_classes),
+            target.validation_loss(estimates, own, validation.weight),
+            target.statistics(own, target.guess(estimates), validation.weight),
             state.hyper["learning_rate"] * state.plateau.scale,
-            confusion_of(steps.predicted, trained, train.weight, self.num_classes),
+            target.statistics(trained, steps.predicted, train.weight),
         )
         return self._select(state, result), result
 
     def skip_epoch(self, state: ReplicaState) -> tuple[ReplicaState, EpochResult]:
         """Return the state unchanged, and an empty result."""
         nan = jnp.float32(jnp.nan)
-        empty = jnp.zeros((self.num_classes, self.num_classes), jnp.float32)
+        empty = jnp.zeros(self.target.shape)
         return state, EpochResult(nan, nan, empty, nan, empty)
 
     def predict(
         self, trained: Trained, schedule: BatchSchedule, data: DeviceData
-    ) -> Float[Array, "steps B C"]:
-        """Return the log-probabilities of the selected epoch, or of the mean over the best epochs."""
+    ) -> Float[Array, "steps B K"]:
+        """Return the estimates of the selected epoch, or their mean over the best epochs."""
 
         def predict(params, batch_stats):
             return self._predict(params, batch_stats, trained, schedule, data)
 
-        return selection.mean_prediction(trained, predict)
+        return selection.mean_prediction(trained, predict, self.target)
 
     def apply(
         self, params, batch_stats, batch: Batch, hyper: Hyper, *, train: bool, key: PRNGKeyArray | None = None
@@ -236,17 +237,18 @@ class ReplicaTrainer:
             progress: the fraction of the training that is done, for the learning-rate schedule.
         """
         key = jax.random.fold_in(state.key, state.step)
-        label_loss = self._label_loss
+        target_loss = self._target_loss
         if augment.NAMES & state.hyper.keys():
             batch, mixed = augment.augmented(batch, state.hyper, jax.random.fold_in(key, AUGMENTATION))
-            label_loss = partial(self._mixed_loss, mixed) if mixed else label_loss
+            target_loss = partial(self._mixed_loss, mixed) if mixed else target_loss
 
         def loss_fn(params):
             low, batch_low, hyper = in_precision((params, batch, state.hyper), self.precision)
             output, stats = self.apply(low, state.batch_stats, batch_low, hyper, train=True, key=key)
             output = in_precision(output, "float32")
-            loss = label_loss(output, batch, state, params)
-            return loss, (stats, output.log_probs.argmax(-1).astype(jnp.int32))
+            loss = target_loss(output, batch, state, params)
+            estimates = self.target.estimates(self.model, output, state.hyper)
+            return loss, (stats, self.target.guess(estimates))
 
         (loss, (stats, predicted)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         factor = self.optimizer.factor(progress, state.hyper) * state.plateau.scale
@@ -289,7 +291,7 @@ class ReplicaTrainer:
             return state, result._replace(loss=result.loss * weight.sum())
 
         def idle(state, bucket, index, weight, progress):
-            return state, StepResult(jnp.zeros(()), jnp.zeros_like(index))
+            return state, StepResult(jnp.zeros(()), self.target.no_guess(index))
 
         def step(state, inputs):
             position, bucket, index, weight = inputs
@@ -299,15 +301,16 @@ class ReplicaTrainer:
         positions = (begin + jnp.arange(len(schedule.bucket))).astype(jnp.float32)
         return jax.lax.scan(step, state, (positions, *schedule))
 
-    def _label_loss(self, output: Output, batch: Batch, state: ReplicaState, params) -> Float[Array, ""]:
-        return self.model.loss(output, batch, state.class_weights, params, state.hyper)
+    def _target_loss(self, output: Output, batch: Batch, state: ReplicaState, params) -> Float[Array, ""]:
+        return self.target.loss(self.model, output, batch, state.class_weights, params, state.hyper)
 
     def _mixed_loss(
         self, mixed: augment.Mixed, output: Output, batch: Batch, state: ReplicaState, params
     ) -> Float[Array, ""]:
-        """Return the loss of mixed utterances: the mean of the losses for both labels, weighted by their shares."""
-        own = self._label_loss(output, batch, state, params)
-        other = self._label_loss(output, batch._replace(label=mixed.partner), state, params)
+        """Return the loss of mixed utterances: the mean of the losses for both targets, weighted by their shares."""
+        own = self._target_loss(output, batch, state, params)
+        partner = batch._replace(label=mixed.partner, target=mixed.target)
+        other = self._target_loss(output, partner, state, params)
         return mixed.share * own + (1 - mixed.share) * other
 
     def _evaluated(self, state: ReplicaState) -> tuple[PyTree, PyTree]:
@@ -315,13 +318,14 @@ class ReplicaTrainer:
 
     def _predict(
         self, params, batch_stats, state, schedule: BatchSchedule, data: DeviceData
-    ) -> Float[Array, "steps B C"]:
+    ) -> Float[Array, "steps B K"]:
         def step(_, inputs):
             bucket, index, weight = inputs
 
             def of_bucket(widths):
                 batch = self._gather(data, index, weight, widths, state.normalisation)
-                return self.apply(params, batch_stats, batch, state.hyper, train=False)[0].log_probs
+                output, _ = self.apply(params, batch_stats, batch, state.hyper, train=False)
+                return self.target.estimates(self.model, output, state.hyper)
 
             branches = [lambda b=last: of_bucket(self.widths[b]) for last in last_of_merged(len(self.widths))]
             return None, jax.lax.switch(bucket, branches)
@@ -336,7 +340,7 @@ class ReplicaTrainer:
         loss = jnp.asarray(result.validation_loss)
         finite = jnp.isfinite(result.train_loss) & jnp.isfinite(loss)
         epoch = state.epoch + 1
-        metric = selection.metric_of(self.selection, result.confusion, loss)
+        metric = self.target.selected(self.selection, result.statistics, loss)
         candidate = Best(*self._evaluated(state), metric, loss, epoch)
         best, runners_up, better = selection.select(state.best, state.runners_up, candidate, finite)
         bad_epochs = jnp.where(better, 0, state.bad_epochs + 1)
@@ -363,27 +367,3 @@ def in_precision(tree: PyTree, precision: str) -> PyTree:
     """Cast the floating-point arrays of a tree to one of `PRECISIONS`."""
     dtype = PRECISIONS[precision]
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
-
-
-def confusion_of(
-    predicted: Int[Array, "steps B"],
-    label: Int[AnyArray, "steps B"],
-    weight: Float[AnyArray, "steps B"],
-    num_classes: int,
-) -> Float[AnyArray, "C C"]:
-    """Return the confusion matrix of predictions in the order of a schedule.
-
-    Rows are true classes.
-    """
-    return metrics.confusion(label.ravel(), predicted.ravel(), weight.ravel(), num_classes)
-
-
-def validation_loss(
-    log_probs: Float[Array, "steps B C"], label: Int[AnyArray, "steps B"], weight: Float[AnyArray, "steps B"]
-) -> Float[Array, ""]:
-    """Return the mean of -log p(label) under the model's inference rule.
-
-    There are no class weights.
-    """
-    chosen = jnp.take_along_axis(log_probs, label[..., None], axis=-1)[..., 0]
-    return -(chosen * weight).sum() / weight.sum()

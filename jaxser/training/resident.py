@@ -62,8 +62,8 @@ class ResidentData(DataSource):
             num_shared=2,
         )
 
-    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B C"]:
-        """Return the log-probabilities of the selected epochs, in the order of the schedules."""
+    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B K"]:
+        """Return the estimates of the selected epochs, in the order of the schedules."""
         program = self.compile_predict(trained, schedules)
         return program(trained, *put_schedules(self.programs.mesh, schedules), self.on_devices)
 
@@ -71,5 +71,5 @@ class ResidentData(DataSource):
         train, validation = (BatchSchedule(bucket, *one) for bucket, one in zip(order, own, strict=True))
         return self.trainer.epoch(state, train, validation, data)
 
-    def _predict(self, trained, own, order, data) -> Float[Array, "steps B C"]:
+    def _predict(self, trained, own, order, data) -> Float[Array, "steps B K"]:
         return self.trainer.predict(trained, BatchSchedule(*order, *own[0]), data)

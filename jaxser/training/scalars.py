@@ -51,6 +51,9 @@ OPTIONAL: Mapping[str, Scalar] = {
 }
 """The optional hyper-parameters by name; `docs/reference/training.md` explains each."""
 
+OF_CLASSES = ("label_smoothing", "focal_gamma", "class_balance")
+"""Those that change the loss of classes."""
+
 
 def used(hyper: Mapping[str, float], swept: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """Return the hyper-parameters without the optional ones that are off and not swept."""

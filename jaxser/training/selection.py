@@ -10,30 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from jaxser.evaluation import metrics
-from jaxser.types import AnyArray, Best, Trained
-
-SELECTIONS = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua", "loss")
-"""What selects the epoch: a score on the validation part, or its loss. Of equal scores, the lower loss wins."""
+from jaxser.evaluation.targets import Target
+from jaxser.types import Best, Trained
 
 Runners = Any
 """The next best epochs: a `Best` whose leaves are stacked from better to worse; () if one epoch predicts alone."""
-
-
-def metric_of(
-    selection: str, confusion: Float[AnyArray, "C C"], loss: Float[AnyArray, ""]
-) -> Float[Array, ""]:
-    """Return the value by which epochs are compared; higher is better.
-
-    Args:
-        selection: one of `SELECTIONS`.
-        confusion: the confusion matrix of the validation part.
-        loss: the loss of the validation part.
-    """
-    if selection == "loss":
-        return -jnp.asarray(loss)
-    scores = metrics.scores(confusion)
-    return jnp.asarray(scores["wa"] + scores["ua"] if selection == "wa_plus_ua" else scores[selection])
 
 
 def no_runners_up(best: Best, number: int) -> Runners:
@@ -69,21 +50,20 @@ def select(
 
 
 def mean_prediction(
-    trained: Trained, predict: Callable[[PyTree, PyTree], Float[Array, "steps B C"]]
-) -> Float[Array, "steps B C"]:
-    """Return the log of the mean probabilities of the selected epochs.
+    trained: Trained, predict: Callable[[PyTree, PyTree], Float[Array, "steps B K"]], target: Target
+) -> Float[Array, "steps B K"]:
+    """Return the mean prediction of the selected epochs.
 
     Args:
         trained: a replica.
-        predict: returns log-probabilities, given parameters and batch statistics.
+        predict: returns estimates, given parameters and batch statistics.
+        target: what is predicted.
     """
     if not isinstance(trained.runners_up, Best):
         return predict(trained.best.params, trained.best.batch_stats)
     chosen = _stacked(trained.best, trained.runners_up)
-    log_probs = jax.lax.map(lambda own: predict(*own), (chosen.params, chosen.batch_stats))
-    is_kept = jnp.isfinite(chosen.metric).at[0].set(True)
-    log_weight = jnp.where(is_kept, -jnp.log(is_kept.sum()), -jnp.inf)
-    return jax.nn.logsumexp(log_probs + log_weight[:, None, None, None], axis=0)
+    estimates = jax.lax.map(lambda own: predict(*own), (chosen.params, chosen.batch_stats))
+    return target.mean(estimates, jnp.isfinite(chosen.metric).at[0].set(True))
 
 
 def members(trained: Trained) -> tuple[Trained, list[int]]:

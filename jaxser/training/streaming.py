@@ -133,8 +133,8 @@ class StreamedData(DataSource):
 
         steps = self._for_each_part(schedules.train, train)
         state = self._end_training(state)
-        log_probs = self._for_each_part(schedules.validation, lambda part: self._validate(state, part))
-        return self._finish_epoch(state, schedules, steps, log_probs)
+        estimates = self._for_each_part(schedules.validation, lambda part: self._validate(state, part))
+        return self._finish_epoch(state, schedules, steps, estimates)
 
     def compile_predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Programs:
         """Return the program that predicts on a part; `trained` may be shapes."""
@@ -142,8 +142,8 @@ class StreamedData(DataSource):
             trained, schedules, lambda: self._put_part(next(self.parts(schedules)))
         )
 
-    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B C"]:
-        """Return the log-probabilities of the selected epochs, in the order of the schedules."""
+    def predict(self, trained: Trained, schedules: Sequence[BatchSchedule]) -> Float[Array, "R steps B K"]:
+        """Return the estimates of the selected epochs, in the order of the schedules."""
 
         def predict(part):
             return self._compile_prediction(trained, schedules, lambda: part)(trained, *part)
@@ -240,7 +240,7 @@ class StreamedData(DataSource):
         key = ("predict part", len(schedules), len(schedules[0].bucket))
         return self.programs.compile(key, self._predict_part, lambda: (trained, *part()), num_shared=3)
 
-    def _validate(self, state: ReplicaState, part: PyTree) -> Float[Array, "R part B C"]:
+    def _validate(self, state: ReplicaState, part: PyTree) -> Float[Array, "R part B K"]:
         arguments = (state, *part)
         key = ("validate part", len(part[0][0]))
         return self.programs.compile(key, self._validate_part, lambda: arguments, num_shared=3)(*arguments)
@@ -254,22 +254,22 @@ class StreamedData(DataSource):
         program = self.programs.compile(key, self._end, lambda: arguments, num_shared=1, donate=True)
         return program(*arguments)
 
-    def _finish_epoch(self, state, schedules, steps, log_probs) -> tuple[ReplicaState, EpochResult]:
-        """Score the epoch, from the results of all steps and the log-probabilities of the validation part."""
+    def _finish_epoch(self, state, schedules, steps, estimates) -> tuple[ReplicaState, EpochResult]:
+        """Score the epoch, from the results of all steps and the estimates of the validation part."""
         own, order = put_schedules(self.programs.mesh, *schedules)
-        outputs = put((steps, log_probs), self.programs.mesh, P(AXIS))
+        outputs = put((steps, estimates), self.programs.mesh, P(AXIS))
         arguments = (state, own, outputs, order, self.on_devices)
-        key = ("finish epoch", len(log_probs))
+        key = ("finish epoch", len(estimates))
         program = self.programs.compile(key, self._finish, lambda: arguments, num_shared=2, donate=True)
         return program(*arguments)
 
     def _train_part(self, steps, state, own, order, begin, data) -> tuple[ReplicaState, StepResult]:
         return self.trainer.train_part(state, BatchSchedule(order, *own), begin, steps, data)
 
-    def _validate_part(self, state, own, order, _, data) -> Float[Array, "part B C"]:
+    def _validate_part(self, state, own, order, _, data) -> Float[Array, "part B K"]:
         return self.trainer.validate_part(state, BatchSchedule(order, *own), data)
 
-    def _predict_part(self, trained, own, order, _, data) -> Float[Array, "part B C"]:
+    def _predict_part(self, trained, own, order, _, data) -> Float[Array, "part B K"]:
         return self.trainer.predict(trained, BatchSchedule(order, *own), data)
 
     def _end(self, state, _) -> ReplicaState:
@@ -277,10 +277,11 @@ class StreamedData(DataSource):
 
     def _finish(self, state, own, outputs, order, data) -> tuple[ReplicaState, EpochResult]:
         train, validation = (BatchSchedule(bucket, *one) for bucket, one in zip(order, own, strict=True))
-        steps, log_probs = outputs
+        steps, estimates = outputs
 
         def finish(state):
-            return self.trainer.finish_epoch(state, steps, train, log_probs, validation, data.label)
+            truth = self.trainer.target.truth(data)
+            return self.trainer.finish_epoch(state, steps, train, estimates, validation, truth)
 
         return if_running(state, finish, self.trainer.skip_epoch)
 

@@ -170,8 +170,8 @@ class Sweep:
 
     def predict(
         self, trained: Trained, indices: Sequence[int], parts: Sequence[Int[np.ndarray, _]]
-    ) -> Float[Array, "R steps B C"]:
-        """Return log-probabilities in the order of `prediction_schedules`.
+    ) -> Float[Array, "R steps B K"]:
+        """Return estimates in the order of `prediction_schedules`.
 
         Args:
             trained: the selected epochs of the replicas, stacked on the host.
@@ -211,10 +211,11 @@ class Sweep:
             {name: np.float32(value) for name, value in {**self.hyper, **replica.setting}.items()}
             for replica in replicas
         ]
-        number = len(self.dataset.classes)
+        number, label = max(len(self.dataset.classes), 1), self.dataset.label
+        parts = [label[fold.train] for fold in self.folds]
         weights = [
             class_weights(
-                self.dataset.label[self.folds[replica.fold].train],
+                parts[replica.fold][parts[replica.fold] >= 0],
                 number,
                 self.balanced,
                 float(own.get("class_balance", 0)),

@@ -101,7 +101,7 @@ def test_the_exported_network_gives_the_probabilities_of_the_run(tmp_path):
         arguments += [exported(name, seed), tmp_path / f"{n}.npz", tmp_path / f"{n}.npy"]
     without_jaxser(CALL, *arguments)
     for n, (name, seed, number, _) in enumerate(cases):
-        wanted = loaded(name, seed).probabilities(windows(name, number)).mean(1)
+        wanted = loaded(name, seed).outputs(windows(name, number)).mean(1)
         np.testing.assert_allclose(np.load(tmp_path / f"{n}.npy"), wanted, atol=1e-6, err_msg=name)
 
 

@@ -52,7 +52,7 @@ def test_a_dataset_of_one_class_is_refused():
 def test_names_of_replicas_are_no_markup():
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=200)
-    is_matrix = {name: "confusion" in name for name in EpochResult._fields}
+    is_matrix = {name: "statistics" in name for name in EpochResult._fields}
     fields = {name: np.ones((1, 2, 2) if matrix else 1) for name, matrix in is_matrix.items()}
     with EpochProgress(["fold [/red]\x1b[2J seed 0"], 1, console) as progress:
         progress.show(1, EpochResult(**fields), 0)

@@ -32,7 +32,7 @@ def test_compare_by_hand():
     runs = [run_scores.replica_scores(run, "ua").ravel() for run in (a, b)]
     assert found.unpaired.p == pytest.approx(scipy.stats.ttest_ind(*runs).pvalue)
     assert found.wilcoxon is None
-    assert found.mcnemar.number == 350
+    assert found.by_utterance.number == 350
     back = comparisons.compare(b, a, "ua")
     assert (back.difference, back.p) == pytest.approx((-found.difference, found.p))
 

@@ -12,7 +12,7 @@ def epochs(train_losses, validation_losses, ua=None, train_ua=None):
     validation_losses = [None if loss is None else float(loss) for loss in validation_losses]
     rows = zip(map(float, train_losses), validation_losses, ua, train_ua, strict=True)
     return [
-        EpochRecord(n, "1", 0, "", loss, held_out, {"ua": score}, 1e-3, "running", train_ua=own)
+        EpochRecord(n, "1", 0, "", loss, held_out, {"ua": score}, 1e-3, "running", train_score=own)
         for n, (loss, held_out, score, own) in enumerate(rows)
     ]
 
@@ -46,5 +46,5 @@ def test_a_line_of_the_log_keeps_the_training_score():
     [record] = epochs([3], [2], train_ua=[0.75])
     assert EpochRecord.from_json(record.to_json()) == record
     old = {name: value for name, value in record.to_json().items() if name != "train_ua"}
-    assert EpochRecord.from_json(old).train_ua is None
+    assert EpochRecord.from_json(old).train_score is None
     assert EpochRecord.from_json(old).gap is None

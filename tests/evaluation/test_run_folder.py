@@ -12,6 +12,7 @@ from helpers.fake_run import CLASSES, make_utterances, session_folds, write_fake
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import EpochRecord, RunConfig
 from jaxser.evaluation.results import RunResults, Scores
+from jaxser.evaluation.targets import Classes
 from jaxser.types import InputError
 
 
@@ -61,7 +62,7 @@ def test_predictions_keep_ids_and_probabilities(tmp_path):
         probabilities=np.where(np.arange(4)[:, None] == 3, np.nan, probabilities),
     )
     run_folder.write_predictions(tmp_path, [made, replace(made, fold=np.array(["2"] * 4))])
-    read = run_folder.read_predictions(tmp_path, classes)
+    read = run_folder.read_predictions(tmp_path, Classes(classes))
     assert read.fold.tolist() == ["1"] * 4 + ["2"] * 4
     for name in ("utterance", "seed", "setting", "split", "true", "predicted"):
         np.testing.assert_array_equal(getattr(read, name), np.tile(getattr(made, name), 2))

@@ -35,12 +35,13 @@ def folder() -> Path:
 
 
 @cache
-def dataset(recipe: str) -> Dataset:
+def dataset(recipe: str, target: str = "classes") -> Dataset:
     """Sixty utterances of the demo corpus, prepared with a recipe."""
     is_spoken = (folder() / "demo_release").is_dir()
     demo = None if is_spoken else {"utterances": 60}
     prepare("demo", recipe=recipe, out=folder(), demo=demo, workers=1, quiet=True)
-    return load_prepared(folder() / "demo", recipe, classes="seven")
+    attributes = "" if target == "attributes" else None
+    return load_prepared(folder() / "demo", recipe, classes="seven", attributes=attributes)
 
 
 def wav(utterance: Utterance) -> Path:
@@ -48,23 +49,22 @@ def wav(utterance: Utterance) -> Path:
     return folder() / "demo_release" / utterance.wav
 
 
-def _no_step(_, state, batch, progress):
+def _no_step(trainer, state, batch, progress):
     """A training step that changes nothing."""
-    return state, StepResult(jnp.float32(1), jnp.zeros_like(batch.label))
+    return state, StepResult(jnp.float32(1), trainer.target.no_guess(batch.label))
 
 
 @cache
-def run(name: str) -> Path:
+def run(name: str, target: str = "classes") -> Path:
     """The folder of a run of `configs/<name>.py`: three folds and two seeds of untrained networks."""
     config = import_module(f"jaxser.configs.{name}").get_config("demo")
-    config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name]})
+    config.update({"seeds": 2, "epochs": 1, "buckets": 1, "model": FIELDS[name], "target": target})
     config.protocol.update({"name": "speaker", "folds": 3})
     config = resolve(config)
     one_device = mock.patch.object(jax, "devices", return_value=jax.devices()[:1])  # compiles once
     untrained = mock.patch.object(ReplicaTrainer, "step", _no_step)
     silent = contextlib.redirect_stdout(io.StringIO())  # its caller may check what a command prints
     with one_device, untrained, silent:
-        experiment.run_experiment(
-            config, dataset(config.recipe), folder() / "runs" / name, log=lambda _: None
-        )
-    return folder() / "runs" / name
+        made = folder() / "runs" / (name if target == "classes" else f"{name}_{target}")
+        experiment.run_experiment(config, dataset(config.recipe, target), made, log=lambda _: None)
+    return made

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.folds import Protocol, make_folds
+from jaxser.evaluation.targets import Classes, Target
 from jaxser.layers.dropout import Dropout
 from jaxser.layers.embedding import WordEmbedding
 from jaxser.layers.pooling import masked_max, masked_mean
@@ -153,15 +154,16 @@ def sweep(
     budget: int = 0,
     schedule: str = "constant",
     best_epochs: int = 1,
+    target: Target | None = None,
 ) -> Sweep:
     """A sweep of a toy network over three session folds, by default with two seeds; streamed if given a budget."""
-    net = net or Toy(3)
+    net, target = net or Toy(3), target or Classes(data.classes)
     hyper = hyper or {"learning_rate": 3e-2, "dropout_rate": 0.1}
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 2, 8)
     widths = tuple(tuple(w.items()) for w in buckets.widths)
     adam = Adam(clip="global_norm", schedule=schedule)
     trainer = ReplicaTrainer(
-        net, adam, widths, len(data.classes), epochs, "ua", patience, best_epochs=best_epochs
+        net, adam, widths, target, epochs, target.headline, patience, best_epochs=best_epochs
     )
     programs = _programs(devices, strategy, trainer, len(data.label), tuple(hyper), budget)
     resident = ResidentData(trainer, data, programs)

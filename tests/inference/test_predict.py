@@ -75,7 +75,7 @@ def test_predictions_for_corpus_recordings_match_those_of_the_run(name):
     windows = [
         reader.read(small_runs.wav(u), t)[0] for u, t in zip(data.utterances, transcripts, strict=True)
     ]
-    found = {u.id: p for u, p in zip(data.utterances, run.probabilities(windows), strict=True)}
+    found = {u.id: p for u, p in zip(data.utterances, run.outputs(windows), strict=True)}
     own = run_folder.read_run(run.folder).predictions
     assert len(own.utterance) == 2 * 2 * len(data.utterances)  # validation and test, of two seeds
     member = {of: n for n, of in enumerate(run.members)}
@@ -87,8 +87,8 @@ def test_batching_does_not_change_predictions():
     run, data = loaded("mcsan"), small_runs.dataset("mcsan")
     reader = run.reader([])
     windows = [reader.read(small_runs.wav(u), u.transcript)[0] for u in data.utterances[:9]]
-    together = run.probabilities(windows)
-    np.testing.assert_allclose(together[3:4], run.probabilities(windows[3:4]), atol=1e-6)
+    together = run.outputs(windows)
+    np.testing.assert_allclose(together[3:4], run.outputs(windows[3:4]), atol=1e-6)
     np.testing.assert_allclose(together.sum(-1), 1, atol=1e-5)
     assert run.predict_windows([]) == []
 

@@ -18,6 +18,7 @@ import optax
 import pytest
 
 from jaxser.config import resolve, training_hyper
+from jaxser.evaluation.targets import Attributes, Classes
 from jaxser.features.recipes import RECIPES
 from jaxser.models import MODELS
 from jaxser.models.network import Network
@@ -190,7 +191,7 @@ def prepared(case: Case):
 def trained(case: Case):
     """A trainer, its compiled training step, the state before it, and a list that grows with every trace."""
     net, params, stats, _ = prepared(case)
-    trainer = ReplicaTrainer(net, Adam(), (), CLASSES, epochs=1)
+    trainer = ReplicaTrainer(net, Adam(), (), Classes(tuple(map(str, range(CLASSES)))), epochs=1)
     traced = []
 
     @jax.jit
@@ -386,6 +387,21 @@ def lengthened(net: Network, batch: Batch) -> Batch:
     return jax.device_put(batch._replace(**fields))
 
 
+def attribute_shapes(net: Network, batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of the loss and of the predictions of a network that predicts attributes."""
+    target, truth = Attributes(tuple(map(str, range(CLASSES))), 1.0, 5.0), jnp.ones((ROWS, CLASSES))
+    batch = batch._replace(target=truth)
+
+    def apply(key):
+        variables = net.init(key, batch, hyper(net), train=False)
+        output, scalars = net.apply(variables, batch, hyper(net), train=False), {**hyper(net)}
+        loss = target.loss(net, output, batch, jnp.ones(CLASSES), variables["params"], scalars)
+        return loss, target.estimates(net, output, scalars)
+
+    loss, estimates = jax.eval_shape(apply, jax.random.key(0))
+    return loss.shape, estimates.shape
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_variant_fits_its_recipe_and_optimiser(case):
     """The shapes, arrays and scalars of a variant match its network and recipe, and so do its attention axes.
@@ -396,6 +412,7 @@ def test_every_variant_fits_its_recipe_and_optimiser(case):
     batch = make_batch(net)
     output, longer = output_shapes(net, batch), output_shapes(net, lengthened(net, batch))
     assert output.log_probs.shape == (ROWS, CLASSES)
+    assert attribute_shapes(net, batch) == ((), (ROWS, CLASSES))
     for name, (weights, axes) in ((name, (one.weights, one.axes)) for name, one in output.attention.items()):
         growth = np.subtract(longer.attention[name].weights.shape, weights.shape)
         declared = [EXTRA_STEPS[axis.array] / axis.stride if axis.array else 0 for axis in axes]

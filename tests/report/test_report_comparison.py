@@ -123,7 +123,7 @@ def test_no_name_is_cut_off_or_hides_a_curve(runs):
     ranking = dataclasses.replace(ranking, runs=tuple(read)[:3])
     with matplotlib.rc_context(STYLE):
         ranks = critical_difference(ranking)
-        curves = plots.learning_curve(read, "Validation UA (%)", plots.validation_ua, share=True)
+        curves = plots.learning_curve(read, "Validation UA (%)", plots.validation_score, share=True)
         for figure in (ranks, curves):
             FigureCanvasAgg(figure).draw()
     [legend] = curves.legends

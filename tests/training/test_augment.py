@@ -223,7 +223,7 @@ def test_validation_and_test_are_never_augmented(data, tmp_path):
         trained = train_sweep(sweep, tmp_path / name, **SILENT)
         [record] = run_folder.read_epochs(tmp_path / name)
         [predicted] = predict_sweep(sweep, trained, sweep.folds)
-        scores.append((record.validation_loss, record.train_loss, predicted.log_probs))
+        scores.append((record.validation_loss, record.train_loss, predicted.estimates))
     (loss, train_loss, log_probs), (augmented_loss, augmented_train_loss, augmented_log_probs) = scores
     assert augmented_loss == loss
     np.testing.assert_array_equal(augmented_log_probs, log_probs)

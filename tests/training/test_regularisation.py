@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxser.evaluation.targets import ANY_CLASSES
 from jaxser.layers.dropout import StochasticDepth
 from jaxser.models.losses import class_weights, cross_entropy, sigmoid_cross_entropy
 from jaxser.training import averaging, selection
@@ -149,7 +150,7 @@ def predicted(runners_up):
     """The mean prediction of a network with one parameter, which is the probability of the first class."""
     trained = Trained(candidate(0.06, 1, 1), {}, {}, 0, runners_up)
     log_probs = lambda params, _: jnp.log(jnp.stack([params["w"], 1 - params["w"]]))[None, None]  # noqa: E731
-    return np.exp(selection.mean_prediction(trained, log_probs))[0, 0]
+    return np.exp(selection.mean_prediction(trained, log_probs, ANY_CLASSES))[0, 0]
 
 
 def test_the_best_epochs_predict_together():
@@ -179,8 +180,8 @@ def test_every_kept_epoch_is_a_member_of_the_saved_model():
 
 def test_the_loss_can_select():
     confusion = jnp.array([[3.0, 1.0], [0.0, 4.0]])
-    assert float(selection.metric_of("loss", confusion, jnp.float32(0.7))) == pytest.approx(-0.7)
-    assert float(selection.metric_of("wa_plus_ua", confusion, jnp.float32(0.7))) == pytest.approx(1.75)
+    assert float(ANY_CLASSES.selected("loss", confusion, jnp.float32(0.7))) == pytest.approx(-0.7)
+    assert float(ANY_CLASSES.selected("wa_plus_ua", confusion, jnp.float32(0.7))) == pytest.approx(1.75)
 
 
 def test_scalars_that_are_off_are_left_out_unless_swept():

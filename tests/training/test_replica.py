@@ -11,6 +11,7 @@ from helpers import tiny
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.device import gather, on_host
 from jaxser.data.normalisation import FrameSums
+from jaxser.evaluation.targets import Classes
 from jaxser.models.losses import class_weights, cross_entropy
 from jaxser.training.optim import SCHEDULES, Adam
 from jaxser.training.replica import ReplicaTrainer
@@ -134,7 +135,9 @@ def test_a_plateau_shrinks_the_updates_of_training(data):
     adam = Adam(plateau_patience=1, plateau_threshold=0.5)
     net = tiny.Toy(3)
     buckets = make_buckets({name: data.arrays[name].length for name in net.needs}, 1, 30)
-    trainer = ReplicaTrainer(net, adam, tuple(tuple(w.items()) for w in buckets.widths), 3, epochs=9)
+    trainer = ReplicaTrainer(
+        net, adam, tuple(tuple(w.items()) for w in buckets.widths), Classes(tiny.CLASSES), epochs=9
+    )
     device = jax.device_put(on_host(data, net.needs))
     norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(60))}
     hyper = {"learning_rate": np.float32(1e-3), "dropout_rate": np.float32(0)}
@@ -157,7 +160,9 @@ def test_mcsan_overfits_sixteen_utterances_with_one_compilation():
     random_label = rng.integers(0, 3, 16).astype(np.int32)  # nothing to generalise
     data = dataclasses.replace(data, label=random_label)
     net = tiny.model(hidden_size=16)
-    trainer = ReplicaTrainer(net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), 3, 1)
+    trainer = ReplicaTrainer(
+        net, Adam(clip="global_norm"), ((("audio", 45), ("words", 5)),), Classes(tiny.CLASSES), 1
+    )
     device = jax.device_put(on_host(data, net.needs))
     norm = {"audio": FrameSums.of(data.arrays["audio"]).normalisation(np.arange(16))}
     hyper = {"learning_rate": np.float32(1e-2), "dropout_rate": np.float32(0)}

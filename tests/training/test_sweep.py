@@ -69,9 +69,9 @@ def test_predictions_are_of_the_selected_epoch(reference):
     for r, predicted in enumerate(predict_sweep(sweep, trained, sweep.folds)):
         fold = sweep.folds[sweep.replicas[r].fold]
         np.testing.assert_array_equal(predicted.rows, np.r_[fold.validation, fold.test])
-        np.testing.assert_allclose(np.exp(predicted.log_probs).sum(1), 1, rtol=1e-5)
+        np.testing.assert_allclose(np.exp(predicted.estimates).sum(1), 1, rtol=1e-5)
         label = sweep.dataset.label[fold.validation]
-        guess = predicted.log_probs[: predicted.validation].argmax(1)
+        guess = predicted.estimates[: predicted.validation].argmax(1)
         recalls = [(guess[label == c] == c).mean() for c in range(3)]
         assert np.mean(recalls) == pytest.approx(float(trained.best.metric[r]), abs=1e-6)
 

@@ -1,0 +1,73 @@
+"""Training on attributes: a network learns them, whatever the data source, and epochs are selected by CCC."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import tiny
+from jaxser.data.dataset import with_copies
+from jaxser.evaluation.records import EpochRecord
+from jaxser.evaluation.run_folder import read_epochs
+from jaxser.evaluation.targets import Attributes
+from jaxser.training.loop import predict_sweep, train_sweep
+from jaxser.types import Ragged
+
+NAMES = ("valence", "arousal")
+TARGET = Attributes(NAMES, 1.0, 5.0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Utterances whose attributes follow from their class, on a scale from 1 to 5; some have no class."""
+    found = tiny.dataset()
+    rng, centre = np.random.default_rng(0), np.array([[1.5, 4.5], [3.0, 3.0], [4.5, 2.0]])
+    target = (centre[found.label] + rng.normal(0, 0.2, (len(found.label), 2))).astype(np.float32)
+    label = np.where(np.arange(len(found.label)) % 7, found.label, -1).astype(np.int32)
+    return replace(found, attributes=NAMES, target=target, label=label)
+
+
+def trained(data, folder, target=TARGET, **options):
+    sweep = tiny.sweep(data, net=tiny.Toy(target.width), target=target, **options)
+    return predict_sweep(sweep, train_sweep(sweep, folder, lambda _: None), sweep.folds)
+
+
+@pytest.fixture(scope="module")
+def resident(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, trained(data, folder)
+
+
+def test_a_network_learns_attributes(data, resident):
+    _, predicted = resident
+    for own in predicted:
+        true, values = data.target[own.rows], own.estimates
+        for n in range(2):
+            assert np.corrcoef(true[own.validation :, n], values[own.validation :, n])[0, 1] > 0.8
+
+
+def test_the_log_has_the_scores_of_attributes(resident):
+    records = read_epochs(resident[0])
+    assert all(record.headline == "ccc" for record in records)
+    assert set(records[0].validation) == {"ccc", "pearson", "rmse"}
+    last = records[-1]
+    assert last.gap == pytest.approx(last.train_score - last.validation["ccc"])
+    assert EpochRecord.from_json(last.to_json()) == last
+
+
+def test_streamed_data_give_the_same_predictions(data, resident, tmp_path):
+    for one, other in zip(trained(data, tmp_path, budget=20_000), resident[1], strict=True):
+        np.testing.assert_allclose(one.estimates, other.estimates, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_can_be_trained_as_well(data, tmp_path):
+    joint = Attributes(NAMES, 1.0, 5.0, "mse", class_share=0.3, num_classes=3)
+    for own in trained(data, tmp_path, joint, epochs=1):
+        assert own.estimates.shape == (len(own.rows), 2)
+        assert np.isfinite(own.estimates).all()
+
+
+def test_copies_keep_the_attributes_of_their_originals(data):
+    noisy = Ragged(data.arrays["audio"].values + 1, data.arrays["audio"].length)
+    larger, _ = with_copies(replace(data, arrays={**data.arrays, "audio_noisy": noisy}), (), False)
+    np.testing.assert_array_equal(larger.target, np.concatenate([data.target, data.target]))
