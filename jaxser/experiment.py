@@ -23,12 +23,13 @@ from jaxser.data.leaks import FoldIds
 from jaxser.data.shards import MANIFEST
 from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.environment import environment
+from jaxser.evaluation.pretrained import PretrainedEncoder
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
 from jaxser.evaluation.summary import with_summaries
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.inference.saved_model import save_models
-from jaxser.models.encoded import Encoded
+from jaxser.models.encoded import Encoded, encoder_of
 from jaxser.models.network import Network
 from jaxser.training.loop import Predicted, predict_sweep, train_sweep
 from jaxser.training.mesh import replica_mesh
@@ -288,7 +289,8 @@ def _count(number: int, noun: str) -> str:
 
 def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]) -> RunResults:
     """Return the results of a run, as yet without summaries."""
-    facts = sweep.dataset.manifest.get("facts", {})
+    manifest, model = sweep.dataset.manifest, sweep.trainer.model
+    facts, encoder = manifest.get("facts", {}), encoder_of(model, manifest.get("parameters", {}))
     return RunResults(
         model=config.model.name,
         variant=config.variant,
@@ -299,10 +301,11 @@ def _results(config: ConfigDict, sweep: Sweep, replicas: Sequence[ReplicaResult]
         replicas=tuple(replicas),
         synthetic=bool(facts.get("synthetic")),
         settings={setting_name(point.setting): dict(point.setting) for point in sweep.replicas},
-        reads=sweep.trainer.model.needs,
+        reads=model.needs,
         best_possible=facts.get("bayes"),
         environment=environment(jax.devices()),
         training=describe_training(config, sweep.hyper),
+        encoder=None if encoder is None else PretrainedEncoder.from_json(encoder),
     )
 
 

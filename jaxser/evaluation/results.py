@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Num
 
 from jaxser.evaluation import metrics
+from jaxser.evaluation.pretrained import PretrainedEncoder
 from jaxser.evaluation.records import Number, typed
 from jaxser.types import InputError, Status
 
@@ -238,6 +239,8 @@ class RunResults:
         best_possible: for the demo corpus, the best possible `wa` and `ua` by what a model may read.
         environment: versions, platform and devices.
         training: the name of the training settings (`config.training`), a colon, and what they are.
+        encoder: the pretrained encoder whose frames the model reads; None if there is none, or an earlier version of
+            jaxser did not record it.
     """
 
     model: str
@@ -257,6 +260,7 @@ class RunResults:
     best_possible: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     training: str = ""
+    encoder: PretrainedEncoder | None = None
 
     @property
     def summary(self) -> Summary:
@@ -279,7 +283,8 @@ class RunResults:
 
         It is "" if there is none.
         """
-        hears, has_words = bool({"audio", "segments"} & set(self.reads)), "words" in self.reads
+        hears = bool({"audio", "segments", "waveform"} & set(self.reads))
+        has_words = "words" in self.reads
         if "video" in self.reads or not (hears or has_words):
             return ""
         return "joint" if hears and has_words else "audio" if hears else "text"
@@ -304,6 +309,7 @@ class RunResults:
             "best_possible": self.best_possible,
             "environment": dict(self.environment),
             "training": self.training,
+            "encoder": None if self.encoder is None else self.encoder.to_json(),
             "replicas": [replica.to_json() for replica in self.replicas],
         }
 
@@ -343,6 +349,7 @@ class RunResults:
             best_possible=_best_possible(typed(value, "best_possible", Mapping[str, Any] | None, None)),
             environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
             training=typed(value, "training", str, ""),
+            encoder=_optional(PretrainedEncoder.from_json, typed(value, "encoder", Any, None)),
         )
         if contradiction := results._contradiction():
             raise ValueError(contradiction)
