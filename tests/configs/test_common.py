@@ -129,7 +129,7 @@ def test_every_reader_but_the_users_own_folder_has_a_record():
 def test_an_unknown_corpus_has_a_generic_record():
     corpus = corpora.find("folder", title="mine")
     assert (corpus.title, corpus.speech, corpus.protocol, corpus.fixed_sentences) == ("mine", "", None, 0)
-    assert corpora.find("cremad").title == "cremad"
+    assert corpora.find("unknown").title == "unknown"
     assert corpora.find("iemocap").label_name("ang") == "anger"
     assert corpora.find("meld").label_name("anger") == "anger"
 
