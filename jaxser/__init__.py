@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxser.inference.attention_plots import Attention
-    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.ensemble import Ensemble
+    from jaxser.inference.predictions import Prediction
     from jaxser.inference.recordings import faster_whisper
     from jaxser.inference.saved_model import load
     from jaxser.types import InputError, UsageError, Word
@@ -30,7 +31,7 @@ _MODULES = {
     "Attention": "inference.attention_plots",
     "Ensemble": "inference.ensemble",
     "InputError": "types",
-    "Prediction": "inference.ensemble",
+    "Prediction": "inference.predictions",
     "UsageError": "types",
     "Word": "types",
     "faster_whisper": "inference.recordings",

@@ -28,7 +28,8 @@ with cli.importing("jaxser.predict"):
     from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
-    from jaxser.inference.ensemble import Ensemble, Prediction
+    from jaxser.inference.ensemble import Ensemble
+    from jaxser.inference.predictions import Prediction
     from jaxser.inference.recordings import Reader, Text, Window
 
 WINDOWS_AT_ONCE = 256  # windows that are read before they are predicted
