@@ -6,6 +6,7 @@
 `path` and `label` are required. Optional columns are `id` (default: the path without its suffix), `text`, `speaker`,
 `gender` (F, M), `session`, `dialogue`, `split` (train, validation, test), `start` and `end` (seconds: the row is that
 part of a longer recording) and `alignment` (a file with the times of the words). Paths are relative to the root.
+Without sound (recipe `words`), `label` and `text` are required, and `path` is optional.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from .tables import MISSING, Row, csv_rows, json_rows, parse_number, read_text
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 REQUIRED = ("path", "label")
+REQUIRED_WITHOUT_SOUND = ("text", "label")
 COLUMNS = (
     *REQUIRED,
     "id",
@@ -68,6 +70,7 @@ def read(
     metadata: str | Path | None = None,
     words_tier: str = "",
     allow_outside_root: bool = False,
+    has_sound: bool = True,
 ) -> Reading:
     """Read the table of a corpus.
 
@@ -80,16 +83,18 @@ def read(
         metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`.
         words_tier: the tier of TextGrids that contains the words; "" chooses it by its name.
         allow_outside_root: whether alignment files may be outside the root.
+        has_sound: whether every row has a recording. Otherwise rows without an id and a path are named by their line.
 
     Raises:
         InputError: if there is no table, it has no rows, a required column is missing, or a quote is not closed.
         UsageError: if `metadata` is not a file.
     """
-    table = _find_table(Path(root), metadata)
+    required = REQUIRED if has_sound else REQUIRED_WITHOUT_SOUND
+    table = _find_table(Path(root), metadata, required)
     text, encoding = read_text(table)
-    corpus = _Corpus(Path(root), table, words_tier, allow_outside_root)
+    corpus = _Corpus(Path(root), table, words_tier, allow_outside_root, has_sound)
     rows = 0
-    for row in _rows(table, text):
+    for row in _rows(table, text, required):
         corpus.add(row)
         rows += 1
     if not rows:
@@ -112,7 +117,7 @@ def read(
     )
 
 
-def _find_table(root: Path, metadata: str | Path | None) -> Path:
+def _find_table(root: Path, metadata: str | Path | None, required: Sequence[str]) -> Path:
     if metadata is not None:
         if not Path(metadata).is_file():
             what = "a folder, not a table" if Path(metadata).is_dir() else "no such file"
@@ -122,7 +127,7 @@ def _find_table(root: Path, metadata: str | Path | None) -> Path:
     if not found:
         raise InputError(
             f"{root}: contains neither {' nor '.join(TABLES)}; write one with the columns "
-            f"{', '.join(REQUIRED)} (docs/reference/corpora.md), or name a table by --metadata=FILE"
+            f"{', '.join(required)} (docs/reference/corpora.md), or name a table by --metadata=FILE"
         )
     if len(found) > 1:
         raise InputError(f"{root}: contains both {' and '.join(TABLES)}; choose one by --metadata=FILE")
@@ -137,6 +142,7 @@ class _Corpus:
     table: Path
     words_tier: str = ""
     allow_outside_root: bool = False
+    has_sound: bool = True
     utterances: dict[str, Utterance] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     ignored: list[Rejection] = field(default_factory=list)
@@ -154,7 +160,10 @@ class _Corpus:
             if row.problem:
                 raise ValueError(row.problem)
             cells = self._known(row.cells)
-            identity = unicodedata.normalize("NFC", cells.get("id", "") or _without_suffix(cells["path"]))
+            named = cells.get("id", "") or _without_suffix(cells["path"])
+            identity = unicodedata.normalize(
+                "NFC", named or ("" if self.has_sound else f"line{row.line:06d}")
+            )
             utterance = self._utterance(identity, cells)
         except ValueError as error:
             self.rejected.append(Rejection(identity, where, str(error)))
@@ -166,7 +175,7 @@ class _Corpus:
         elif is_copy(self.root, first, utterance):
             self.copies += 1
         else:
-            self.rejected.append(Rejection(identity, where, f"the same id as {first.wav}"))
+            self.rejected.append(Rejection(identity, where, f"the same id as {first.wav or 'another row'}"))
 
     def warnings(self) -> list[str]:
         """Return one sentence for each column with cells that are taken as unknown."""
@@ -188,13 +197,13 @@ class _Corpus:
         return cells
 
     def _utterance(self, identity: str, cells: Mapping[str, str]) -> Utterance:
-        for column in REQUIRED:
+        for column in REQUIRED if self.has_sound else ("label",):
             if not cells[column]:
                 raise ValueError(f"no {column}")
         for column, cell in {**cells, "id": identity, "text": ""}.items():
             if control := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", cell):
                 raise ValueError(f"{column} has the control character U+{ord(control[0]):04X}")
-        path = find_file(self.root, _forward_slashes(cells["path"]))
+        path = find_file(self.root, _forward_slashes(cells["path"])) if cells["path"] else ""
         gender = cells.get("gender", "")
         if gender.lower() not in GENDERS:
             self.genders[gender] += 1
@@ -231,33 +240,34 @@ class _Corpus:
         return replace(utterance, words=words), ""
 
 
-def _rows(table: Path, text: str) -> Iterator[Row]:
+def _rows(table: Path, text: str, required: Sequence[str]) -> Iterator[Row]:
+    column_names = partial(_column_names, table, required)
     if table.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return _json_rows(table, text)
-    return csv_rows(table, text, partial(_column_names, table), REQUIRED, _looks_like_row)
+        return _json_rows(table, text, column_names)
+    return csv_rows(table, text, column_names, required, _looks_like_row)
 
 
 def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
     """Return whether cells have a label and a path with the suffix of a recording or of the row that they are in."""
-    suffix = Path(cells["path"]).suffix.lower()
+    suffix = Path(cells.get("path", "")).suffix.lower()
     expected = Path(within.get("path", "")).suffix.lower()
     return bool(cells["label"]) and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
 
 
-def _json_rows(table: Path, text: str) -> Iterator[Row]:
+def _json_rows(table: Path, text: str, column_names: Callable[[list[str]], list[str]]) -> Iterator[Row]:
     if text.lstrip("\ufeff \t\r\n").startswith("["):
         raise InputError(f"{table}: a JSON array; write one object per line, without commas between them")
     rows = list(json_rows(text, COLUMNS))
     names = {name for row in rows for name in row.cells}
     if any(not row.problem for row in rows):
-        _column_names(table, sorted(names))
+        column_names(sorted(names))
     yield from rows
 
 
-def _column_names(table: Path, header: list[str]) -> list[str]:
+def _column_names(table: Path, required: Sequence[str], header: list[str]) -> list[str]:
     """Return the names in lower case; raises `InputError` if a required one is missing or one is repeated."""
     names = [name.lower() for name in header]
-    if missing := [name for name in REQUIRED if name not in names]:
+    if missing := [name for name in required if name not in names]:
         raise InputError(
             f"{table}: no column {' and no column '.join(missing)}; found {', '.join(names)[:200] or 'none'}; "
             f"known columns are {', '.join(COLUMNS)}"
