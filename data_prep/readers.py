@@ -37,6 +37,7 @@ CORPUS_FLAGS = {
     "meld_twins": ("meld", "twins"),
     "max_seconds": ("meld", "max_seconds"),
     "metadata": ("folder", "metadata"),
+    "columns": ("folder", "columns"),
     "words_tier": ("folder", "words_tier"),
 }
 """Flags of a single corpus: the corpus, and the argument of its `read`."""

@@ -1,4 +1,4 @@
-"""Your own corpus: a table with one row per utterance, as CSV or JSONL.
+"""Your own corpus: a table with one row per utterance, as CSV or JSONL, or another layout of `layouts.py`.
 
     path,label,speaker,text
     clips/0001.wav,angry,anna,Give it back!
@@ -15,52 +15,27 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxser.features.paths import OUTSIDE, leaves
-from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
+from jaxser.types import InputError, Reading, Rejection, Utterance
 
 from .alignments import read_words
+from .columns import COLUMNS, REQUIRED, SPLITS, Columns, read_columns
+from .layouts import find_layout
 from .parsing import find_file, is_copy
-from .tables import MISSING, Row, csv_rows, json_rows, parse_number, read_text
+from .tables import MISSING, Row, parse_number
 
-TABLES = ("metadata.csv", "metadata.jsonl")
-REQUIRED = ("path", "label")
 REQUIRED_WITHOUT_SOUND = ("text", "label")
-COLUMNS = (
-    *REQUIRED,
-    "id",
-    "text",
-    "speaker",
-    "gender",
-    "session",
-    "dialogue",
-    "split",
-    "start",
-    "end",
-    "alignment",
-)
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-    "": "",
-}
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman", "w"), "F"),
     **dict.fromkeys(("m", "male", "man"), "M"),
     **dict.fromkeys(("", "unknown", "unk", "u", "?", "-", "other", "o", "x", "nonbinary", "non-binary"), ""),
 }
 """The gender of an utterance by its cell in lower case; other cells are unknown too, with a warning."""
-
-_SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aiff", ".webm", ".mkv")
-)
-"""Usual suffixes of recordings, by which the rows of a table are recognised."""
 
 _MAY_BE_MISSING = ("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment")
 
@@ -71,8 +46,9 @@ def read(
     words_tier: str = "",
     allow_outside_root: bool = False,
     has_sound: bool = True,
+    columns: str = "",
 ) -> Reading:
-    """Read the table of a corpus.
+    """Read a corpus in one of the layouts of `layouts.py`.
 
     Every row is an utterance, a byte-identical copy of one, or rejected with its line number. Audio files are not
     opened: missing ones are rejected later, when features are computed. Flags: `bad_alignment` (the alignment file is
@@ -80,31 +56,28 @@ def read(
 
     Args:
         root: the folder that paths are relative to.
-        metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`.
+        metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`, or what else is recognised there.
         words_tier: the tier of TextGrids that contains the words; "" chooses it by its name.
         allow_outside_root: whether alignment files may be outside the root.
         has_sound: whether every row has a recording. Otherwise rows without an id and a path are named by their line.
+        columns: the names of the table's columns, such as "path=FileName,label=EmoClass".
 
     Raises:
         InputError: if there is no table, it has no rows, a required column is missing, or a quote is not closed.
-        UsageError: if `metadata` is not a file.
+        UsageError: if `metadata` does not exist, or `columns` is malformed.
     """
     required = REQUIRED if has_sound else REQUIRED_WITHOUT_SOUND
-    table = _find_table(Path(root), metadata, required)
-    text, encoding = read_text(table)
-    corpus = _Corpus(Path(root), table, words_tier, allow_outside_root, has_sound)
+    names = Columns(read_columns(columns) if columns else {}, required)
+    layout = find_layout(Path(root), metadata, names)
+    corpus = _Corpus(Path(root), words_tier, allow_outside_root, has_sound)
     rows = 0
-    for row in _rows(table, text, required):
-        corpus.add(row)
+    for where, row in layout.rows:
+        corpus.add(where, row)
         rows += 1
     if not rows:
-        raise InputError(f"{table}: the table has no rows")
+        raise InputError(f"{root}: no utterances ({layout.name})")
     assert rows == len(corpus.utterances) + len(corpus.rejected) + corpus.copies
-    facts: dict[str, Any] = {"table": table.name, "rows": rows}
-    warnings = corpus.warnings()
-    if encoding == "cp1252":
-        facts["encoding"] = encoding
-        warnings.append(f"{table.name} is not UTF-8 and was read as Windows-1252; check its accents")
+    facts: dict[str, Any] = {**layout.facts, "rows": rows, "layout": layout.name, "columns": layout.columns}
     if corpus.ignored_columns:
         facts["ignored_columns"] = sorted(corpus.ignored_columns)
     return Reading(
@@ -113,25 +86,8 @@ def read(
         facts=facts,
         ignored=tuple(corpus.ignored),
         copies=corpus.copies,
-        warnings=tuple(warnings),
+        warnings=(*corpus.warnings(), *layout.warnings),
     )
-
-
-def _find_table(root: Path, metadata: str | Path | None, required: Sequence[str]) -> Path:
-    if metadata is not None:
-        if not Path(metadata).is_file():
-            what = "a folder, not a table" if Path(metadata).is_dir() else "no such file"
-            raise UsageError(f"--metadata={metadata}: {what}")
-        return Path(metadata)
-    found = [root / name for name in TABLES if (root / name).is_file()]
-    if not found:
-        raise InputError(
-            f"{root}: contains neither {' nor '.join(TABLES)}; write one with the columns "
-            f"{', '.join(required)} (docs/reference/corpora.md), or name a table by --metadata=FILE"
-        )
-    if len(found) > 1:
-        raise InputError(f"{root}: contains both {' and '.join(TABLES)}; choose one by --metadata=FILE")
-    return found[0]
 
 
 @dataclass
@@ -139,7 +95,6 @@ class _Corpus:
     """The rows of a table so far; `missing` and `genders` count cells that are taken as unknown."""
 
     root: Path
-    table: Path
     words_tier: str = ""
     allow_outside_root: bool = False
     has_sound: bool = True
@@ -151,9 +106,8 @@ class _Corpus:
     missing: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     genders: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Row) -> None:
+    def add(self, where: str, row: Row) -> None:
         """Add a row as an utterance, count it as a copy, or reject it."""
-        where = f"{self.table.name}:{row.line}"
         self.ignored_columns.update(row.cells.keys() - set(COLUMNS))
         identity = ""
         try:
@@ -204,6 +158,9 @@ class _Corpus:
             if control := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", cell):
                 raise ValueError(f"{column} has the control character U+{ord(control[0]):04X}")
         path = find_file(self.root, _forward_slashes(cells["path"])) if cells["path"] else ""
+        split = cells.get("split", "")
+        if split and SPLITS.get(split.lower()) == "":
+            self.missing["split"][split] += 1
         gender = cells.get("gender", "")
         if gender.lower() not in GENDERS:
             self.genders[gender] += 1
@@ -216,7 +173,7 @@ class _Corpus:
             gender=GENDERS.get(gender.lower(), ""),
             session=unicodedata.normalize("NFC", cells.get("session", "")),
             dialogue=unicodedata.normalize("NFC", cells.get("dialogue", "")),
-            split=_split(cells.get("split", "")),
+            split=_split(split),
         )
 
     def _aligned(self, utterance: Utterance, alignment: str) -> tuple[Utterance, str]:
@@ -238,43 +195,6 @@ class _Corpus:
             problem = f"alignment {alignment} not used: it has no words, so the text is used"
             return replace(utterance, flags=("no_alignment",)), problem
         return replace(utterance, words=words), ""
-
-
-def _rows(table: Path, text: str, required: Sequence[str]) -> Iterator[Row]:
-    column_names = partial(_column_names, table, required)
-    if table.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return _json_rows(table, text, column_names)
-    return csv_rows(table, text, column_names, required, _looks_like_row)
-
-
-def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
-    """Return whether cells have a label and a path with the suffix of a recording or of the row that they are in."""
-    suffix = Path(cells.get("path", "")).suffix.lower()
-    expected = Path(within.get("path", "")).suffix.lower()
-    return bool(cells["label"]) and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
-
-
-def _json_rows(table: Path, text: str, column_names: Callable[[list[str]], list[str]]) -> Iterator[Row]:
-    if text.lstrip("\ufeff \t\r\n").startswith("["):
-        raise InputError(f"{table}: a JSON array; write one object per line, without commas between them")
-    rows = list(json_rows(text, COLUMNS))
-    names = {name for row in rows for name in row.cells}
-    if any(not row.problem for row in rows):
-        column_names(sorted(names))
-    yield from rows
-
-
-def _column_names(table: Path, required: Sequence[str], header: list[str]) -> list[str]:
-    """Return the names in lower case; raises `InputError` if a required one is missing or one is repeated."""
-    names = [name.lower() for name in header]
-    if missing := [name for name in required if name not in names]:
-        raise InputError(
-            f"{table}: no column {' and no column '.join(missing)}; found {', '.join(names)[:200] or 'none'}; "
-            f"known columns are {', '.join(COLUMNS)}"
-        )
-    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
-        raise InputError(f"{table}: two columns are called {', '.join(repeated)}")
-    return names
 
 
 def _span(start_cell: str, end_cell: str) -> str:
