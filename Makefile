@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# After a crash of a worker, pytest-xdist can wait for ever for its replacement (seen in 3.8); without one the run ends.
+WORKERS := -n 2 --dist loadgroup --max-worker-restart=0
+
 .PHONY: env demo test kernels slow parity lint docs lock clean
 
 env: $(READY)
@@ -12,14 +15,14 @@ demo: $(READY)
 	$(BIN)/python -m jaxser.main --config=configs/mcsan.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
 
 # Tests whose numbers depend on the instruction set. OPENBLAS_CORETYPE=Haswell, for example, selects another BLAS kernel.
 KERNEL_TESTS := tests/features tests/layers tests/data/test_device.py tests/data/test_normalisation.py \
 	tests/training/test_sweep.py tests/training/test_data_axis.py
 
 kernels: $(READY)
-	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow" $(KERNEL_TESTS)
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(BIN)/python -m pytest -q $(WORKERS) -m "not slow" $(KERNEL_TESTS)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

@@ -70,7 +70,8 @@ def plan_build(
     """Plan the jobs of a dataset.
 
     Of utterances with the same id only the first is used. The others are copies if their files are byte-identical and
-    their annotations equal; otherwise they are rejected.
+    their annotations equal; otherwise they are rejected. Counts by label that differ from those of the original release
+    are a warning.
 
     Raises:
         InputError: if the corpus has no usable utterance.
@@ -94,6 +95,8 @@ def plan_build(
         raise InputError(f"{root}: no utterance of {corpus} can be used{why}")
     directory = out / name / recipe.name / recipe.version
     utterances = [chosen[key] for key in sorted(chosen)]
+    warnings = _count_warnings(Counter(one.label for one in utterances), reading.expected)
+    reading = replace(reading, warnings=(*reading.warnings, *warnings))
     if precomputed:
         parameters = {**recipe.parameters, "made_by": corpus}
         recipe = replace(recipe, arrays=precomputed.arrays, parameters=parameters)
@@ -114,6 +117,18 @@ def plan_build(
         jobs=tuple(jobs),
         precomputed=precomputed,
     )
+
+
+def _count_warnings(found: Mapping[str, int], expected: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a sentence on the labels whose counts differ from those of the original release, if there are any."""
+    differ = [
+        label for label in sorted({**found, **expected}) if found.get(label, 0) != expected.get(label, 0)
+    ]
+    if not expected or not differ:
+        return ()
+    counts = ", ".join(f"{label} {found.get(label, 0)} of {expected.get(label, 0)}" for label in differ)
+    total = f"{sum(found.values())} of {sum(expected.values())} utterances"
+    return (f"the counts differ from those of the original release ({total}): {counts}",)
 
 
 def is_up_to_date(plan: BuildPlan, glove: str | Path | None, max_rejected: float) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
-from jaxser.features.audio import SAMPLE_RATE, read_audio, split_span
+from jaxser.features.audio import NO_RECORDING, SAMPLE_RATE, read_audio, split_span
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.sources import Source
@@ -173,7 +173,8 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
                     )
                 )
                 continue
-            digests.append(complete.sha256[:_DIGEST_DIGITS])
+            if complete.sha256:
+                digests.append(complete.sha256[:_DIGEST_DIGITS])
             labels[complete.label] += 1
             flags.update(complete.flags)
             yield complete, arrays
@@ -208,7 +209,8 @@ def _features(
     job: Job, utterance: Utterance, vocabulary: Vocabulary, frames: np.ndarray | None = None
 ) -> tuple[Utterance, shards.Arrays]:
     """Return the utterance with its flags and digest, and its arrays."""
-    recording = read_audio(job.root / utterance.wav)
+    has_sound = job.recipe.has_sound
+    recording = read_audio(job.root / utterance.wav) if has_sound else NO_RECORDING
     samples = recording.samples
     precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
     if frames is not None:
@@ -216,9 +218,8 @@ def _features(
     arrays = extract_with_copies(job.recipe, utterance, samples, vocabulary, precomputed)
     quality = quality_flags(job.recipe, utterance, samples, precomputed)
     flags = tuple(dict.fromkeys((*utterance.flags, *recording.flags, *quality)))
-    return replace(
-        utterance, sha256=recording.sha256, duration=len(samples) / SAMPLE_RATE, flags=flags
-    ), arrays
+    duration = len(samples) / SAMPLE_RATE if has_sound else None
+    return replace(utterance, sha256=recording.sha256, duration=duration, flags=flags), arrays
 
 
 def finished_part(job: Job) -> Part | None:

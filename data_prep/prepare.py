@@ -38,7 +38,7 @@ with cli.importing("prepare"):
     from .labels import apply_labels, read_label_map
     from .readers import CORPUS_FLAGS, READERS, CorpusReader, import_reader, reader_options
     from .sources import open_sources, within_root
-    from .summary import print_summary
+    from .summary import print_recognised, print_summary
 
 if TYPE_CHECKING:
     from jaxser.encoders.frames import FrameEncoder
@@ -123,11 +123,15 @@ def prepare(
             root = Path(table).parent  # `read` reports a missing table
         source = _corpus_root(corpus, root, out, name, demo or {}, quiet)
         options = dict(corpus_options or {})
-        if allow_outside_root and corpus == "folder":  # whose table names further files
-            options["allow_outside_root"] = True
+        has_sound = RECIPES[recipe].has_sound
+        if corpus == "folder":  # whose table names all files, or none
+            options |= {"allow_outside_root": allow_outside_root, "has_sound": has_sound}
         reading = reader.read(source, **options)
-        if not allow_outside_root:
+        print_recognised(console, reading)
+        if has_sound and not allow_outside_root:
             reading = within_root(reading, source)
+        if not has_sound and not any(one.transcript or one.words for one in reading.utterances):
+            raise InputError(f"{source}: no utterance of {corpus} has a text, which recipe {recipe} reads")
         reading, labels = apply_labels(corpus, reading, _label_map(label_map), classes)
         paths = {**_own_video(reader, source, recipe, make=root is None, resnet=resnet), **(files or {})}
         sources = open_sources(
@@ -357,6 +361,9 @@ def _parser() -> argparse.ArgumentParser:
         "--words_tier", help="folder: tier of words in TextGrids (default: words, word or ORT-MAU)"
     )
     parser.add_argument("--metadata", help="folder: its table (default: metadata.csv or .jsonl in --root)")
+    parser.add_argument(
+        "--columns", help="folder: names of the table's columns, such as path=FileName,label=EmoClass"
+    )
     return parser
 
 

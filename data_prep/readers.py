@@ -9,20 +9,35 @@ from typing import Any, Protocol, cast, runtime_checkable
 from jaxser.types import Reading, UsageError
 
 READERS = {
+    "cafe": ".corpora.records:CAFE",
+    "cremad": ".corpora.cremad",
     "demo": ".demo.corpus",
     "emodb": ".corpora.emodb",
+    "emovdb": ".corpora.records:EMOVDB",
+    "emovo": ".corpora.records:EMOVO",
+    "esd": ".corpora.esd:BOTH",
+    "esd_en": ".corpora.esd:ENGLISH",
+    "esd_zh": ".corpora.esd:MANDARIN",
     "folder": ".corpora.folder",
     "iemocap": ".corpora.iemocap",
+    "jl": ".corpora.records:JL",
     "meld": ".corpora.meld",
+    "msp_improv": ".corpora.msp_improv",
+    "msp_podcast": ".corpora.msp_podcast",
+    "nemo": ".corpora.records:NEMO",
     "ravdess": ".corpora.ravdess",
+    "savee": ".corpora.records:SAVEE",
+    "subesco": ".corpora.records:SUBESCO",
+    "tess": ".corpora.records:TESS",
     "yoon": ".corpora.yoon",
 }
-"""The module that reads each corpus, relative to this package."""
+"""What reads each corpus: a module relative to this package, or an object in it after a colon."""
 
 CORPUS_FLAGS = {
     "meld_twins": ("meld", "twins"),
     "max_seconds": ("meld", "max_seconds"),
     "metadata": ("folder", "metadata"),
+    "columns": ("folder", "columns"),
     "words_tier": ("folder", "words_tier"),
 }
 """Flags of a single corpus: the corpus, and the argument of its `read`."""
@@ -30,7 +45,7 @@ CORPUS_FLAGS = {
 
 @runtime_checkable
 class CorpusReader(Protocol):
-    """The module of a corpus.
+    """The module or record of a corpus.
 
     Besides `read(root, **options) -> Reading`, it may have:
 
@@ -44,14 +59,16 @@ class CorpusReader(Protocol):
 
 
 def import_reader(corpus: str) -> CorpusReader:
-    """Import the module that reads a corpus.
+    """Import the module or record that reads a corpus.
 
     Raises:
         UsageError: if the corpus is unknown.
     """
     if corpus not in READERS:
         raise UsageError(f"--corpus={corpus}: must be one of {', '.join(READERS)}")
-    return cast(CorpusReader, importlib.import_module(READERS[corpus], __package__))
+    module, _, record = READERS[corpus].partition(":")
+    reader = importlib.import_module(module, __package__)
+    return cast(CorpusReader, getattr(reader, record) if record else reader)
 
 
 def reader_options(corpus: str, flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxser.data import shards
+from jaxser.types import Reading
 
 from .build import IGNORED, REJECTED, BuildPlan
+
+
+def print_recognised(console: Console, reading: Reading) -> None:
+    """Print the layout that was recognised, and how each column was read."""
+    if "layout" not in reading.facts:
+        return
+    columns = ", ".join(f"{column} = {own}" for column, own in reading.facts["columns"].items())
+    ignored = ", ".join(reading.facts.get("ignored_columns", ()))
+    console.print(
+        f"read as {reading.facts['layout']}: {columns}" + (f"; not used: {ignored}" if ignored else "")
+    )
 
 
 def print_summary(console: Console, plan: BuildPlan, seconds: float) -> None:

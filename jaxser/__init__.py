@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxser.inference.attention_plots import Attention
-    from jaxser.inference.ensemble import AttributePrediction, Ensemble, Prediction
+    from jaxser.inference.ensemble import Ensemble
+    from jaxser.inference.predictions import AttributePrediction, Prediction
     from jaxser.inference.recordings import faster_whisper
     from jaxser.inference.saved_model import load
     from jaxser.types import InputError, UsageError, Word
@@ -28,10 +29,10 @@ if (_SOURCE_TREE / "pyproject.toml").is_file():
 
 _MODULES = {
     "Attention": "inference.attention_plots",
-    "AttributePrediction": "inference.ensemble",
+    "AttributePrediction": "inference.predictions",
     "Ensemble": "inference.ensemble",
     "InputError": "types",
-    "Prediction": "inference.ensemble",
+    "Prediction": "inference.predictions",
     "UsageError": "types",
     "Word": "types",
     "faster_whisper": "inference.recordings",

@@ -222,6 +222,11 @@ def training_hyper(config: ConfigDict, model: Network) -> dict[str, float]:
     return used
 
 
+def swept(config: ConfigDict) -> dict[str, Sequence[float]]:
+    """Return the values of the hyper-parameters that are swept."""
+    return {name: values for name, values in config.sweep.items() if values}
+
+
 def describe_training(config: ConfigDict, hyper: Mapping[str, float]) -> str:
     """Describe how a resolved config trains, in one line.
 
@@ -237,8 +242,9 @@ def describe_training(config: ConfigDict, hyper: Mapping[str, float]) -> str:
         f"selection {config.selection}",
     ]
     parts += [f"mean of {config.best_epochs} epochs"] * (config.best_epochs > 1)
-    swept = {name for name, values in config.sweep.items() if values}
-    parts += [f"{name} {'swept' if name in swept else format(value, 'g')}" for name, value in hyper.items()]
+    parts += [
+        f"{name} {'swept' if name in swept(config) else format(value, 'g')}" for name, value in hyper.items()
+    ]
     return f"{config.training}: {', '.join(parts)}"
 
 

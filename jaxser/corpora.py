@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from jaxser.types import UsageError
@@ -111,6 +112,9 @@ class Corpus:
         has_word_times: whether the words have start and end times.
         has_video: whether video features are available.
         scale: the ends of the scale on which raters judge valence, activation and dominance; None if unknown.
+        utterances: the number of utterances in the release; 0 if unknown.
+        licence: the licence, or the terms of use in few words.
+        source: where to get it or to ask for it.
     """
 
     name: str
@@ -130,6 +134,9 @@ class Corpus:
     has_word_times: bool = True
     has_video: bool = True
     scale: tuple[float, float] | None = None
+    utterances: int = 0
+    licence: str = ""
+    source: str = ""
 
     def label_name(self, label: str) -> str:
         """Return the display name of a label or class."""
@@ -137,6 +144,11 @@ class Corpus:
 
 
 _ONLY_ALL = {"all": LABEL_SETS["all"]}
+
+_Acted = partial(
+    Corpus, speech="acted", label_sets=_ONLY_ALL, selection="ua", has_word_times=False, has_video=False
+)
+"""A corpus of actors whose files are named after the emotion."""
 
 _IEMOCAP_LABELS = {
     "ang": "anger",
@@ -191,6 +203,9 @@ CORPORA: Mapping[str, Corpus] = {
             selection="ua",
             fixed_sentences=10,
             has_video=False,
+            utterances=535,
+            licence="free for research, on request for other use",
+            source="http://emodb.bilderbar.info; audformat: https://github.com/audeering/emodb",
         ),
         Corpus(
             name="iemocap",
@@ -202,6 +217,9 @@ CORPORA: Mapping[str, Corpus] = {
             classes="",
             training="paper",
             scale=(1.0, 5.0),
+            utterances=10_039,
+            licence="signed agreement, research only",
+            source="https://sail.usc.edu/iemocap",
         ),
         Corpus(
             name="meld",
@@ -215,6 +233,9 @@ CORPORA: Mapping[str, Corpus] = {
             has_word_times=False,
             has_video=False,
             training="paper",
+            utterances=13_708,
+            licence="GPL-3.0",
+            source="https://github.com/declare-lab/MELD",
         ),
         Corpus(
             name="ravdess",
@@ -232,6 +253,9 @@ CORPORA: Mapping[str, Corpus] = {
             fixed_sentences=2,
             has_word_times=False,
             has_video=False,
+            utterances=1_440,
+            licence="CC BY-NC-SA 4.0",
+            source="https://zenodo.org/record/1188976",
         ),
         Corpus(
             name="yoon",
@@ -242,6 +266,154 @@ CORPORA: Mapping[str, Corpus] = {
             label_names=_IEMOCAP_LABELS,
             has_word_times=False,
             training="paper",
+            utterances=7_487,
+            licence="with an IEMOCAP agreement",
+            source="the authors (Yoon et al. 2020)",
+        ),
+        _Acted(
+            name="cafe",
+            title="CaFE",
+            description="Twelve actors speaking six fixed sentences in Canadian French (CaFE).",
+            language="fr-CA",
+            is_small=True,
+            protocol=HeadlineProtocol("speaker", folds=6),
+            fixed_sentences=6,
+            utterances=936,
+            licence="CC BY-NC-SA 4.0",
+            source="https://zenodo.org/record/1478765",
+        ),
+        _Acted(
+            name="cremad",
+            title="CREMA-D",
+            description="91 actors speaking twelve fixed sentences in US English (CREMA-D).",
+            language="en-US",
+            protocol=HeadlineProtocol("speaker", folds=5),
+            fixed_sentences=12,
+            utterances=7_442,
+            licence="ODbL 1.0",
+            source="https://github.com/CheyneyComputerScience/CREMA-D",
+        ),
+        _Acted(
+            name="emovdb",
+            title="EmoV-DB",
+            description="Four actors reading sentences of CMU ARCTIC in English (EmoV-DB).",
+            language="en",
+            protocol=HeadlineProtocol("speaker"),
+            utterances=6_887,
+            licence="free for research, non-commercial",
+            source="https://openslr.org/115",
+        ),
+        _Acted(
+            name="emovo",
+            title="EMOVO",
+            description="Six actors speaking fourteen fixed sentences in Italian (EMOVO).",
+            language="it",
+            is_small=True,
+            protocol=HeadlineProtocol("speaker"),
+            fixed_sentences=14,
+            utterances=588,
+            licence="free for research (see its page)",
+            source="http://voice.fub.it/activities/corpora/emovo",
+        ),
+        *(
+            _Acted(
+                name=name,
+                title=title,
+                description=f"{speakers} reading 350 sentences with five emotions (ESD).",
+                language=language,
+                protocol=HeadlineProtocol("official"),
+                fixed_sentences=350,
+                utterances=utterances,
+                licence="signed agreement, research only",
+                source="https://github.com/HLTSingapore/Emotional-Speech-Data",
+            )
+            for name, title, speakers, language, utterances in (
+                ("esd", "ESD", "Ten speakers of Mandarin and ten of English", "", 35_000),
+                ("esd_en", "ESD (English)", "Ten speakers of English", "en", 17_500),
+                ("esd_zh", "ESD (Mandarin)", "Ten speakers of Mandarin", "zh", 17_500),
+            )
+        ),
+        _Acted(
+            name="jl",
+            title="JL-Corpus",
+            description="Four actors speaking fixed sentences in New Zealand English (JL-Corpus).",
+            language="en-NZ",
+            is_small=True,
+            protocol=HeadlineProtocol("speaker"),
+            fixed_sentences=15,
+            utterances=2_400,
+            licence="see its page",
+            source="https://www.kaggle.com/tli725/jl-corpus",
+        ),
+        _Acted(
+            name="msp_improv",
+            title="MSP-IMPROV",
+            description="Twelve actors in six dyadic sessions, improvising and reading in US English (MSP-IMPROV).",
+            language="en-US",
+            protocol=HeadlineProtocol("session"),
+            scale=(1.0, 5.0),
+            utterances=8_438,
+            licence="signed agreement, research only",
+            source="https://lab-msp.com/MSP/MSP-Improv.html",
+        ),
+        Corpus(
+            name="msp_podcast",
+            title="MSP-Podcast",
+            description="Spontaneous English speech from podcasts (MSP-Podcast).",
+            language="en",
+            speech="spontaneous",
+            label_sets=_ONLY_ALL,
+            protocol=HeadlineProtocol("official"),
+            selection="f1_macro",
+            has_video=False,
+            scale=(1.0, 7.0),
+            licence="signed agreement, research only",
+            source="https://lab-msp.com/MSP/MSP-Podcast.html",
+        ),
+        _Acted(
+            name="nemo",
+            title="nEMO",
+            description="Nine actors speaking fixed sentences in Polish (nEMO).",
+            language="pl",
+            protocol=HeadlineProtocol("speaker", folds=3),
+            fixed_sentences=90,
+            utterances=4_481,
+            licence="CC BY-NC-SA 4.0",
+            source="https://github.com/amu-cai/nEMO",
+        ),
+        _Acted(
+            name="savee",
+            title="SAVEE",
+            description="Four men reading TIMIT sentences in British English (SAVEE).",
+            language="en-GB",
+            is_small=True,
+            protocol=HeadlineProtocol("speaker"),
+            utterances=480,
+            licence="registration, research only",
+            source="http://kahlan.eps.surrey.ac.uk/savee",
+        ),
+        _Acted(
+            name="subesco",
+            title="SUBESCO",
+            description="Twenty actors speaking ten fixed sentences in Bangla (SUBESCO).",
+            language="bn",
+            protocol=HeadlineProtocol("speaker", folds=5),
+            fixed_sentences=10,
+            utterances=7_000,
+            licence="CC BY 4.0",
+            source="https://zenodo.org/record/4526477",
+        ),
+        _Acted(
+            name="tess",
+            title="TESS",
+            description="Two actresses, aged 26 and 64, speaking 200 words in a fixed sentence in English (TESS).",
+            language="en-CA",
+            is_small=True,
+            protocol=HeadlineProtocol("random", folds=5),
+            fixed_sentences=200,
+            utterances=2_800,
+            licence="see its page",
+            source="https://tspace.library.utoronto.ca/handle/1807/24487",
         ),
     )
 }

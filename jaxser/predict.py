@@ -28,7 +28,8 @@ with cli.importing("jaxser.predict"):
     from jaxser.types import InputError, UsageError
 
 if TYPE_CHECKING:
-    from jaxser.inference.ensemble import AttributePrediction, Ensemble, Prediction
+    from jaxser.inference.ensemble import Ensemble
+    from jaxser.inference.predictions import AttributePrediction, Prediction
     from jaxser.inference.recordings import Reader, Text, Window
 
 WINDOWS_AT_ONCE = 256  # windows that are read before they are predicted
@@ -211,7 +212,7 @@ def _has_classes(ensemble: Ensemble) -> bool:
 
 def _cells(one: Prediction | AttributePrediction, has_several: bool) -> list[str]:
     """Return the label and the percentages of the classes, or the attributes."""
-    from jaxser.inference.ensemble import AttributePrediction
+    from jaxser.inference.predictions import AttributePrediction
 
     if isinstance(one, AttributePrediction):
         pairs = zip(one.values, one.std, strict=True)
@@ -251,7 +252,7 @@ def _csv(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction], 
 
 def _numbers(one: Prediction | AttributePrediction) -> list[str]:
     """Return the cells of CSV: the label and its probabilities, or the attributes, and standard deviations."""
-    from jaxser.inference.ensemble import AttributePrediction
+    from jaxser.inference.predictions import AttributePrediction
 
     if isinstance(one, AttributePrediction):
         return [f"{value:.6g}" for value in (*one.values, *one.std)]
@@ -283,7 +284,7 @@ def _described(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _to_json(one: Prediction | AttributePrediction) -> dict[str, Any]:
-    from jaxser.inference.ensemble import AttributePrediction
+    from jaxser.inference.predictions import AttributePrediction
 
     def named(values: Any) -> dict[str, float]:
         names = one.attributes if isinstance(one, AttributePrediction) else one.classes

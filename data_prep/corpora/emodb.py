@@ -2,13 +2,15 @@
 
 It has 535 utterances. A file's name holds all annotations: `wav/03a01Fa.wav` is speaker 03, sentence a01, emotion F,
 version a. The start times of its syllables are in `silb/03a01Fa.silb`; words are assembled from them. The sentences are
-fixed, so the text carries no emotion.
+fixed, so the text carries no emotion. The re-release in audformat has the same recordings, and tables of the listeners'
+agreement and of a split by speakers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +20,7 @@ from jaxser.features.audio import audio_duration
 from jaxser.types import InputError, Reading, Rejection, Utterance, Word
 
 from .parsing import MAX_TEXT_BYTES, find_audio, is_apple_double, printable, read_file
+from .tables import csv_rows, parse_number, read_text
 
 EMOTIONS = {
     "W": "anger",
@@ -69,7 +72,8 @@ def read(root: Path) -> Reading:
     """Read a release.
 
     If `erkennung.txt` is present, the attributes are the fractions of listeners who recognised the emotion and who
-    found it natural. Flags: `no_alignment` (no `.silb` file), `bad_alignment` (the syllables do not match the sentence;
+    found it natural. In the re-release, `db.emotion.csv` has the former, and the tables of the gold standard give
+    the split. Flags: `no_alignment` (no `.silb` file), `bad_alignment` (the syllables do not match the sentence;
     words are None), `cut_alignment` (words after the end of the recording were dropped).
 
     Raises:
@@ -90,11 +94,36 @@ class _Release:
     ignored: list[Rejection] = field(default_factory=list)
     syllables: dict[str, Path] = field(init=False)
     ratings: dict[str, dict[str, float]] = field(init=False)
+    splits: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         paths = sorted(self.root.rglob("*.silb"), reverse=True)  # the first of several copies wins
         self.syllables = {path.stem: path for path in paths if not is_apple_double(path)}
-        self.ratings = _read_ratings(self.root / "erkennung.txt")
+        self.ratings = _read_ratings(self.root / "erkennung.txt") or {
+            name: {"recognised": value} for name, value in self._confidences().items()
+        }
+        self.splits = {
+            Path(row.get("file", "")).stem: part
+            for part in ("train", "test")
+            for row in self._table(f"emotion.categories.{part}.gold_standard")
+        }
+
+    def _confidences(self) -> dict[str, float]:
+        values = {}
+        for row in self._table("emotion"):
+            with suppress(ValueError):
+                values[Path(row.get("file", "")).stem] = parse_number(row.get("emotion.confidence", ""))
+        return values
+
+    def _table(self, name: str) -> list[Mapping[str, str]]:
+        """Return the rows of a table of the re-release; empty if it cannot be read."""
+        path = self.root / f"db.{name}.csv"
+        try:
+            text, _ = read_text(path)
+            rows = csv_rows(path, text, list, ("file",), lambda cells, within: False)
+            return [row.cells for row in rows if not row.problem]
+        except InputError:
+            return []
 
     def utterance(self, path: Path) -> Utterance | None:
         """Return the utterance of a recording, or None if its file name is rejected."""
@@ -113,6 +142,7 @@ class _Release:
             words=words,
             speaker=f"speaker{speaker}",
             gender=GENDERS[speaker],
+            split=self.splits.get(path.stem, ""),
             attributes=self.ratings.get(path.stem, {}),
             flags=flags,
         )

@@ -1,4 +1,4 @@
-"""Your own corpus: a table with one row per utterance, as CSV or JSONL.
+"""Your own corpus: a table with one row per utterance, as CSV or JSONL, or another layout of `layouts.py`.
 
     path,label,speaker,text
     clips/0001.wav,angry,anna,Give it back!
@@ -6,7 +6,8 @@
 `path` is required, and `label` or one of `valence`, `arousal`, `activation` and `dominance` (numbers on any scale).
 Optional columns are `id` (default: the path without its suffix), `text`, `speaker`, `gender` (F, M), `session`,
 `dialogue`, `split` (train, validation, test), `start` and `end` (seconds: the row is that part of a longer recording)
-and `alignment` (a file with the times of the words). Paths are relative to the root.
+and `alignment` (a file with the times of the words). Paths are relative to the root. Without sound (recipe `words`),
+`text` is required instead of `path`.
 """
 
 from __future__ import annotations
@@ -15,42 +16,21 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxser.features.paths import OUTSIDE, leaves
-from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance
+from jaxser.types import InputError, Reading, Rejection, Utterance
 
 from .alignments import read_words
+from .columns import ATTRIBUTES, COLUMNS, REQUIRED, SPLITS, Columns, read_columns
+from .layouts import find_layout
 from .parsing import find_file, is_copy
-from .tables import MISSING, Row, csv_rows, json_rows, parse_number, read_text
+from .tables import MISSING, Row, parse_number
 
-TABLES = ("metadata.csv", "metadata.jsonl")
-REQUIRED = ("path", "label")
-ATTRIBUTES = ("valence", "arousal", "activation", "dominance")
-COLUMNS = (
-    *REQUIRED,
-    *ATTRIBUTES,
-    "id",
-    "text",
-    "speaker",
-    "gender",
-    "session",
-    "dialogue",
-    "split",
-    "start",
-    "end",
-    "alignment",
-)
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-    "": "",
-}
+REQUIRED_WITHOUT_SOUND = ("text", "label")
 GENDERS = {
     **dict.fromkeys(("f", "female", "woman", "w"), "F"),
     **dict.fromkeys(("m", "male", "man"), "M"),
@@ -58,21 +38,9 @@ GENDERS = {
 }
 """The gender of an utterance by its cell in lower case; other cells are unknown too, with a warning."""
 
-_SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aiff", ".webm", ".mkv")
-)
-"""Usual suffixes of recordings, by which the rows of a table are recognised."""
-
 _MAY_BE_MISSING = (
     *ATTRIBUTES,
-    "speaker",
-    "gender",
-    "session",
-    "dialogue",
-    "split",
-    "start",
-    "end",
-    "alignment",
+    *("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment"),
 )
 
 
@@ -81,8 +49,10 @@ def read(
     metadata: str | Path | None = None,
     words_tier: str = "",
     allow_outside_root: bool = False,
+    has_sound: bool = True,
+    columns: str = "",
 ) -> Reading:
-    """Read the table of a corpus.
+    """Read a corpus in one of the layouts of `layouts.py`.
 
     Every row is an utterance, a byte-identical copy of one, or rejected with its line number. Audio files are not
     opened: missing ones are rejected later, when features are computed. Flags: `bad_alignment` (the alignment file is
@@ -90,29 +60,28 @@ def read(
 
     Args:
         root: the folder that paths are relative to.
-        metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`.
+        metadata: the table; by default `metadata.csv` or `metadata.jsonl` in `root`, or what else is recognised there.
         words_tier: the tier of TextGrids that contains the words; "" chooses it by its name.
         allow_outside_root: whether alignment files may be outside the root.
+        has_sound: whether every row has a recording. Otherwise rows without an id and a path are named by their line.
+        columns: the names of the table's columns, such as "path=FileName,label=EmoClass".
 
     Raises:
         InputError: if there is no table, it has no rows, a required column is missing, or a quote is not closed.
-        UsageError: if `metadata` is not a file.
+        UsageError: if `metadata` does not exist, or `columns` is malformed.
     """
-    table = _find_table(Path(root), metadata)
-    text, encoding = read_text(table)
-    corpus = _Corpus(Path(root), table, words_tier, allow_outside_root)
+    required = REQUIRED if has_sound else REQUIRED_WITHOUT_SOUND
+    names = Columns(read_columns(columns) if columns else {}, required)
+    layout = find_layout(Path(root), metadata, names)
+    corpus = _Corpus(Path(root), words_tier, allow_outside_root, has_sound)
     rows = 0
-    for row in _rows(table, text):
-        corpus.add(row)
+    for where, row in layout.rows:
+        corpus.add(where, row)
         rows += 1
     if not rows:
-        raise InputError(f"{table}: the table has no rows")
+        raise InputError(f"{root}: no utterances ({layout.name})")
     assert rows == len(corpus.utterances) + len(corpus.rejected) + corpus.copies
-    facts: dict[str, Any] = {"table": table.name, "rows": rows}
-    warnings = corpus.warnings()
-    if encoding == "cp1252":
-        facts["encoding"] = encoding
-        warnings.append(f"{table.name} is not UTF-8 and was read as Windows-1252; check its accents")
+    facts: dict[str, Any] = {**layout.facts, "rows": rows, "layout": layout.name, "columns": layout.columns}
     if corpus.ignored_columns:
         facts["ignored_columns"] = sorted(corpus.ignored_columns)
     return Reading(
@@ -121,25 +90,8 @@ def read(
         facts=facts,
         ignored=tuple(corpus.ignored),
         copies=corpus.copies,
-        warnings=tuple(warnings),
+        warnings=(*corpus.warnings(), *layout.warnings),
     )
-
-
-def _find_table(root: Path, metadata: str | Path | None) -> Path:
-    if metadata is not None:
-        if not Path(metadata).is_file():
-            what = "a folder, not a table" if Path(metadata).is_dir() else "no such file"
-            raise UsageError(f"--metadata={metadata}: {what}")
-        return Path(metadata)
-    found = [root / name for name in TABLES if (root / name).is_file()]
-    if not found:
-        raise InputError(
-            f"{root}: contains neither {' nor '.join(TABLES)}; write one with the columns "
-            f"{', '.join(REQUIRED)} (docs/reference/corpora.md), or name a table by --metadata=FILE"
-        )
-    if len(found) > 1:
-        raise InputError(f"{root}: contains both {' and '.join(TABLES)}; choose one by --metadata=FILE")
-    return found[0]
 
 
 @dataclass
@@ -147,9 +99,9 @@ class _Corpus:
     """The rows of a table so far; `missing` and `genders` count cells that are taken as unknown."""
 
     root: Path
-    table: Path
     words_tier: str = ""
     allow_outside_root: bool = False
+    has_sound: bool = True
     utterances: dict[str, Utterance] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     ignored: list[Rejection] = field(default_factory=list)
@@ -158,16 +110,18 @@ class _Corpus:
     missing: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     genders: Counter[str] = field(default_factory=Counter)
 
-    def add(self, row: Row) -> None:
+    def add(self, where: str, row: Row) -> None:
         """Add a row as an utterance, count it as a copy, or reject it."""
-        where = f"{self.table.name}:{row.line}"
         self.ignored_columns.update(row.cells.keys() - set(COLUMNS))
         identity = ""
         try:
             if row.problem:
                 raise ValueError(row.problem)
             cells = self._known(row.cells)
-            identity = unicodedata.normalize("NFC", cells.get("id", "") or _without_suffix(cells["path"]))
+            named = cells.get("id", "") or _without_suffix(cells["path"])
+            identity = unicodedata.normalize(
+                "NFC", named or ("" if self.has_sound else f"line{row.line:06d}")
+            )
             utterance = self._utterance(identity, cells)
         except ValueError as error:
             self.rejected.append(Rejection(identity, where, str(error)))
@@ -179,7 +133,7 @@ class _Corpus:
         elif is_copy(self.root, first, utterance):
             self.copies += 1
         else:
-            self.rejected.append(Rejection(identity, where, f"the same id as {first.wav}"))
+            self.rejected.append(Rejection(identity, where, f"the same id as {first.wav or 'another row'}"))
 
     def warnings(self) -> list[str]:
         """Return one sentence for each column with cells that are taken as unknown."""
@@ -202,13 +156,16 @@ class _Corpus:
 
     def _utterance(self, identity: str, cells: Mapping[str, str]) -> Utterance:
         attributes = _attributes(cells)
-        for column in REQUIRED if not attributes else ("path",):
-            if not cells[column]:
+        for column in REQUIRED if self.has_sound else ("label",):
+            if not cells[column] and not (column == "label" and attributes):
                 raise ValueError(f"no {column}")
         for column, cell in {**cells, "id": identity, "text": ""}.items():
             if control := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", cell):
                 raise ValueError(f"{column} has the control character U+{ord(control[0]):04X}")
-        path = find_file(self.root, _forward_slashes(cells["path"]))
+        path = find_file(self.root, _forward_slashes(cells["path"])) if cells["path"] else ""
+        split = cells.get("split", "")
+        if split and SPLITS.get(split.lower()) == "":
+            self.missing["split"][split] += 1
         gender = cells.get("gender", "")
         if gender.lower() not in GENDERS:
             self.genders[gender] += 1
@@ -221,7 +178,7 @@ class _Corpus:
             gender=GENDERS.get(gender.lower(), ""),
             session=unicodedata.normalize("NFC", cells.get("session", "")),
             dialogue=unicodedata.normalize("NFC", cells.get("dialogue", "")),
-            split=_split(cells.get("split", "")),
+            split=_split(split),
             attributes=attributes,
         )
 
@@ -244,44 +201,6 @@ class _Corpus:
             problem = f"alignment {alignment} not used: it has no words, so the text is used"
             return replace(utterance, flags=("no_alignment",)), problem
         return replace(utterance, words=words), ""
-
-
-def _rows(table: Path, text: str) -> Iterator[Row]:
-    if table.suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        return _json_rows(table, text)
-    return csv_rows(table, text, partial(_column_names, table), REQUIRED, _looks_like_row)
-
-
-def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool:
-    """Return whether cells are annotated, with the suffix of a recording or of the row that they are in."""
-    suffix = Path(cells["path"]).suffix.lower()
-    expected = Path(within.get("path", "")).suffix.lower()
-    is_annotated = any(cells.get(column) for column in ("label", *ATTRIBUTES))
-    return is_annotated and bool(suffix) and (suffix == (expected or suffix) or suffix in _SUFFIXES)
-
-
-def _json_rows(table: Path, text: str) -> Iterator[Row]:
-    if text.lstrip("\ufeff \t\r\n").startswith("["):
-        raise InputError(f"{table}: a JSON array; write one object per line, without commas between them")
-    rows = list(json_rows(text, COLUMNS))
-    names = {name for row in rows for name in row.cells}
-    if any(not row.problem for row in rows):
-        _column_names(table, sorted(names))
-    yield from rows
-
-
-def _column_names(table: Path, header: list[str]) -> list[str]:
-    """Return the names in lower case; raises `InputError` if a required one is missing or one is repeated."""
-    names = [name.lower() for name in header]
-    required = ("path",) if set(ATTRIBUTES) & set(names) else REQUIRED
-    if missing := [name for name in required if name not in names]:
-        raise InputError(
-            f"{table}: no column {' and no column '.join(missing)}; found {', '.join(names)[:200] or 'none'}; "
-            f"known columns are {', '.join(COLUMNS)}"
-        )
-    if repeated := sorted({name for name in names if name and names.count(name) > 1}):
-        raise InputError(f"{table}: two columns are called {', '.join(repeated)}")
-    return names
 
 
 def _attributes(cells: Mapping[str, str]) -> dict[str, float]:

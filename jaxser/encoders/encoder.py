@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,24 @@ class Encoder:
     def max_samples(self) -> int | None:
         """The longest waveform that is accepted, or None if there is no limit."""
         return self.module.max_samples
+
+    @property
+    def num_parameters(self) -> int:
+        """The number of parameters."""
+        return sum(own.size for own in jax.tree.leaves(self.params))
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """JSON values about the encoder for manifests and results."""
+        return {
+            "family": self.family,
+            "digest": self.digest,
+            "padding": self.module.padding,
+            "hop_samples": self.hop,
+            "width": self.width,
+            "num_layers": self.layers,
+            "parameters": self.num_parameters,
+        }
 
     def num_frames(self, samples: Any) -> Any:
         """Return the number of frames of a waveform.

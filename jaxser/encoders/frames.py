@@ -87,11 +87,7 @@ class FrameEncoder:
     def described(self) -> Mapping[str, Any]:
         """JSON values for the manifest that determine the frames."""
         return {
-            "family": self.encoder.family,
-            "digest": self.encoder.digest,
-            "padding": self.encoder.module.padding,
-            "hop_samples": self.encoder.hop,
-            "width": self.encoder.width,
+            **self.encoder.described,
             "layers": list(self.layers.indices),
             "layers_mean": self.layers.mean,
             "window_seconds": WINDOW_SECONDS,

@@ -47,6 +47,16 @@ class Tuning:
     alpha: float = 16.0
     targets: tuple[str, ...] = ("query", "value")
 
+    def __str__(self) -> str:
+        if self.train == "lora":
+            targets = ", ".join(self.targets).replace("_", " ")
+            return f"LoRA of rank {self.rank} and alpha {self.alpha:g} on {targets}"
+        if self._top:
+            return (
+                "the highest layer trained" if self._top == 1 else f"the highest {self._top} layers trained"
+            )
+        return "frozen" if self.train == "none" else "all parameters trained"
+
     def check(self, depth: int) -> None:
         """Check the fields for an encoder of which `depth` transformer layers are computed.
 

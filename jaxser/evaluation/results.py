@@ -18,6 +18,7 @@ from jaxtyping import Num
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.metrics import describe
+from jaxser.evaluation.pretrained import PretrainedEncoder
 from jaxser.evaluation.records import Number, typed
 from jaxser.evaluation.targets import CLASSES, Classes, Target
 from jaxser.evaluation.targets import from_json as target_from_json
@@ -277,6 +278,8 @@ class RunResults:
         environment: versions, platform and devices.
         training: the name of the training settings (`config.training`), a colon, and what they are.
         described_target: the target as `Target.to_json` describes it; empty for classes.
+        encoder: the pretrained encoder whose frames the model reads; None if there is none, or an earlier version of
+            jaxser did not record it.
     """
 
     model: str
@@ -296,6 +299,7 @@ class RunResults:
     best_possible: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     training: str = ""
+    encoder: PretrainedEncoder | None = None
     described_target: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -329,7 +333,8 @@ class RunResults:
 
         It is "" if there is none.
         """
-        hears, has_words = bool({"audio", "segments"} & set(self.reads)), "words" in self.reads
+        hears = bool({"audio", "segments", "waveform"} & set(self.reads))
+        has_words = "words" in self.reads
         if "video" in self.reads or not (hears or has_words):
             return ""
         return "joint" if hears and has_words else "audio" if hears else "text"
@@ -355,6 +360,7 @@ class RunResults:
             "environment": dict(self.environment),
             "training": self.training,
             **({"target": dict(self.described_target)} if self.described_target else {}),
+            "encoder": None if self.encoder is None else self.encoder.to_json(),
             "replicas": [replica.to_json() for replica in self.replicas],
         }
 
@@ -402,6 +408,7 @@ class RunResults:
             environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
             training=typed(value, "training", str, ""),
             described_target=described,
+            encoder=_optional(PretrainedEncoder.from_json, typed(value, "encoder", Any, None)),
         )
         if contradiction := results._contradiction():
             raise ValueError(contradiction)

@@ -46,6 +46,10 @@ class Recording:
     flags: tuple[str, ...] = ()
 
 
+NO_RECORDING = Recording(np.zeros(0, np.float32), sha256="")
+"""What recipes without sound read instead of a recording."""
+
+
 def read_audio(path: str | Path, max_seconds: float = MAX_SECONDS) -> Recording:
     """Read a file as mono samples at 16 kHz, and compute the SHA-256 of its content.
 

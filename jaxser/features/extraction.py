@@ -31,7 +31,7 @@ def extract(
     Args:
         recipe: the recipe, with the precomputed arrays added by `with_sources`.
         utterance: transcript, word times and id, which seeds the noise of noisy copies.
-        samples: the utterance's samples at 16 kHz.
+        samples: the utterance's samples at 16 kHz; not read if the recipe has no sound.
         vocabulary: the ids of the words.
         precomputed: the precomputed arrays that the recipe includes.
 
@@ -191,5 +191,6 @@ _EXTRACTORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "self_cross": _self_cross,
     "frames": _frames,
     "encoder": _frames,
+    "words": _frames,
     "waveform": _waveform,
 }

@@ -23,15 +23,9 @@ def quality_flags(
     `cut_<array>` for what exceeds the recipe's limits, and, for recipes with word segments, `cut_segments`,
     `equal_segments` and `bad_alignment`.
     """
-    peak, words = np.abs(samples), tokens(recipe, utterance)
-    rows = {"audio": recipe.num_frames(len(samples))} | {
-        name: len(array) for name, array in (precomputed or {}).items()
-    }
-    limits = {"audio": recipe.parameters["max_frames"], **recipe.precomputed}
+    words = tokens(recipe, utterance)
     flags = {
-        "silent": bool(peak.max() < _SILENCE),
-        "clipped": bool((peak >= _FULL_SCALE).mean() > _CLIPPED_SHARE),
-        **{f"cut_{name}": count > limits[name] for name, count in rows.items()},
+        **(_sound_flags(recipe, samples, precomputed or {}) if recipe.has_sound else {}),
         "cut_words": len(words) > recipe.parameters.get("max_words", 0),
         "no_words": words == (text.NO_WORDS,),
         "characters": splits_characters(recipe, utterance),
@@ -44,6 +38,21 @@ def quality_flags(
 _SILENCE = 2.0**-15  # the smallest step of 16-bit samples
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 0.001
+
+
+def _sound_flags(
+    recipe: Recipe, samples: Float[np.ndarray, " samples"], precomputed: Precomputed
+) -> dict[str, bool]:
+    peak = np.abs(samples)
+    rows = {"audio": recipe.num_frames(len(samples))} | {
+        name: len(array) for name, array in precomputed.items()
+    }
+    limits = {"audio": recipe.parameters["max_frames"], **recipe.precomputed}
+    return {
+        "silent": bool(peak.max() < _SILENCE),
+        "clipped": bool((peak >= _FULL_SCALE).mean() > _CLIPPED_SHARE),
+        **{f"cut_{name}": count > limits[name] for name, count in rows.items()},
+    }
 
 
 def _segment_flags(recipe: Recipe, utterance: Utterance, num_samples: int) -> dict[str, bool]:

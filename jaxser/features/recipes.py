@@ -32,6 +32,7 @@ class Recipe:
         normalise: the default normalisation, one of `jaxser.data.normalisation.NORMALISATIONS`.
         parameters: the settings that define the features; the manifest of a prepared dataset lists them.
         precomputed: the arrays that are read from files or made by a network, with the number of rows that are kept.
+        has_sound: whether recordings are read; otherwise a table of transcripts is enough.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Recipe:
     normalise: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     precomputed: Mapping[str, int] = field(default_factory=dict)
+    has_sound: bool = True
 
     @property
     def hop(self) -> int:
@@ -48,8 +50,8 @@ class Recipe:
 
     @property
     def max_samples(self) -> int:
-        """Samples of the longest recording whose frames are all kept."""
-        return int(self.parameters["max_frames"]) * self.hop
+        """Samples of the longest recording whose frames are all kept; 0 without sound."""
+        return int(self.parameters["max_frames"]) * self.hop if self.has_sound else 0
 
     def num_frames(self, samples: int) -> int:
         """Return the number of frames of a signal.
@@ -93,7 +95,7 @@ def with_sources(recipe: Recipe, sources: Mapping[str, Source]) -> Recipe:
             raise UsageError(
                 f"recipe {recipe.name} does not accept precomputed {name} (precomputed arrays it accepts: {accepted})"
             )
-    if not {"audio", "waveform"} & {*recipe.arrays, *sources}:
+    if recipe.has_sound and not {"audio", "waveform"} & {*recipe.arrays, *sources}:
         if recipe.name == "encoder":
             raise UsageError("recipe encoder needs --encoder, the folder of a pretrained encoder")
         raise UsageError(f"recipe {recipe.name} needs --frames, a folder of <id>.npy files or one HDF5 file")
@@ -294,5 +296,13 @@ RECIPES: dict[str, Recipe] = {
             **_TOKENIZER,
         },
         precomputed={"video": video.MAX_FRAMES, "prosody": 1},
+    ),
+    "words": Recipe(  # transcripts alone, without recordings
+        name="words",
+        version="1.0.0",
+        arrays=_WORDS,
+        normalise="none",
+        parameters=_TRANSCRIPT,
+        has_sound=False,
     ),
 }

@@ -123,6 +123,12 @@ def _panel_height(weights: np.ndarray, axes: Sequence[str]) -> float:
 
 
 def _draw_waveform(ax: Axes, attention: Attention) -> None:
+    transcript = "" if attention.timed else " ".join(attention.words)
+    title = ": ".join(filter(None, (Path(attention.path).name, transcript)))
+    ax.set_title(title if len(title) < 110 else f"{title[:109]}…", pad=22 if attention.timed else 6)
+    if not len(attention.samples):
+        ax.set_axis_off()
+        return
     cells = np.array_split(attention.samples, min(ENVELOPE_POINTS, len(attention.samples)))
     low, high = (np.array([reduce(cell) for cell in cells]) for reduce in (np.min, np.max))
     ax.fill_between(np.linspace(*_window(attention), len(cells)), low, high, color=_WAVE, linewidth=0.5)
@@ -138,9 +144,6 @@ def _draw_waveform(ax: Axes, attention: Attention) -> None:
             fontsize=7,
             rotation=30,
         )
-    transcript = "" if attention.timed else " ".join(attention.words)
-    title = ": ".join(filter(None, (Path(attention.path).name, transcript)))
-    ax.set_title(title if len(title) < 110 else f"{title[:109]}…", pad=22 if attention.timed else 6)
     ax.set_xlim(*_window(attention))
     ax.set_yticks([])
     ax.set_xlabel("seconds")

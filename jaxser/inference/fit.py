@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxser.data.normalisation import is_standardised
-from jaxser.inference.ensemble import Ensemble, ReplicaParameters, misfit
+from jaxser.inference.networks import ReplicaParameters, TrainedNetworks, misfit
 from jaxser.types import FieldError, InputError
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def check_fit(ensemble: Ensemble) -> None:
+def check_fit(networks: TrainedNetworks) -> None:
     """Check that replicas have the arrays that their network reads, in its shapes.
 
     Flax compares the parameters that a network asks for; it does not see those that are too many, and JAX stretches
@@ -24,40 +24,40 @@ def check_fit(ensemble: Ensemble) -> None:
     Raises:
         InputError: if they do not.
     """
-    replica = ensemble.replica_shapes()
+    replica = networks.replica_shapes()
     found = {**_shapes("normalisation", replica.normalisation), **_shapes("hyper", replica.hyper)}
-    read = {f"hyper/{name}" for name in ensemble.model.hyper}
+    read = {f"hyper/{name}" for name in networks.model.hyper}
     found = {name: shape for name, shape in found.items() if not name.startswith("hyper/") or name in read}
-    _compare(ensemble, {**_statistics(ensemble), **dict.fromkeys(read, ())}, found)
-    variables = _variables(ensemble, replica)
+    _compare(networks, {**_statistics(networks), **dict.fromkeys(read, ())}, found)
+    variables = _variables(networks, replica)
     for kind, own in (("params", replica.params), ("batch_stats", replica.batch_stats)):
-        _compare(ensemble, _shapes(kind, variables.get(kind, {})), _shapes(kind, own))
+        _compare(networks, _shapes(kind, variables.get(kind, {})), _shapes(kind, own))
 
 
-def _statistics(ensemble: Ensemble) -> Shapes:
+def _statistics(networks: TrainedNetworks) -> Shapes:
     """Return the shapes of the statistics of the training parts."""
-    if ensemble.normalise not in ("train", "train_neutral"):
+    if networks.normalise not in ("train", "train_neutral"):
         return {}
     return {
         f"normalisation/{name}/{field}": (int(spec.shape[-1] or 0),)
-        for name, spec in ensemble.arrays.items()
+        for name, spec in networks.arrays.items()
         if is_standardised(name, np.dtype(spec.dtype))
         for field in ("mean", "std")
     }
 
 
-def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
+def _variables(networks: TrainedNetworks, replica: ReplicaParameters) -> Any:
     """Return the shapes of the parameters of the network, and of its running statistics."""
 
     def init(key, replica, arrays, lengths, encoder):
-        batch = ensemble.batch(arrays, lengths, replica.normalisation, encoder)
-        return ensemble.model.init({"params": key, "dropout": key}, batch, replica.hyper, train=False)
+        batch = networks.batch(arrays, lengths, replica.normalisation, encoder)
+        return networks.model.init({"params": key, "dropout": key}, batch, replica.hyper, train=False)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        return jax.eval_shape(init, key, replica, *ensemble.input_shapes(), ensemble.encoder)
+        return jax.eval_shape(init, key, replica, *networks.input_shapes(), networks.encoder)
     except FieldError as error:
-        raise InputError(f"{ensemble.folder}: its network cannot be built ({error})") from None
+        raise InputError(f"{networks.folder}: its network cannot be built ({error})") from None
     except (
         TypeError,
         ValueError,
@@ -65,7 +65,7 @@ def _variables(ensemble: Ensemble, replica: ReplicaParameters) -> Any:
     ) as error:  # sizes that no network has, from a damaged file
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{ensemble.folder}: its network cannot be built with its fields ({reason})"
+            f"{networks.folder}: its network cannot be built with its fields ({reason})"
         ) from None
 
 
@@ -74,8 +74,8 @@ def _shapes(kind: str, tree: PyTree) -> Shapes:
     return {f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}": x.shape for path, x in leaves}
 
 
-def _compare(ensemble: Ensemble, wanted: Shapes, found: Shapes) -> None:
+def _compare(networks: TrainedNetworks, wanted: Shapes, found: Shapes) -> None:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             shapes = [str(list(of[name])) if name in of else "none" for of in (wanted, found)]
-            raise misfit(ensemble.folder, "{2}: needs {0}, found {1}".format(*shapes, name))
+            raise misfit(networks.folder, "{2}: needs {0}, found {1}".format(*shapes, name))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from jaxser.encoders.encoder import load
 from jaxser.encoders.frames import FrameEncoder, Layers
 from jaxser.features import text
-from jaxser.features.audio import SAMPLE_RATE, Recording, read_audio, split_span
+from jaxser.features.audio import NO_RECORDING, SAMPLE_RATE, Recording, read_audio, split_span
 from jaxser.features.extraction import extract
 from jaxser.features.paths import open_regular
 from jaxser.features.quality import quality_flags
@@ -102,10 +102,13 @@ class Reader:
     def read(self, path: str | Path, transcript: Text = None) -> list[Window]:
         """Read the windows of a recording.
 
+        A recipe without sound reads the transcript alone, and the recording only to transcribe it.
+
         Raises:
             InputError: if the recording cannot be used, or lacks something that the network reads.
         """
-        recording = read_audio(path, _MAX_SECONDS)
+        is_heard = self.recipe.has_sound or callable(transcript)
+        recording = read_audio(path, _MAX_SECONDS) if is_heard else NO_RECORDING
         said = _transcribed(path, recording.samples, transcript) if self.reads_words else ""
         spans = self._spans(path, len(recording.samples), said)
         encoded = self._encoded([recording.samples[start:end] for start, end in spans])

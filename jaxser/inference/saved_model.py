@@ -30,8 +30,9 @@ from jaxser.evaluation.targets import Target
 from jaxser.features.recipes import RECIPES, ArraySpec, Recipe
 from jaxser.features.text import Vocabulary
 from jaxser.files import CheckedFolder
-from jaxser.inference.ensemble import Ensemble, ReplicaParameters
+from jaxser.inference.ensemble import Ensemble
 from jaxser.inference.fit import check_fit
+from jaxser.inference.networks import ReplicaParameters
 from jaxser.models import MODELS
 from jaxser.models.encoded import with_waveforms
 from jaxser.models.layer_mix import with_layer_weights

@@ -51,6 +51,18 @@ def with_waveforms(
     return Encoded(network.num_classes, mixed, encoder, layers, tuning, normalise)
 
 
+def encoder_of(network: Network, parameters: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return JSON values about the pretrained encoder whose frames a network reads, or None.
+
+    Args:
+        network: the network.
+        parameters: the parameters of the recipe, as in the manifest of a dataset.
+    """
+    if isinstance(network, Encoded):
+        return network.described
+    return parameters.get("encoder") if {"audio", "segments"} & set(network.needs) else None
+
+
 class Encoded(Wrapper):
     """A network that reads the hidden states of an encoder, which computes them in every step.
 
@@ -82,11 +94,9 @@ class Encoded(Wrapper):
 
     @property
     def described(self) -> Mapping[str, Any]:
-        """JSON values that determine, with the folder, what is in front of the network."""
+        """JSON values about what is in front of the network, which they determine with the folder."""
         return {
-            "family": self.base.family,
-            "digest": self.base.digest,
-            "padding": self.base.module.padding,
+            **self.base.described,
             "layers": self.layers.indices,
             "layers_mean": self.layers.mean,
             "normalise": self.normalise,

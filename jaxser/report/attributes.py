@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import matplotlib
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +16,7 @@ from jaxser.report.groups import CLUSTERED
 from jaxser.report.run_tables import interval_cells, score
 from jaxser.report.style import ACCENT, MUTED, STYLE, WIDTH, Drawing, named_rows, new_figure
 from jaxser.report.tables import Cell, Table
+from jaxser.types import Utterance
 
 
 def tables(analysis: Analysis) -> dict[str, Table | None]:
@@ -72,13 +75,17 @@ def genders(analysis: Analysis) -> Table | None:
     target = analysis.results.target
     rows: list[tuple[Cell, ...]] = []
     for gender in groups.known_genders(analysis.run):
-        own = groups.part(analysis.run, lambda utterance, gender=gender: utterance.gender == gender)
+        own = groups.part(analysis.run, partial(_has_gender, gender))
         number = len(set(own.predictions.utterance.tolist()))
         by_name = (interval_cells(groups.clustered(own, f"ccc_{name}")) for name in target.names)
         rows.append((gender, number, *(cell for pair in by_name for cell in pair)))
     columns = (column for name in target.names for column in (f"CCC of {name}", f"95 % interval of {name}"))
     caption = f"CCC by gender, averaged over seeds; intervals {CLUSTERED}"
     return Table("genders", caption, ("gender", "utterances", *columns), tuple(rows)) if rows else None
+
+
+def _has_gender(gender: str, utterance: Utterance) -> bool:
+    return utterance.gender == gender
 
 
 def ccc_by_attribute(analysis: Analysis) -> Figure:

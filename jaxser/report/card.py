@@ -90,6 +90,7 @@ def _model(analysis: Analysis) -> list[str]:
     return [
         f"Network: {run_name(results.model, results.variant)}.",
         *inputs,
+        *([f"Pretrained encoder: {results.encoder}."] if results.encoder else []),
         _outputs(analysis),
         *([f"Trained with {versions}."] if versions else []),
     ]

@@ -86,8 +86,9 @@ def comparisons(found: Comparable) -> Table | None:
                     *("–" if test is None else Number(test.p) for test in others),
                 )
             )
-    header = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable")
-    header += ("p Wilcoxon", _BY_UTTERANCE[found.target.kind], "p unpaired t")
+    by_utterance = _BY_UTTERANCE[found.target.kind]
+    columns = ("metric", "run", "minus", "difference", "95 % interval", "p (Holm)", "detectable")
+    header = (*columns, "p Wilcoxon", by_utterance, "p unpaired t")
     in_points = " in points" if found.target.kind == CLASSES else ""
     caption = (
         f"Differences{in_points}. {deciding_test(found)} decides; “detectable” is the smallest true difference that it "

@@ -20,7 +20,7 @@ from jaxser.training.multihost import is_primary
 from jaxser.training.progress import EpochProgress
 from jaxser.training.sweep import Sweep, status_of
 from jaxser.training.waves import Wave, attempt, is_worth_compacting, run_waves, split, wave_size
-from jaxser.types import Fold, ReplicaState, Status, Trained
+from jaxser.types import ReplicaState, Status, Trained
 
 
 class Predicted(NamedTuple):
@@ -57,14 +57,14 @@ def train_sweep(sweep: Sweep, folder: Path, log: Callable[[str], None] = print) 
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trained)
 
 
-def predict_sweep(sweep: Sweep, trained: Trained, folds: Sequence[Fold]) -> list[Predicted]:
-    """Predict the validation and test parts of every replica's fold with its selected epoch.
+def predict_sweep(sweep: Sweep, trained: Trained) -> list[Predicted]:
+    """Predict the validation and test parts of every replica with its selected epoch.
 
     Args:
         sweep: the replicas.
         trained: their selected epochs, stacked on the host.
-        folds: the parts to predict, which may differ from those that were trained on.
     """
+    folds = sweep.original_folds
     parts = [np.concatenate([fold.validation, fold.test]) for fold in folds]
     indices = tuple(range(len(sweep.replicas)))
     size = wave_size(

@@ -48,6 +48,8 @@ class Sweep:
     devices. The last of them is repeated, with status `STOPPED`, until the number of rows suits the devices.
 
     Attributes:
+        folds: the parts that replicas train on and select by, which may include copies of recordings.
+        original_folds: the parts without copies, which are predicted.
         replicas: the grid.
         hyper: the hyper-parameters that are not swept.
         source: provides the utterances to the programs, and runs them.
@@ -60,6 +62,7 @@ class Sweep:
     trainer: ReplicaTrainer
     dataset: Dataset
     folds: tuple[Fold, ...]
+    original_folds: tuple[Fold, ...]
     buckets: Buckets
     replicas: tuple[GridPoint, ...]
     hyper: Mapping[str, float]

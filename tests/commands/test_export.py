@@ -20,7 +20,9 @@ from helpers import small_runs
 from jaxser.export import export, input_specs, main, write
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.features.text import Vocabulary
-from jaxser.inference.ensemble import Ensemble, ReplicaParameters, padded
+from jaxser.inference.batches import padded
+from jaxser.inference.ensemble import Ensemble
+from jaxser.inference.networks import ReplicaParameters
 from jaxser.types import InputError, UsageError
 from models import test_contract
 

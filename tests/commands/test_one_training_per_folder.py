@@ -10,6 +10,7 @@ from jaxser import experiment, files
 from jaxser.config import resolve
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
+from jaxser.experiment import resume, run
 from jaxser.training import multihost
 from jaxser.types import InputError, UsageError
 
@@ -25,8 +26,8 @@ def train(monkeypatch, tmp_path):
     def end(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "build_sweep", lambda *_: tiny.sweep(tiny.dataset()))
-    monkeypatch.setattr(experiment, "make_folds", end)
+    monkeypatch.setattr(run, "build_sweep", lambda *_: tiny.sweep(tiny.dataset()))
+    monkeypatch.setattr(run, "_labelled", end)
     return begin
 
 
@@ -57,7 +58,7 @@ def test_what_an_interrupted_training_left_is_removed(tmp_path):
     (tmp_path / run_folder.RESULTS).unlink()
     left = tmp_path / f"results.json.{'0' * 16}.tmp"
     left.touch()
-    experiment._claim(tmp_path, RunConfig({}))
+    resume.claim(tmp_path, RunConfig({}))
     assert not left.exists()
     assert not (tmp_path / run_folder.DIGESTS).exists()
     assert run_folder.read_config(tmp_path).fields["paper"] == "sun2021_mcsan"

@@ -14,6 +14,7 @@ from jaxser.configs import common
 from jaxser.data.dataset import with_corpus
 from jaxser.data_prep.prepare import READERS
 from jaxser.evaluation.records import RunConfig
+from jaxser.experiment.resume import first_difference
 from jaxser.types import UsageError
 
 SETTINGS = (
@@ -129,7 +130,7 @@ def test_every_reader_but_the_users_own_folder_has_a_record():
 def test_an_unknown_corpus_has_a_generic_record():
     corpus = corpora.find("folder", title="mine")
     assert (corpus.title, corpus.speech, corpus.protocol, corpus.fixed_sentences) == ("mine", "", None, 0)
-    assert corpora.find("cremad").title == "cremad"
+    assert corpora.find("unknown").title == "unknown"
     assert corpora.find("iemocap").label_name("ang") == "anger"
     assert corpora.find("meld").label_name("anger") == "anger"
 
@@ -146,7 +147,7 @@ def test_label_sets_merge_happy_and_excited_only_where_they_say_so():
 )
 def test_a_config_for_another_corpus_is_noted(argument, corpus, noted, monkeypatch):
     data = replace(tiny.dataset(), manifest={"corpus": corpus})
-    monkeypatch.setattr(experiment, "load_prepared", lambda *_, **__: data)
+    monkeypatch.setattr(experiment.dataset, "load_prepared", lambda *_, **__: data)
     config = import_module("jaxser.configs.mcsan").get_config(argument)
     lines: list[str] = []
     experiment.load_dataset(config, Path("data"), lines.append)
@@ -161,8 +162,8 @@ def test_a_run_from_before_corpora_were_recorded_is_the_same_run():
     config = import_module("jaxser.configs.mcsan").get_config("iemocap")
     asked = RunConfig(config.to_dict(), dataset="digest")
     old = {name: value for name, value in asked.fields.items() if name != "corpus"}
-    assert experiment._first_difference(RunConfig(old | {"note": "in other words"}, "digest"), asked) == ""
-    different = experiment._first_difference(RunConfig(old | {"seeds": 1}, "digest"), asked)
+    assert first_difference(RunConfig(old | {"note": "in other words"}, "digest"), asked) == ""
+    different = first_difference(RunConfig(old | {"seeds": 1}, "digest"), asked)
     assert different == "config: seeds was 1 and is now 5"
 
 

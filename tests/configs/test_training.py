@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser import corpora, experiment, papers
+from jaxser import corpora, papers
 from jaxser.config import build_model, check_hyper, describe_training, resolve, training_hyper
 from jaxser.configs import common
+from jaxser.data.dataset import with_copies
+from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
+from jaxser.experiment.resume import first_difference
 from jaxser.reproduce import config_of
 from jaxser.training.scalars import OPTIONAL
 from jaxser.types import UsageError
@@ -141,15 +144,15 @@ def test_a_run_from_before_these_fields_is_the_same_run():
     for part in ("hyper", "sweep"):
         old[part] = {name: value for name, value in old[part].items() if name not in OPTIONAL}
     before = RunConfig(old, dataset="digest")
-    assert experiment._first_difference(before, asked) == ""
+    assert first_difference(before, asked) == ""
     modern = RunConfig(asked.fields | {"training": "modern"}, dataset="digest")
-    assert "training was" in experiment._first_difference(before, modern)
+    assert "training was" in first_difference(before, modern)
 
 
 def test_copies_are_used_if_there_are_any():
     data = tiny.everything(30)
-    folds = experiment.make_folds(data, experiment.Protocol("session"))
-    larger, with_them = experiment.with_copies(data, folds, False)
+    folds = make_folds(data, Protocol("session"))
+    larger, with_them = with_copies(data, folds, False)
     assert len(larger.label) == 60
     for before, after in zip(folds, with_them, strict=True):
         np.testing.assert_array_equal(after.validation, before.validation)

@@ -185,3 +185,20 @@ def test_words_of_the_real_release_match_the_recordings(real_data, release):
     assert len(differences) > 50
     assert np.median(differences) > 25  # dB
     assert np.quantile(differences, 0.05) > 8
+
+
+def test_release_in_audformat_has_agreement_and_split(tmp_path):
+    wav = tmp_path / "wav"
+    wav.mkdir()
+    for name in ("03a01Fa", "12a01Wc"):
+        (wav / f"{name}.wav").touch()
+    header = "file,emotion,emotion.confidence\n"
+    (tmp_path / "db.emotion.csv").write_text(
+        header + "wav/03a01Fa.wav,happiness,0.9\nwav/12a01Wc.wav,anger,\n"
+    )
+    for part, name in (("train", "03a01Fa"), ("test", "12a01Wc")):
+        table = tmp_path / f"db.emotion.categories.{part}.gold_standard.csv"
+        table.write_text(header + f"wav/{name}.wav,anger,0.95\n")
+    first, second = emodb.read(tmp_path).utterances
+    assert (first.id, first.attributes, first.split) == ("03a01Fa", {"recognised": 0.9}, "train")
+    assert (second.id, second.attributes, second.split) == ("12a01Wc", {}, "test")

@@ -13,7 +13,7 @@ from helpers.small_corpus import RATE, noise
 from jaxser.data import dataset
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.data_prep import prepare as preparation
-from jaxser.data_prep.corpora import folder
+from jaxser.data_prep.corpora import folder, layouts
 from jaxser.types import InputError, UsageError, Utterance, Word
 
 TABLE = "path,label,text\nclips/a.wav,angry,Give it back!\nclips/b.wav,calm,Thank you.\n"
@@ -50,7 +50,10 @@ def test_reads_all_columns_of_a_row(tmp_path):
         ),
     )  # fmt: skip
     assert reading.rejected == ()
-    assert reading.facts == {"table": "metadata.jsonl", "rows": 1, "ignored_columns": ["mood"]}
+    assert reading.facts == {
+        "table": "metadata.jsonl", "rows": 1, "layout": "a table", "ignored_columns": ["mood"],
+        "columns": {name: name for name in row if name != "mood"},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_second_row_with_an_id_is_rejected(tmp_path):
     ("table", "name", "message"),
     [
         ("", "metadata.csv", "no column path and no column label; found none"),
-        ("file,label\na.wav,x\n", "metadata.csv", "no column path; found file, label; known columns are path, label"),
+        ("clip,label\na.wav,x\n", "metadata.csv", "no column path; found clip, label; known columns are path, label"),
         ("path,label,path\n", "metadata.csv", "two columns are called path"),
         ("path,label\n", "metadata.csv", "the table has no rows"),
         ('{"path": "a.wav"}\n', "metadata.jsonl", "no column label; found path"),
@@ -255,7 +258,7 @@ CELLS = st.one_of(
             lambda rows: lines(*rows).encode()
         ),
     ),
-    name=st.sampled_from(folder.TABLES),
+    name=st.sampled_from(layouts.TABLES),
 )
 def test_arbitrary_tables_never_crash_the_reader(tmp_path_factory, content, name):
     root = write(tmp_path_factory.mktemp("folder"), content, name)

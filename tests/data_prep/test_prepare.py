@@ -322,7 +322,7 @@ def test_corpus_without_usable_utterances_fails(tmp_path, corpus):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--corpus=meldd"], "--corpus=meldd: must be one of demo, emodb"),
+        (["--corpus=meldd"], "--corpus=meldd: must be one of cafe, cremad"),
         (["--corpus=ravdess", "--root=.", "--recipe=mscan"], "--recipe=mscan: must be one of mcsan, can"),
         (["--corpus=ravdess"], "--corpus=ravdess needs --root"),
         (["--corpus=ravdess", "--root=/nowhere"], "--root=/nowhere: no such folder"),

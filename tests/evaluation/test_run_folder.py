@@ -165,7 +165,7 @@ def test_results_keep_their_keys(fake):
     folder, value = fake
     assert list(value) == [
         "model", "variant", "dataset", "synthetic", "protocol", "classes", "epochs", "settings", "summary",
-        "summaries", "warnings", "reads", "best_possible", "environment", "training", "replicas",
+        "summaries", "warnings", "reads", "best_possible", "environment", "training", "encoder", "replicas",
     ]  # fmt: skip
     text = (folder / "results.json").read_text()
     results = RunResults.from_json(json.loads(text))

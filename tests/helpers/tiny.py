@@ -167,10 +167,12 @@ def sweep(
     )
     programs = _programs(devices, strategy, trainer, len(data.label), tuple(hyper), budget)
     resident = ResidentData(trainer, data, programs)
+    folds = make_folds(data, Protocol("session"))
     return Sweep(
         trainer=trainer,
         dataset=data,
-        folds=make_folds(data, Protocol("session")),
+        folds=folds,
+        original_folds=folds,
         buckets=buckets,
         replicas=replicas or grid(3, range(2), {}),
         hyper=hyper,

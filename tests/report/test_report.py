@@ -15,6 +15,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from helpers.fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser import papers, report
 from jaxser.evaluation import intervals, run_folder
+from jaxser.evaluation.pretrained import PretrainedEncoder
+from jaxser.evaluation.results import RunResults
 from jaxser.inference import figure_text
 from jaxser.report import groups, media, run_tables, style, tables
 from jaxser.report.__main__ import main
@@ -419,3 +421,16 @@ def test_identical_resamples_give_no_interval():
     assert run_tables.interval_cells(interval) == (tables.Score(0.0), tables.Range(None, None))
     cells = run_tables.interval_cells(replace(interval, high=0.2))
     assert cells == (tables.Score(0.0), tables.Range(0.0, 0.2))
+
+
+def test_the_pretrained_encoder_is_named(tmp_path):
+    """On the page and in the card, as in results.json; reports of runs without one do not mention it."""
+    encoder = PretrainedEncoder("wavlm", "c" * 64, "exact", (6,), False, 320, 768, 12, 94_381_936)
+    value, page = page_of(tmp_path / "run", encoder=encoder)
+    card = (tmp_path / "run" / "report" / "card.md").read_text(encoding="utf-8")
+    assert value["encoder"] == encoder.to_json()
+    for text in (page, card):
+        assert f"Pretrained encoder: {encoder}." in text
+    del value["encoder"]  # as earlier versions wrote it
+    run_folder.write_results(tmp_path / "run", RunResults.from_json(value))
+    assert "Pretrained encoder" not in report.write(tmp_path / "run").read_text(encoding="utf-8")

@@ -222,7 +222,7 @@ def test_validation_and_test_are_never_augmented(data, tmp_path):
         sweep = tiny.sweep(data, replicas=ONE, epochs=1, hyper=hyper)
         trained = train_sweep(sweep, tmp_path / name, **SILENT)
         [record] = run_folder.read_epochs(tmp_path / name)
-        [predicted] = predict_sweep(sweep, trained, sweep.folds)
+        [predicted] = predict_sweep(sweep, trained)
         scores.append((record.validation_loss, record.train_loss, predicted.estimates))
     (loss, train_loss, log_probs), (augmented_loss, augmented_train_loss, augmented_log_probs) = scores
     assert augmented_loss == loss

@@ -38,8 +38,8 @@ def test_streamed_equals_resident(reference, data, tmp_path, devices):
     actual = train_sweep(sweep, tmp_path, **SILENT)
     assert_same(actual, trained)
     assert_same_log(tmp_path, folder)
-    predicted = predict_sweep(resident, trained, resident.folds)
-    for one, other in zip(predict_sweep(sweep, actual, sweep.folds), predicted, strict=True):
+    predicted = predict_sweep(resident, trained)
+    for one, other in zip(predict_sweep(sweep, actual), predicted, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_allclose(one.estimates, other.estimates, rtol=1e-6, atol=1e-7)
 

@@ -66,7 +66,7 @@ def test_a_sweep_learns_and_logs_its_epochs(reference):
 
 def test_predictions_are_of_the_selected_epoch(reference):
     sweep, trained, _ = reference
-    for r, predicted in enumerate(predict_sweep(sweep, trained, sweep.folds)):
+    for r, predicted in enumerate(predict_sweep(sweep, trained)):
         fold = sweep.folds[sweep.replicas[r].fold]
         np.testing.assert_array_equal(predicted.rows, np.r_[fold.validation, fold.test])
         np.testing.assert_allclose(np.exp(predicted.estimates).sum(1), 1, rtol=1e-5)

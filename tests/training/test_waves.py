@@ -39,7 +39,7 @@ def limit_memory(monkeypatch, sweep, number):
 def test_waves_are_chosen_by_memory(reference, data, tmp_path, monkeypatch):
     trained, folder = reference
     sweep, rows = spy(sweep_of(data))
-    together = predict_sweep(sweep, trained, sweep.folds)
+    together = predict_sweep(sweep, trained)
     limit_memory(monkeypatch, sweep, 2)
     messages = []
     actual = train_sweep(sweep, tmp_path, messages.append)
@@ -50,7 +50,7 @@ def test_waves_are_chosen_by_memory(reference, data, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda devices: 1)
     sizes: list[int] = []
     monkeypatch.setattr(loop, "split", lambda wave, size: sizes.append(size) or split(wave, size))
-    for one, other in zip(together, predict_sweep(sweep, trained, sweep.folds), strict=True):
+    for one, other in zip(together, predict_sweep(sweep, trained), strict=True):
         np.testing.assert_array_equal(one.estimates, other.estimates)
     assert sizes == [1]
 

@@ -1,0 +1,63 @@
+"""The dataset of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxser import corpora
+from jaxser.config import load_encoder
+from jaxser.data.dataset import load_prepared
+from jaxser.data.shards import MANIFEST
+from jaxser.evaluation.targets import ATTRIBUTES
+from jaxser.training.multihost import run_on_primary
+from jaxser.types import Dataset, UsageError
+
+
+def load_dataset(config: ConfigDict, data_dir: Path, log: Callable[[str], None] = print) -> Dataset:
+    """Load the prepared dataset of a resolved config.
+
+    A missing demo dataset is made on the spot.
+
+    Raises:
+        UsageError: if the dataset is missing or of another recipe; the message has the command that makes it.
+        InputError: if a shard is damaged.
+    """
+    if config.dataset in corpora.DEMO_DATASETS:
+        run_on_primary(lambda: _make_demo(config.dataset, config.recipe, data_dir))
+    dataset = load_prepared(
+        data_dir / config.dataset,
+        config.recipe,
+        classes=config.classes,
+        subset=config.subset,
+        attributes=config.attributes.names if config.target == ATTRIBUTES else None,
+    )
+    if "waveform" in dataset.arrays:
+        dataset = replace(dataset, encoder=load_encoder(config))
+    elif config.encoder.folder:
+        raise UsageError(
+            f"config.encoder.folder: recipe {config.recipe} has no waveforms; use recipe waveform"
+        )
+    target = ", ".join(dataset.attributes) or f"{len(dataset.classes)} classes"
+    log(f"{dataset.name}: {len(dataset.label)} utterances, {target}")
+    if dataset.left_out:
+        log("left out: " + ", ".join(f"{number} {label}" for label, number in dataset.left_out.items()))
+    corpus, expected = dataset.manifest["corpus"], config.get("corpus", "")
+    if corpora.CORPORA.get(corpus) != corpora.CORPORA.get(expected):
+        log(
+            f"note: {dataset.name} was prepared from corpus {corpus}, but the config is for "
+            f"{expected or 'an unknown corpus'}; get_config('{config.dataset}:{corpus}') returns one that fits"
+        )
+    return dataset
+
+
+def _make_demo(name: str, recipe: str, data_dir: Path) -> None:
+    """Make a demo dataset if it is missing."""
+    if not list((data_dir / name).glob(f"{recipe}/*/{MANIFEST}")):
+        from jaxser.data_prep.prepare import prepare  # heavy imports, needed only here
+
+        settings = {} if (data_dir / f"{name}_release").is_dir() else corpora.DEMO_DATASETS[name]
+        prepare("demo", name=name, recipe=recipe, out=data_dir, demo=settings)
