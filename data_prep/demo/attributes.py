@@ -77,7 +77,7 @@ def _scores(
         seen = mass > 0
         expected = (table[:, seen].T @ means) / mass[seen, None]
         explained += mass[seen] @ (expected - overall) ** 2
-    ratio = np.sqrt(np.clip(explained / variance, 0, 1))
+    ratio = np.sqrt(np.clip((explained / variance).round(12), 0, 1))
     error = np.sqrt(variance * (1 - ratio**2))
     found = {"ccc": ratio, "rmse": error}
     by_name = {

@@ -273,7 +273,7 @@ def test_arbitrary_tables_never_crash_the_reader(tmp_path_factory, content, name
         for rejection in reading.rejected:
             f"{rejection.id}{rejection.where}{rejection.reason}".encode()
         for utterance in reading.utterances:
-            assert utterance.label
+            assert utterance.label or utterance.attributes
             json.dumps(utterance.wav)
 
 
@@ -290,3 +290,33 @@ def test_arbitrary_alignments_never_crash_the_reader(tmp_path_factory, content, 
     reading = folder.read(root)
     [utterance] = reading.utterances
     assert (utterance.words is None) == bool(reading.ignored)
+
+
+def test_attributes_make_a_label_unnecessary(tmp_path):
+    table = "path;Valence;arousal;EmoDom\na.wav;2,5;4;3\nb.wav;;nan;1.5\nc.wav;high;1;1\nd.wav;;;\n"
+    reading = folder.read(write(tmp_path, table))
+    assert [one.attributes for one in reading.utterances] == [
+        {"valence": 2.5, "arousal": 4.0, "dominance": 3.0},
+        {"dominance": 1.5},
+    ]
+    assert [one.label for one in reading.utterances] == ["", ""]
+    assert [one.reason for one in reading.rejected] == ["valence 'high': not a number", "no label"]
+
+
+def test_a_table_of_attributes_is_trained_on_without_labels(tmp_path):
+    root = write(tmp_path / "own", "path,label\n" + "".join(f"{n}.wav,{n / 4:.2f}\n" for n in range(6)))
+    for n in range(6):
+        soundfile.write(root / f"{n}.wav", noise(0.3, seed=n), RATE)
+    made = preparation.prepare("folder", root, out=tmp_path / "data", name="own", workers=1, quiet=True)
+    found = dataset.load_prepared(made, attributes="")
+    assert found.attributes == ("value",)
+    assert found.target[:, 0].tolist() == [0, 0.25, 0.5, 0.75, 1, 1.25]
+    assert (found.classes, found.label.tolist()) == ((), [-1] * 6)
+    folds = make_folds(found, Protocol("random", folds=3))
+    assert sorted(row for fold in folds for row in fold.test) == list(range(6))
+    for attributes, message in (
+        (None, "set --config.target=attributes"),
+        ("valence", "no utterance has valence"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            dataset.load_prepared(made, attributes=attributes)

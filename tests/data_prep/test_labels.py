@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -52,10 +53,30 @@ def test_missing_labels_are_rejected_unless_they_are_named(cell):
     "values", [["1.170", "2.5", "3"], ["1,170", "2,5"], ["-1", "0.5"], [str(n) for n in range(40)]]
 )
 def test_values_are_not_classes(values):
-    with pytest.raises(
-        InputError, match=r"the labels are numbers \(.*there is no regression yet: .*--label_map"
-    ):
-        apply_labels("folder", reading(*values))
+    found, _ = apply_labels("folder", reading(*values))
+    assert [one.label for one in found.utterances] == [""] * len(values)
+    assert [one.attributes for one in found.utterances] == [
+        {"value": float(value.replace(",", "."))} for value in values
+    ]
+    assert "train with --config.target=attributes" in found.warnings[-1]
+    with pytest.raises(UsageError, match=r"--classes=a,b: the labels are numbers on a scale"):
+        apply_labels("folder", reading(*values), classes="a,b")
+
+
+def test_names_among_values_are_rejected():
+    found, _ = apply_labels("folder", reading("1.5", "2.5", "angry"))
+    assert [one.attributes["value"] for one in found.utterances] == [1.5, 2.5]
+    assert found.rejected[0].reason == "label 'angry' is not a number, as most labels are"
+
+
+def test_utterances_with_attributes_need_no_label():
+    read = reading("angry", "", "nan")
+    with_values = replace(
+        read, utterances=tuple(replace(one, attributes={"valence": 2.0}) for one in read.utterances)
+    )
+    found, _ = apply_labels("folder", with_values)
+    assert [one.label for one in found.utterances] == ["angry", "", ""]
+    assert not found.rejected
 
 
 def test_codes_of_classes_are_used():
