@@ -7,11 +7,15 @@ import pytest
 
 from helpers import tiny
 from jaxser.data.dataset import with_copies
+from jaxser.data_prep.demo.attributes import ATTRIBUTES, rate
+from jaxser.data_prep.demo.plan import Settings, compose, plan_turns, truth_of
 from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import read_epochs
 from jaxser.evaluation.targets import Attributes
+from jaxser.models.unimodal import TextModel
 from jaxser.training.loop import predict_sweep, train_sweep
-from jaxser.types import Ragged
+from jaxser.training.sweep import GridPoint
+from jaxser.types import Dataset, Ragged, Utterance
 
 NAMES = ("valence", "arousal")
 TARGET = Attributes(NAMES, 1.0, 5.0)
@@ -29,7 +33,7 @@ def data():
 
 def trained(data, folder, target=TARGET, **options):
     sweep = tiny.sweep(data, net=tiny.Toy(target.width), target=target, **options)
-    return predict_sweep(sweep, train_sweep(sweep, folder, lambda _: None), sweep.folds)
+    return predict_sweep(sweep, train_sweep(sweep, folder, lambda _: None))
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +75,43 @@ def test_copies_keep_the_attributes_of_their_originals(data):
     noisy = Ragged(data.arrays["audio"].values + 1, data.arrays["audio"].length)
     larger, _ = with_copies(replace(data, arrays={**data.arrays, "audio_noisy": noisy}), (), False)
     np.testing.assert_array_equal(larger.target, np.concatenate([data.target, data.target]))
+
+
+def spoken(number: int):
+    """The words of a demo corpus, without sound, and the best possible CCC of a reader of them."""
+    settings = Settings(utterances=number)
+    turns = plan_turns(settings)
+    sentences = [compose(turn, settings).words for turn in turns]
+    index = {word: n for n, word in enumerate(sorted({word for own in sentences for word in own}), start=2)}
+    tokens = np.array([index[word] for own in sentences for word in own], np.int32)
+    rng = np.random.default_rng(0)
+    target = np.stack([rate(turn.emotion, rng).mean(0) for turn in turns]).astype(np.float32)
+    utterances = tuple(
+        Utterance(turn.id, "", turn.label, session=str(turn.session), speaker=turn.speaker) for turn in turns
+    )
+    vectors = rng.normal(size=(len(index) + 2, 16)).astype(np.float32)
+    vectors[0] = 0
+    words = {"words": Ragged(tokens, np.array([len(own) for own in sentences], np.int32))}
+    label = np.full(len(turns), -1, np.int32)
+    found = Dataset("demo", "words", "1", (), utterances, label, words, (), vectors)
+    best = truth_of(turns, settings).best()["attributes"]["text"]
+    return replace(found, attributes=ATTRIBUTES, target=target), best
+
+
+@pytest.mark.slow
+def test_the_best_possible_ccc_is_approached_and_not_exceeded(tmp_path):
+    data, best = spoken(4000)
+    target = Attributes(ATTRIBUTES, 1.0, 5.0)
+    hyper = {"learning_rate": 3e-3, "dropout_rate": 0.2}
+    point = (GridPoint(0, 0, {}),)
+    sweep = tiny.sweep(
+        data, net=TextModel(3, hidden_size=16), target=target, hyper=hyper, epochs=12, replicas=point
+    )
+    [own] = predict_sweep(sweep, train_sweep(sweep, tmp_path, lambda _: None))
+    test = slice(own.validation, None)
+    true, values = (x[test].astype(float) for x in (data.target[own.rows], own.estimates))
+    found = target.scores(target.statistics(true, values, np.ones(len(true))))
+    for name in ATTRIBUTES:
+        highest = best[f"ccc_{name}"]
+        assert found[f"ccc_{name}"] < highest + 3 * target.deviation(highest, len(true)), name
+        assert found[f"ccc_{name}"] > highest - 0.12, name
