@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from jaxser import corpora
+from jaxser import corpora, files
 from jaxser.features.audio import read_audio, split_span
 from jaxser.features.text import tokenize
 from jaxser.types import InputError, Reading, Rejection, UsageError, Utterance, Word
@@ -45,7 +45,7 @@ def align_words(
         reading: its utterances.
         root: its folder.
         aligner: one of `ALIGNERS`.
-        kept: the file of results.
+        kept: the file of results, in a folder of the folder of prepared datasets.
         workers: the number of processes.
         quiet: whether to hide the progress bar.
 
@@ -121,15 +121,16 @@ def _results(tasks: Sequence[_Task], kept: Path, workers: int, quiet: bool) -> M
     missing = list({task.key: task for task in tasks if task.key not in known}.values())
     if not missing:
         return known
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.open("a", encoding="utf-8") as file:
-        file.write("\n")  # ends a line that an interruption has cut
+    out = kept.parent.parent
+    out.mkdir(parents=True, exist_ok=True)
+    with files.open_appending(out, kept.relative_to(out)) as file:
+        file.write(b"\n")  # ends a line that an interruption has cut
         done = _run(missing, workers)
         shown = track(done, "word alignment", len(missing), console=Console(stderr=True), disable=quiet)
         for task, outcome in zip(missing, shown, strict=True):
             known[task.key] = outcome
             words = outcome if isinstance(outcome, str) else [asdict(word) for word in outcome]
-            file.write(json.dumps([task.key, words]) + "\n")
+            file.write(json.dumps([task.key, words]).encode() + b"\n")
             file.flush()
     return known
 
