@@ -113,6 +113,10 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "lora_rank": 8,
             "lora_alpha": 16.0,
             "lora_targets": "query,value",  # some of query, key, value, output, feed_forward
+            "mask_time_prob": 0.0,  # share of the encoder's steps that are masked in training; its features: below
+            "mask_time_length": 10,  # steps of a span
+            "mask_feature_prob": 0.0,
+            "mask_feature_length": 10,
             "remat": False,  # True: compute activations again in the backward pass, which saves memory
         }
     )

@@ -29,9 +29,10 @@ with cli.importing("prepare"):
     from jaxser.features.recipes import RECIPES, with_encoder, with_segmenter, with_sources
     from jaxser.features.sources import FILES
     from jaxser.features.text import SEGMENTERS
-    from jaxser.files import lock
+    from jaxser.files import lock, make_folder
     from jaxser.types import InputError, UsageError
 
+    from .align import ALIGNERS, align_words
     from .augment import RANGES, with_copies
     from .build import Runner, build_dataset, is_up_to_date, plan_build
     from .jobs import Precomputed, run_jobs
@@ -71,6 +72,7 @@ def prepare(
     allow_outside_root: bool = False,
     label_map: Mapping[str, str] | str | Path | None = None,
     classes: str = "",
+    align: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Prepare a corpus with a recipe.
@@ -101,6 +103,7 @@ def prepare(
             to "" are left out.
         classes: a label set of the corpus, or classes such as "ang,hap+exc,sad,neu"; utterances with other labels are
             left out.
+        align: the aligner (`data_prep.align.ALIGNERS`) that times the words of utterances without an alignment.
         quiet: whether to hide progress and summary.
 
     Returns:
@@ -133,6 +136,11 @@ def prepare(
         if not has_sound and not any(one.transcript or one.words for one in reading.utterances):
             raise InputError(f"{source}: no utterance of {corpus} has a text, which recipe {recipe} reads")
         reading, labels = apply_labels(corpus, reading, _label_map(label_map), classes)
+        if align:
+            if not has_sound:
+                raise UsageError(f"--align={align}: recipe {recipe} does not read sound")
+            kept = out / name / f"{align}.jsonl"
+            reading = align_words(corpus, reading, source, align, kept, workers or _cores(), quiet)
         paths = {**_own_video(reader, source, recipe, make=root is None, resnet=resnet), **(files or {})}
         sources = open_sources(
             RECIPES[recipe], reader, source, reading.utterances, paths, resnet, allow_outside_root
@@ -153,6 +161,7 @@ def prepare(
         current = is_up_to_date(plan, glove, max_rejected)
         if not current:
             advice = "wait until it has ended, or give another --name or --out"
+            make_folder(out / name, plan.directory.relative_to(out / name))  # refuses links below the name
             with lock(plan.directory, advice):
                 build_dataset(plan, glove, run_all, max_rejected, quiet)
     except OSError as error:
@@ -359,6 +368,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--words_tier", help="folder: tier of words in TextGrids (default: words, word or ORT-MAU)"
+    )
+    parser.add_argument(
+        "--align", help=f"time the words of English utterances without an alignment: {', '.join(ALIGNERS)}"
     )
     parser.add_argument("--metadata", help="folder: its table (default: metadata.csv or .jsonl in --root)")
     parser.add_argument(

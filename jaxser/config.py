@@ -16,6 +16,7 @@ from jaxser.configs import common
 from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.encoders import Encoder, load
 from jaxser.encoders.frames import Layers
+from jaxser.encoders.masking import Masking
 from jaxser.encoders.tuning import Tuning
 from jaxser.evaluation.targets import (
     ATTRIBUTE_LOSSES,
@@ -151,9 +152,12 @@ def _behind(encoder: Encoder, network: Network, fields: ConfigDict) -> Network:
     """Return the network behind an encoder within the training step."""
     targets = tuple(part.strip() for part in fields.lora_targets.split(","))
     tuning = Tuning(fields.train, fields.lora_rank, fields.lora_alpha, targets)
+    masking = Masking(
+        fields.mask_time_prob, fields.mask_time_length, fields.mask_feature_prob, fields.mask_feature_length
+    )
     try:
         layers = Layers.parse(fields.layers, encoder.layers)
-        return with_waveforms(network, encoder, layers, tuning, fields.normalise)
+        return with_waveforms(network, encoder, layers, tuning, fields.normalise, masking)
     except FieldError as error:
         raise UsageError(f"config.encoder.{error}") from None
     except UsageError as error:

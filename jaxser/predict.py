@@ -1,4 +1,4 @@
-"""Predict the emotion of recordings, or their valence and other attributes, with the networks of a finished run.
+"""Predict the emotion of recordings, or their attributes, with a finished run.
 
     python -m jaxser.predict --run=runs/mcsan clip.wav --text="thank you for being with me"
     python -m jaxser.predict --run=runs/mcsan recordings/ --csv > emotions.csv

@@ -1,18 +1,21 @@
-"""Word alignments of a user's own corpus: TextGrids, Sphinx's `.wdseg`, and tables."""
+"""Word alignments of a user's own corpus: the choice of the reader by the file's name, TextGrids, and tables."""
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxser.types import InputError, Word
 
 from .parsing import decode_text, parse_wdseg, read_file
-from .tables import best_delimiter, parse_number, split_rows
+from .subtitles import subtitle_rows
+from .tables import best_delimiter, split_rows
+from .word_json import json_rows
+from .word_lines import ctm_rows, htk_rows, mfa_rows, partitur_rows
+from .word_rows import TimedRow, TimedWords, join_rows
 
 WORD_TIERS = ("words", "word", "ort-mau", "ort")
 """Names of tiers of words, in lower case and in order of preference: Montreal Forced Aligner, P2FA, WebMAUS.
@@ -22,24 +25,30 @@ With several speakers, they follow the speaker's name: `anna - words`.
 
 _WORD_COLUMNS = ("start", "end", "word")
 _MAX_BYTES = 10**8
-_NOT_A_WORD = re.compile(r"<.*>|\[.*\]|\{.*\}|sil|sp|spn", re.IGNORECASE | re.DOTALL)
 _TOKEN = re.compile(r'"((?:[^"]|"")*+)"|(<\w+>)|![^\r\n]*|([^\s"=<]+)|.', re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
-_Row = tuple[str, str, str]
-"""Start, end and text, as they are in the file."""
+
+def read_words(
+    path: Path, tier: str = "", speaker: str = "", names: Collection[str] = ()
+) -> tuple[Word, ...]:
+    """Read words and times from an alignment file, as `read_alignment` does."""
+    return read_alignment(path, tier, speaker, names).words
 
 
-def read_words(path: Path, tier: str = "", speaker: str = "") -> tuple[Word, ...]:
+def read_alignment(path: Path, tier: str = "", speaker: str = "", names: Collection[str] = ()) -> TimedWords:
     """Read words and times, in seconds of the utterance's recording, from an alignment file.
 
-    Supported are Sphinx's `.wdseg`, Praat's `.TextGrid` as text, long or short, and tables of `start,end,word` with or
-    without a header. Pauses and noises are removed.
+    Supported are Sphinx's `.wdseg`; Praat's `.TextGrid` as text, long or short; JSON and CSV of Montreal Forced
+    Aligner; JSON of Whisper, faster-whisper, WhisperX and pocketsphinx; CTM; HTK's `.lab` and `.mlf`; `.par` of
+    WebMAUS; `.srt` and `.vtt` with words; and tables of `start,end,word` with or without a header. Pauses and noises
+    are removed, and short overlaps mended.
 
     Args:
         path: the file.
-        tier: the tier of a TextGrid that contains the words; "" chooses one of `WORD_TIERS`.
+        tier: the tier that contains the words; "" chooses one of `WORD_TIERS`.
         speaker: the speaker whose tier is chosen if several have words.
+        names: the names of the recording, for files with several of them.
 
     Raises:
         ValueError: if the file cannot be read or is malformed, or if times overlap or decrease.
@@ -47,27 +56,32 @@ def read_words(path: Path, tier: str = "", speaker: str = "") -> tuple[Word, ...
     text, _ = decode_text(read_file(path, _MAX_BYTES))
     suffix = path.suffix.lower()
     if suffix == ".wdseg":
-        return parse_wdseg(text.split("\n"))
-    rows = (
-        _tier_rows(parse_textgrid(text), _composed(tier), _composed(speaker))
-        if suffix == ".textgrid"
-        else _table_rows(path, text)
-    )
-    words, latest = [], 0.0
-    for start_cell, end_cell, cell in rows:
-        try:
-            start, end = parse_number(start_cell), parse_number(end_cell)
-        except ValueError:
-            raise ValueError(f"{start_cell!r} to {end_cell!r} are not numbers of seconds") from None
-        if not latest - 1e-6 <= start <= end < math.inf:
-            raise ValueError(f"{start:g} to {end:g} s does not follow {latest:g} s")
-        latest = end
-        word = cell.strip().lower()
-        if len(word.split()) > 1 and suffix == ".textgrid":
-            raise ValueError(f"an interval of several words ({word[:40]!r}), so the tier is not one of words")
-        if word and not _NOT_A_WORD.fullmatch(word):
-            words.append(Word(word, start, end))
-    return tuple(words)
+        return TimedWords(parse_wdseg(text.split("\n")))
+    if suffix == ".textgrid":
+        return join_rows(_tier_rows(parse_textgrid(text), _composed(tier), _composed(speaker)))
+    if suffix == ".json":
+        rows, tiers = json_rows(text)
+        return join_rows(_named_rows(tiers, tier, speaker) if tiers else rows)
+    if suffix in _LINES:
+        return join_rows(_LINES[suffix](text, names))
+    if suffix == ".csv" and (table_tiers := mfa_rows(text)):
+        return join_rows(_named_rows(table_tiers, tier, speaker))
+    return join_rows(_table_rows(path, text), one_word_each=False)
+
+
+_LINES: Mapping[str, Callable[[str, Collection[str]], Sequence[TimedRow]]] = {
+    ".ctm": ctm_rows,
+    ".lab": htk_rows,
+    ".mlf": htk_rows,
+    ".par": lambda text, names: partitur_rows(text),
+    ".srt": lambda text, names: subtitle_rows(text),
+    ".vtt": lambda text, names: subtitle_rows(text),
+}
+
+
+def _named_rows(tiers: Mapping[str, Sequence[TimedRow]], tier: str, speaker: str) -> Sequence[TimedRow]:
+    named = [Tier(_composed(name), tuple(rows)) for name, rows in tiers.items()]
+    return _tier_rows(named, _composed(tier), _composed(speaker))
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class Tier:
     """A tier of intervals, each with start, end and text as they are in the file."""
 
     name: str
-    intervals: tuple[_Row, ...]
+    intervals: tuple[TimedRow, ...]
 
     @property
     def has_words(self) -> bool:
@@ -148,7 +162,7 @@ def _count(tokens: Iterator[str]) -> int:
     return int(number)
 
 
-def _tier_rows(tiers: Sequence[Tier], wanted: str, speaker: str) -> tuple[_Row, ...]:
+def _tier_rows(tiers: Sequence[Tier], wanted: str, speaker: str) -> tuple[TimedRow, ...]:
     """Return the intervals of the tier of words; `wanted` and `speaker` are in composed form (NFC)."""
     for name in (wanted.lower(),) if wanted else WORD_TIERS:
         named = [tier for tier in tiers if name in (tier.name.lower(), _without_speaker(tier.name))]
@@ -181,7 +195,7 @@ def _without_speaker(name: str) -> str:
     return name.lower().rpartition(" - ")[2].strip()
 
 
-def _table_rows(path: Path, text: str) -> Iterator[_Row]:
+def _table_rows(path: Path, text: str) -> Iterator[TimedRow]:
     lines = [line for line in re.split(r"\r\n|\n|\r", text[: 10**5]) if line.strip()]
     order = [0, 1, 2]
     try:

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jaxser.features.audio import split_span
 from jaxser.features.paths import OUTSIDE, leaves
 from jaxser.types import InputError, Reading, Rejection, Utterance
 
-from .alignments import read_words
+from .alignments import read_alignment
 from .columns import ATTRIBUTES, COLUMNS, REQUIRED, SPLITS, Columns, read_columns
 from .layouts import find_layout
 from .parsing import find_file, is_copy
@@ -56,7 +57,8 @@ def read(
 
     Every row is an utterance, a byte-identical copy of one, or rejected with its line number. Audio files are not
     opened: missing ones are rejected later, when features are computed. Flags: `bad_alignment` (the alignment file is
-    missing or contradicts itself; words are None), `no_alignment` (it has no words, but the table has a text).
+    missing or contradicts itself; words are None), `no_alignment` (it has no words, but the table has a text),
+    `mended_alignment` (words that overlapped by up to 20 ms were cut).
 
     Args:
         root: the folder that paths are relative to.
@@ -82,6 +84,8 @@ def read(
         raise InputError(f"{root}: no utterances ({layout.name})")
     assert rows == len(corpus.utterances) + len(corpus.rejected) + corpus.copies
     facts: dict[str, Any] = {**layout.facts, "rows": rows, "layout": layout.name, "columns": layout.columns}
+    if corpus.mended:
+        facts["mended_overlaps"] = corpus.mended
     if corpus.ignored_columns:
         facts["ignored_columns"] = sorted(corpus.ignored_columns)
     return Reading(
@@ -106,6 +110,7 @@ class _Corpus:
     rejected: list[Rejection] = field(default_factory=list)
     ignored: list[Rejection] = field(default_factory=list)
     copies: int = 0
+    mended: int = 0
     ignored_columns: set[str] = field(default_factory=set)
     missing: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     genders: Counter[str] = field(default_factory=Counter)
@@ -191,16 +196,19 @@ class _Corpus:
         try:
             if not self.allow_outside_root and leaves(self.root, relative):
                 raise ValueError(OUTSIDE)
-            words = read_words(path, self.words_tier, utterance.speaker)
+            names = (utterance.id, Path(split_span(utterance.wav)[0]).stem)
+            timed = read_alignment(path, self.words_tier, utterance.speaker, names)
         except ValueError as error:
             return (
                 replace(utterance, flags=("bad_alignment",)),
                 f"alignment {alignment} not used: {str(error).removeprefix(f'{path}: ')}",
             )
-        if not words and utterance.transcript:
+        if not timed.words and utterance.transcript:
             problem = f"alignment {alignment} not used: it has no words, so the text is used"
             return replace(utterance, flags=("no_alignment",)), problem
-        return replace(utterance, words=words), ""
+        self.mended += timed.mended
+        flags = ("mended_alignment",) if timed.mended else ()
+        return replace(utterance, words=timed.words, flags=flags), ""
 
 
 def _attributes(cells: Mapping[str, str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The valence, activation and dominance of the demo corpus, and the best possible CCC on them.
+"""The attributes of the demo corpus, and the best possible CCC on them.
 
 An emotion has a centre on each scale, from 1 to 5. Two raters each add normal noise and round to a point of the scale;
 the attribute is their mean. The words and the voice say something about the emotion, and nothing else about the

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from jaxser.types import Fold, Utterance
 
 SHORT = 4
@@ -80,16 +82,28 @@ def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list
         folds: the folds of a run.
         utterances: the utterances of the run by id.
     """
-    folds = tuple(folds)
-    values = {kind: {i: value(u) for i, u in utterances.items()} for kind, value in KINDS.items()}
+    folds, ids = tuple(folds), list(utterances)
+    row_of = {i: row for row, i in enumerate(ids)}
+    rows = {
+        (fold.name, part): np.array([row_of[i] for i in getattr(fold, part)], dtype=int)
+        for fold in folds
+        for part in PART_NAMES
+    }
     found = []
-    for kind, parts, fold in ((k, p, f) for k in KINDS for p in PAIRS for f in folds):
-        first, second = (getattr(fold, part) for part in parts)
-        seen = {values[kind][i] for i in first} - {""}
-        affected = tuple(i for i in second if values[kind][i] in seen)
-        if affected:
-            shared = tuple(sorted({values[kind][i] for i in affected}))
-            found.append(Leak(kind, fold.name, parts, shared, affected, len(affected) / len(second)))
+    for kind, value in KINDS.items():
+        number_of = {"": 0}
+        numbers = np.array([number_of.setdefault(value(u), len(number_of)) for u in utterances.values()], int)
+        names = list(number_of)
+        for parts, fold in ((p, f) for p in PAIRS for f in folds):
+            first, second = (rows[fold.name, part] for part in parts)
+            is_seen = np.zeros(len(names), dtype=bool)
+            is_seen[numbers[first]] = True
+            is_seen[0] = False
+            affected = second[is_seen[numbers[second]]]
+            if len(affected):
+                shared = tuple(sorted(names[number] for number in np.unique(numbers[affected])))
+                those = tuple(ids[row] for row in affected)
+                found.append(Leak(kind, fold.name, parts, shared, those, len(affected) / len(second)))
     return found
 
 

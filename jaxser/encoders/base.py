@@ -34,6 +34,7 @@ class SpeechEncoder(nn.Module):
     attention: ClassVar[type[SelfAttention]] = SelfAttention
     prefixes: ClassVar[tuple[str, ...]]  # what may precede the names of the tensors
     tensor_names: ClassVar[Mapping[str, str]]  # the tensors of each module or parameter, see `checkpoint`
+    mask_tensor: ClassVar[str] = ""  # the features of a masked step in pretraining, if there are any
 
     @classmethod
     def from_config(

@@ -90,6 +90,26 @@ def read_parameters(
     return parameters, tensors.outside(prefix, set(wanted.values())), digest.hexdigest()
 
 
+def read_optional(
+    folder: Path, name: str, shape: tuple[int, ...], prefixes: Sequence[str]
+) -> np.ndarray | None:
+    """Read a tensor that a folder may lack, in float32; None if it does.
+
+    Raises:
+        InputError: if the tensor is misshapen or not finite, or if a file is damaged.
+    """
+    tensors = _Tensors(weight_files(folder))
+    for full in (prefix + name for prefix in prefixes):
+        if tensors.has(full):
+            value = tensors.read(full, hashlib.sha256(), name)
+            if value.shape != shape:
+                raise InputError(
+                    f"{folder}: tensor {full} has shape {list(value.shape)}, but config.json implies {list(shape)}"
+                )
+            return value
+    return None
+
+
 def tensor_name(path: str, names: Mapping[str, str]) -> str:
     """Return the name of a parameter's tensor, without a prefix."""
     template = re.sub(r"_(\d+)(?=/|$)", "_{}", path)

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from jaxser.encoders.base import SpeechEncoder
-from jaxser.encoders.checkpoint import read_parameters
+from jaxser.encoders.checkpoint import read_optional, read_parameters
 from jaxser.encoders.configuration import Fields
 from jaxser.encoders.data2vec import Data2Vec
 from jaxser.encoders.hubert import HuBERT
+from jaxser.encoders.masking import UNMASKED, Masking
 from jaxser.encoders.wav2vec2 import Wav2Vec2
 from jaxser.encoders.waveforms import valid_steps
 from jaxser.encoders.wavlm import WavLM
@@ -67,6 +68,7 @@ class Encoder:
         params: its parameters in float32, by layer: `params["layer_0"]`, ...
         digest: SHA-256 of the names, types, shapes and bytes of the encoder's tensors.
         ignored: tensors of the folder that do not belong to the encoder: heads, decoders, quantisers.
+        mask_embedding: the features of a masked step in pretraining; None if there are none.
     """
 
     family: str
@@ -74,6 +76,7 @@ class Encoder:
     params: PyTree = field(repr=False)
     digest: str
     ignored: tuple[str, ...] = field(default=(), repr=False)
+    mask_embedding: Array | None = field(default=None, repr=False)
 
     sample_rate = SAMPLE_RATE
 
@@ -145,6 +148,7 @@ class Encoder:
         *,
         layers: Sequence[int] | None = None,
         dropout_key: PRNGKeyArray | None = None,
+        masking: Masking = UNMASKED,
     ) -> HiddenStates:
         """Compute hidden states as a pure function.
 
@@ -157,11 +161,16 @@ class Encoder:
             layers: which hidden states to return: 0 is the input of the first layer, i the output of layer i; negative
                 numbers count from the end. None returns all. Layers above the highest are not computed.
             dropout_key: drops with the published rates if it is given.
+            masking: what is masked of the features if `dropout_key` is given.
 
         Raises:
             UsageError: if the waveforms are longer than `max_samples`, or if a layer does not exist.
         """
-        return _apply(self.module, params, waveforms, lengths, layers, dropout_key)
+        masked = None
+        if dropout_key is not None and masking.is_on:
+            key = jax.random.fold_in(dropout_key, 2)
+            masked = partial(masking.apply, embedding=self.mask_embedding, key=key)
+        return _apply(self.module, params, waveforms, lengths, layers, dropout_key, masked)
 
     def features(
         self,
@@ -190,10 +199,11 @@ class Encoder:
         return _encode(self.module, params, features, mask, layers, dropout_key)
 
 
-def _apply(module, params, waveforms, lengths, layers, dropout_key=None):
+def _apply(module, params, waveforms, lengths, layers, dropout_key=None, masked=None):
     keys = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     waveforms, lengths = jnp.asarray(waveforms), jnp.asarray(lengths)
     features, mask = _features(module, params, waveforms, lengths, keys[0])
+    features = features if masked is None else masked(features, mask)
     states = _encode(module, params, features, mask, layers, keys[1])
     frames = module.num_frames(waveforms.shape[1])
     mask = valid_steps(module.num_frames(lengths), frames)
@@ -272,7 +282,11 @@ def load(
     params = flax.traverse_util.unflatten_dict(
         {path: jnp.asarray(value) for path, value in flat.items()}, sep="/"
     )
-    return Encoder(family, module, params, digest, ignored)
+    masked = None
+    if cls.mask_tensor:
+        masked = read_optional(folder, cls.mask_tensor, (module.transformer.width,), cls.prefixes)
+        ignored = tuple(name for name in ignored if not name.endswith(cls.mask_tensor))
+    return Encoder(family, module, params, digest, ignored, None if masked is None else jnp.asarray(masked))
 
 
 def _existing(folder: str | Path) -> Path:

@@ -51,6 +51,7 @@ class Wav2Vec2(SpeechEncoder):
     position_groups: int
 
     prefixes: ClassVar[tuple[str, ...]] = ("wav2vec2.", "")
+    mask_tensor: ClassVar[str] = "masked_spec_embed"
     tensor_names: ClassVar[Mapping[str, str]] = {
         "feature_encoder/conv_{}": "feature_extractor.conv_layers.{}.conv",
         "feature_encoder/norm_{}": "feature_extractor.conv_layers.{}.layer_norm",

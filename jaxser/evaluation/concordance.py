@@ -1,4 +1,4 @@
-"""CCC, Pearson's correlation and RMSE of numeric predictions, for NumPy and JAX arrays (also traced ones).
+"""CCC, Pearson's correlation and RMSE, for NumPy and JAX arrays (also traced ones).
 
 They are computed from sums over utterances, which can be added up as confusion matrices can. CCC is the concordance
 correlation coefficient (Lin 1989, "A Concordance Correlation Coefficient to Evaluate Reproducibility", eq. 1): 1 if
@@ -62,7 +62,7 @@ def scores(sums: Float[AnyArray, "A 6"]) -> dict[str, Any]:
     varies = true_variance > _RELATIVE * (true_square + _RELATIVE)
     own_varies = own_variance > _RELATIVE * (own_square + _RELATIVE)
     spread = xp.where(varies, true_variance + own_variance + (true - own) ** 2, xp.nan)
-    deviations = xp.where(own_varies, xp.sqrt(true_variance * own_variance), xp.nan)
+    deviations = xp.where(varies & own_varies, xp.sqrt(true_variance * own_variance), xp.nan)
     correlation = xp.where(own_varies, covariance / deviations, 0 * number)
     return {
         "ccc": 2 * covariance / spread,

@@ -1,6 +1,7 @@
 """Bootstrap intervals of a run's pooled test score, and of differences between runs.
 
     interval(run)       of the pooled score
+    intervals(run)      of the pooled scores of all metrics, from the same draws
     difference(a, b)    of the pooled score of a minus that of b
 
 The pooled score is that of the predictions of all folds together, of one seed at a time, averaged over seeds. The
@@ -17,14 +18,15 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.sparse
 import scipy.stats
-from jaxtyping import Float, Int, Num, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.comparisons import check_comparable
 from jaxser.evaluation.hypothesis_tests import LEVEL
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.run_scores import check_metric, group_statistics, name_of, replica_scores
+from jaxser.evaluation.run_scores import check_metric, name_of, replica_scores
 from jaxser.types import UsageError
 
 MIN_SPEAKERS = 5
@@ -32,6 +34,8 @@ MIN_SPEAKERS = 5
 
 MAX_SINGLE = 20_000
 """The largest number of utterances or speakers that are always drawn one by one."""
+
+_BATCH = 250  # draws at a time
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,16 @@ def interval(
     Raises:
         UsageError: if speakers are unknown or too few, or no seed has all folds.
     """
-    return _bootstrap([run], metric, by, resamples, seed)
+    return _bootstrap([run], (metric,), by, resamples, seed)[0]
+
+
+def intervals(
+    run: Run, by: str = "utterance", *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the interval of each metric of the target; each is that of `interval`, whose arguments see."""
+    names = run.results.target.score_names
+    found = _bootstrap([run], names, by, resamples, seed)
+    return dict(zip(names, found, strict=True))
 
 
 def difference(
@@ -95,60 +108,92 @@ def difference(
         UsageError: as `interval`, or if the runs cannot be compared.
     """
     check_comparable(a, b)
-    return _bootstrap([a, b], metric, by, resamples, seed)
+    return _bootstrap([a, b], (metric,), by, resamples, seed)[0]
 
 
-def _bootstrap(runs: Sequence[Run], metric: str, by: str, resamples: int, seed: int) -> Interval:
-    for run in runs:
-        check_metric(run, metric)
-    counts = [_statistics_by_unit(run, by).astype(np.float32) for run in runs]
-    number, pooled = len(counts[0]), _pooled(runs[0].results.target.scores)
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """The statistics of each utterance or speaker: of confusion matrices, nearly all cells are 0.
 
-    def score(times: Shaped[np.ndarray, "batch units"]) -> Float[np.ndarray, " batch"]:
-        """Return the score, or the difference of two, of units that occur so many times."""
-        first, *second = (
-            pooled(np.tensordot(times.astype(np.float32), own, axes=1), metric) for own in counts
-        )
+    Attributes:
+        cells: units by the cells of the statistics of all seeds.
+        shape: the shape of the cells: seeds, and the shape of the target's statistics.
+    """
+
+    cells: scipy.sparse.csr_array
+    shape: tuple[int, ...]
+
+
+def _bootstrap(
+    runs: Sequence[Run], names: Sequence[str], by: str, resamples: int, seed: int
+) -> list[Interval]:
+    """Return the interval of each metric; all are from the same draws."""
+    for name in names:
+        for run in runs:
+            check_metric(run, name)
+    counts, scores_of = [_statistics_by_unit(run, by) for run in runs], runs[0].results.target.scores
+    number = counts[0].cells.shape[0]
+
+    def score(
+        times: Shaped[np.ndarray, "batch units"], counts: Sequence[_Counts] = counts
+    ) -> Float[np.ndarray, "metrics batch"]:
+        """Return the scores, or the differences of two, of units that occur so many times."""
+        first, *second = (_pooled(scores_of, times, own, names) for own in counts)
         return first - second[0] if second else first
 
-    value = float(score(np.ones((1, number)))[0])
+    values = score(np.ones((1, number)))[:, 0]
     rng, level = np.random.default_rng(seed), _expanded_level(number)
     if number > MAX_SINGLE and (drawn := _draw_kinds(counts, resamples, rng)) is not None:
-        counts, times = drawn
-        low, high = np.quantile(score(times), [(1 - level) / 2, (1 + level) / 2])
+        kinds, times = drawn
+        scores = [score(times[row : row + _BATCH], kinds) for row in range(0, resamples, _BATCH)]
+        lows, highs = np.quantile(np.hstack(scores), [(1 - level) / 2, (1 + level) / 2], axis=1)
     else:
 
-        def statistic(rows: Int[np.ndarray, "batch units"], axis: int = -1) -> Float[np.ndarray, " batch"]:
+        def statistic(
+            rows: Int[np.ndarray, "batch units"], axis: int = -1
+        ) -> Float[np.ndarray, "metrics batch"]:
             return score(np.stack([np.bincount(row, minlength=number) for row in rows]))
 
-        low, high = scipy.stats.bootstrap(
+        lows, highs = scipy.stats.bootstrap(
             (np.arange(number),),
             statistic,
             n_resamples=resamples,
-            batch=250,
+            batch=_BATCH,
             vectorized=True,
             confidence_level=level,
             method="percentile",
             rng=rng,
         ).confidence_interval
-    return Interval(tuple(map(name_of, runs)), metric, by, value, float(low), float(high), number)
+    runs_of = tuple(map(name_of, runs))
+    return [
+        Interval(runs_of, name, by, *map(float, (value, low, high)), number)
+        for name, value, low, high in zip(names, values, lows, highs, strict=True)
+    ]
 
 
 def _draw_kinds(
-    counts: Sequence[Float[np.ndarray, "units seeds K L"]], resamples: int, rng: np.random.Generator
-) -> tuple[list[Float[np.ndarray, "kinds seeds K L"]], Int[np.ndarray, "batch kinds"]] | None:
+    counts: Sequence[_Counts], resamples: int, rng: np.random.Generator
+) -> tuple[list[_Counts], Int[np.ndarray, "batch kinds"]] | None:
     """Draw units of equal statistics together, which has the same distribution as to draw them one by one.
 
     Returns:
         The statistics of each kind of unit, and how often it is drawn; None if most units are of a kind of their own.
     """
-    number = len(counts[0])
-    flat = np.concatenate([own.reshape(number, -1) for own in counts], axis=1)
-    rows = np.ascontiguousarray(flat).view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).ravel()
+    number = counts[0].cells.shape[0]
+    if any(len(np.unique(np.diff(own.cells.indptr))) > 1 for own in counts):
+        return None
+    parts = [
+        part.reshape(number, -1)
+        for own in counts
+        for part in (own.cells.indices.astype(np.int32), own.cells.data.view(np.int32))
+    ]
+    rows = np.ascontiguousarray(np.hstack(parts))
+    rows = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, times = np.unique(rows, return_index=True, return_counts=True)
     if len(first) * 4 > number:
         return None
-    return [own[first] for own in counts], rng.multinomial(number, times / number, resamples)
+    kinds = [_Counts(own.cells[first], own.shape) for own in counts]
+    return kinds, rng.multinomial(number, times / number, resamples)
 
 
 def _expanded_level(number: int) -> float:
@@ -158,17 +203,24 @@ def _expanded_level(number: int) -> float:
 
 
 @functools.cache
-def _pooled(scores: Callable[..., dict[str, Any]]) -> Callable[..., Float[np.ndarray, " batch"]]:
-    """Return a compiled function from statistics `[batch, seeds, K, L]` to a score, averaged over seeds."""
-    compiled = jax.jit(jax.vmap(jax.vmap(scores)))
-
-    def pooled(statistics: Float[np.ndarray, "batch seeds K L"], metric: str) -> Float[np.ndarray, " batch"]:
-        return np.asarray(compiled(statistics)[metric], dtype=np.float64).mean(axis=1)
-
-    return pooled
+def _compiled(scores: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, jax.Array]]:
+    """Return a compiled function from statistics `[batch, seeds, K, L]` to scores."""
+    return jax.jit(jax.vmap(jax.vmap(scores)))
 
 
-def _statistics_by_unit(run: Run, by: str) -> Num[np.ndarray, "units seeds K L"]:
+def _pooled(
+    scores: Callable[..., dict[str, Any]],
+    times: Shaped[np.ndarray, "batch units"],
+    counts: _Counts,
+    names: Sequence[str],
+) -> Float[np.ndarray, "metrics batch"]:
+    """Return the scores of the units' summed statistics, averaged over seeds."""
+    summed = (times.astype(np.float32) @ counts.cells).reshape(-1, *counts.shape)
+    found = _compiled(scores)(summed)
+    return np.stack([np.asarray(found[name], dtype=np.float64).mean(axis=1) for name in names])
+
+
+def _statistics_by_unit(run: Run, by: str) -> _Counts:
     """Return the statistics of each utterance or speaker, without the seeds that lack a fold."""
     if by not in ("utterance", "speaker"):
         raise UsageError(f"intervals are by 'utterance' or 'speaker', not by {by!r}")
@@ -187,4 +239,14 @@ def _statistics_by_unit(run: Run, by: str) -> Num[np.ndarray, "units seeds K L"]
         raise UsageError(
             f"{name_of(run)} tests {speakers}; {MIN_SPEAKERS} known speakers are needed: use by='utterance'"
         )
-    return group_statistics(p, unit, len(names), run.results.target)[:, is_complete]
+    target, seed = run.results.target, np.unique(p.seed, return_inverse=True)[1]
+    kept, row_of = is_complete[seed], np.cumsum(is_complete) - 1
+    shape = (int(is_complete.sum()), *target.shape)
+    cell, value = target.cells(p.true[kept], p.predicted[kept])
+    cell = cell + (row_of[seed[kept]] * math.prod(target.shape))[:, None]
+    rows = np.repeat(unit[kept], cell.shape[1])
+    cells = scipy.sparse.csr_array(
+        (value.astype(np.float32).ravel(), (rows, cell.ravel())), shape=(len(names), math.prod(shape))
+    )
+    cells.sort_indices()
+    return _Counts(cells, shape)

@@ -63,7 +63,7 @@ _METRICS: Mapping[str, Metric] = {
 
 
 def title(name: str) -> str:
-    """Return the name for display of a score or of the loss; several joined by "_plus_" are added."""
+    """Return the name for display of a score or the loss, or of a sum of scores."""
     known = (part if part == "loss" else describe(part).title for part in name.split("_plus_"))
     return " + ".join(known)
 

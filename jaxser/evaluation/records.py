@@ -118,7 +118,7 @@ class EpochRecord:
 
     @property
     def gap(self) -> float | None:
-        """The headline score of the training steps minus that on the validation part; None if one is undefined."""
+        """The headline score of the training steps minus that on the validation part."""
         score = self.validation_score
         return None if score is None or self.train_score is None else self.train_score - score
 

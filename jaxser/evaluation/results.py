@@ -379,10 +379,10 @@ class RunResults:
 
     @classmethod
     def _from_json(cls, value: Any) -> RunResults:
+        summary = typed(value, "summary", dict[str, Any])
         classes = typed(value, "classes", tuple[str, ...])
         described = typed(value, "target", Mapping[str, Any], {})
         target = target_from_json(described, classes)
-        summary = typed(value, "summary", dict[str, Any])
         setting = typed(summary, "setting", str)
         summaries = typed(value, "summaries", dict[str, Any]) or {setting: summary}
         results = cls(

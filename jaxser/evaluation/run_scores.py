@@ -108,7 +108,7 @@ def correct(run: Run) -> Float[np.ndarray, "N seeds"]:
 def group_statistics(
     p: Predictions, group: Int[np.ndarray, " N"], num_groups: int, target: Target
 ) -> Num[np.ndarray, "groups seeds K L"]:
-    """Return the statistics of the predictions of each group and seed: confusion matrices, or sums.
+    """Return the statistics of each group and seed: confusion matrices, or sums.
 
     Args:
         p: test predictions.

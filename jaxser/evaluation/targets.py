@@ -83,7 +83,7 @@ class Target(ABC):
 
     @abstractmethod
     def estimates(self, model: Network, output: Output, hyper: Hyper) -> Float[Array, "B K"]:
-        """Return what is kept of the output of a network for evaluation: log-probabilities or values."""
+        """Return what is kept of a network's output: log-probabilities or values."""
 
     @abstractmethod
     def mean(
@@ -109,14 +109,23 @@ class Target(ABC):
         """Return the statistics of predictions, which can be added up."""
 
     @abstractmethod
+    def cells(
+        self, truth: Shaped[np.ndarray, "N ..."], guess: Shaped[np.ndarray, "N ..."]
+    ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
+        """Return the cells of the flattened statistics that each prediction adds to, and how much."""
+
     def grouped(
         self,
         truth: Shaped[np.ndarray, "N ..."],
         guess: Shaped[np.ndarray, "N ..."],
         group: Int[np.ndarray, " N"],
         number: int,
-    ) -> Num[np.ndarray, "groups K L"]:
+    ) -> Float[np.ndarray, "groups K L"]:
         """Return the statistics of the predictions of each of `number` groups."""
+        cell, value = self.cells(truth, guess)
+        size = math.prod(self.shape)
+        of_group = (cell + size * group[:, None]).ravel()
+        return np.bincount(of_group, value.ravel(), number * size).reshape(number, *self.shape)
 
     @abstractmethod
     def compared_by_utterance(
@@ -259,17 +268,11 @@ class Classes(Target):
         """Return the confusion matrix; rows are true classes."""
         return metrics.confusion(truth.ravel(), guess.ravel(), weight.ravel(), self.width)
 
-    def grouped(
-        self,
-        truth: Int[np.ndarray, " N"],
-        guess: Int[np.ndarray, " N"],
-        group: Int[np.ndarray, " N"],
-        number: int,
-    ) -> Int[np.ndarray, "groups C C"]:
-        """Return the confusion matrix of each group."""
-        shape = (number, *self.shape)
-        cell = np.ravel_multi_index((group, truth, guess), shape)
-        return np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
+    def cells(
+        self, truth: Int[np.ndarray, " N"], guess: Int[np.ndarray, " N"]
+    ) -> tuple[Int[np.ndarray, "N 1"], Float[np.ndarray, "N 1"]]:
+        """Return the cell of the confusion matrix."""
+        return (self.width * truth + guess)[:, None], np.ones((len(truth), 1))
 
     def compared_by_utterance(
         self, truth: Int[np.ndarray, " N"], guess: Int[np.ndarray, " N"]
@@ -422,17 +425,12 @@ class Attributes(Target):
         own, predicted = (x.reshape(-1, len(self.names)) for x in (truth, guess))
         return concordance.sums(own, predicted, weight.ravel(), self.centre)
 
-    def grouped(
-        self,
-        truth: Float[np.ndarray, "N A"],
-        guess: Float[np.ndarray, "N A"],
-        group: Int[np.ndarray, " N"],
-        number: int,
-    ) -> Float[np.ndarray, "groups A 6"]:
-        """Return the sums of each group."""
-        found = np.zeros((number, *self.shape))
-        np.add.at(found, group, concordance.powers(truth, guess, self.centre))
-        return found
+    def cells(
+        self, truth: Float[np.ndarray, "N A"], guess: Float[np.ndarray, "N A"]
+    ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
+        """Return all cells, and the powers of each attribute."""
+        powers = concordance.powers(truth, guess, self.centre).reshape(len(truth), -1)
+        return np.broadcast_to(np.arange(powers.shape[1]), powers.shape), powers
 
     def compared_by_utterance(
         self, truth: Float[np.ndarray, "N A"], guess: Float[np.ndarray, "N A"]

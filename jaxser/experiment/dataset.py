@@ -44,7 +44,10 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Callable[[str], None] 
     target = ", ".join(dataset.attributes) or f"{len(dataset.classes)} classes"
     log(f"{dataset.name}: {len(dataset.label)} utterances, {target}")
     if dataset.left_out:
-        log("left out: " + ", ".join(f"{n} {label or 'without a label'}" for label, n in dataset.left_out.items()))
+        log(
+            "left out: "
+            + ", ".join(f"{n} {label or 'without a label'}" for label, n in dataset.left_out.items())
+        )
     corpus, expected = dataset.manifest["corpus"], config.get("corpus", "")
     if corpora.CORPORA.get(corpus) != corpora.CORPORA.get(expected):
         log(

@@ -69,7 +69,7 @@ class Prediction(WindowPrediction):
 
 @dataclass(frozen=True, eq=False)
 class AttributePrediction(WindowPrediction):
-    """The attributes of one window of a recording, such as valence, on the scale of the run's corpus.
+    """The attributes of one window of a recording, on the scale of the run's corpus.
 
     Attributes:
         attributes: the names of the attributes.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxser.encoders.encoder import Encoder
 from jaxser.encoders.frames import Layers
+from jaxser.encoders.masking import UNMASKED, Masking
 from jaxser.encoders.tuning import Tuning
 from jaxser.models.layer_mix import with_layer_weights
 from jaxser.models.network import Network, Wrapper
@@ -28,7 +29,12 @@ _FULL_SCALE = 2.0**15
 
 
 def with_waveforms(
-    network: Network, encoder: Encoder, layers: Layers, tuning: Tuning, normalise: str
+    network: Network,
+    encoder: Encoder,
+    layers: Layers,
+    tuning: Tuning,
+    normalise: str,
+    masking: Masking = UNMASKED,
 ) -> Network:
     """Return the network behind an encoder, with a layer mix if it has several layers.
 
@@ -38,6 +44,11 @@ def with_waveforms(
     if normalise not in NORMALISATIONS:
         raise FieldError(f"normalise={normalise!r} is not one of {', '.join(NORMALISATIONS)}")
     tuning.check(max(layers.indices))
+    masking.check()
+    if masking.is_on and tuning.train == "none":
+        raise FieldError(
+            "train='none': masks (mask_time_prob, mask_feature_prob) need an encoder that is trained"
+        )
     if "segments" in network.needs:
         raise FieldError(
             f"folder: {type(network).__name__} reads word segments, which only recipe encoder cuts out of the frames"
@@ -48,7 +59,7 @@ def with_waveforms(
         raise FieldError(f"folder: {type(network).__name__} needs a fixed number of frames")
     described = {"layers": layers.indices, "layers_mean": layers.mean}
     mixed = with_layer_weights(network, {"encoder": described})
-    return Encoded(network.num_classes, mixed, encoder, layers, tuning, normalise)
+    return Encoded(network.num_classes, mixed, encoder, layers, tuning, normalise, masking)
 
 
 def encoder_of(network: Network, parameters: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -75,12 +86,14 @@ class Encoded(Wrapper):
         layers: which hidden states are the frames.
         tuning: what is trained.
         normalise: one of `NORMALISATIONS`.
+        masking: what is masked of the encoder's features in training.
     """
 
     base: Encoder
     layers: Layers
     tuning: Tuning = Tuning()
     normalise: str = "layer"
+    masking: Masking = UNMASKED
 
     @property
     def optional_hyper(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -128,6 +141,7 @@ class Encoded(Wrapper):
                 batch.waveform_mask[:, : encoder.max_samples].sum(1),
                 layers=self.layers.indices,
                 dropout_key=key,
+                masking=self.masking,
             )
         if self.normalise == "layer":
             norm = nn.LayerNorm(use_bias=False, use_scale=False, dtype=dtype)

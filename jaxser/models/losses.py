@@ -76,7 +76,7 @@ def sigmoid_cross_entropy(
 def concordance_loss(
     values: Float[AnyArray, "B A"], truth: Float[AnyArray, "B A"], weight: Float[AnyArray, " B"]
 ) -> Float[Array, ""]:
-    """Return 1 - CCC of the batch, averaged over attributes (Lin 1989, eq. 1, as a loss: Trigeorgis et al. 2016).
+    """Return 1 - CCC of the batch, averaged over attributes (Trigeorgis et al. 2016).
 
     A batch in which neither the truth nor the values vary has the loss 1.
 

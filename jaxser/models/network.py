@@ -68,7 +68,7 @@ class Network(nn.Module):
         return cross_entropy(output, batch, class_weights, hyper)
 
     def heads(self, output: Output, hyper: Hyper) -> tuple[tuple[Weight, Float[Array, "B C"]], ...]:
-        """Return the logits that are trained to predict other targets than classes, each with its weight.
+        """Return the heads that predict other targets than classes, with their weights.
 
         The weight is that in the loss and in the prediction, which is the weighted mean.
         """

@@ -31,7 +31,7 @@ class Analysis:
     """
 
     run: Run
-    _intervals: dict[tuple[str, str], Interval | None] = field(default_factory=dict, repr=False)
+    _intervals: dict[str, Mapping[str, Interval]] = field(default_factory=dict, repr=False)
 
     @property
     def results(self) -> RunResults:
@@ -129,9 +129,9 @@ class Analysis:
 
         It is over "utterance" or "speaker".
         """
-        if (metric, by) not in self._intervals:
-            self._intervals[metric, by] = groups.bootstrap(self.run, metric, by)
-        return self._intervals[metric, by]
+        if by not in self._intervals:
+            self._intervals[by] = groups.bootstrap(self.run, by)
+        return self._intervals[by].get(metric)
 
     def clustered_interval(self, metric: str) -> Interval | None:
         """Return the interval over speakers if there are enough, or else over utterances."""

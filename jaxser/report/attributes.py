@@ -58,7 +58,7 @@ def scatter_names(analysis: Analysis) -> list[str]:
 
 
 def by_attribute(analysis: Analysis) -> Table:
-    """Return the scores of each attribute: means over folds, and the pooled CCC with its interval."""
+    """Return the scores of each attribute: means, and the pooled CCC with its interval."""
     found, target = analysis.results.summary, analysis.results.target
     rows: list[tuple[Cell, ...]] = []
     for name in target.names:
@@ -77,7 +77,8 @@ def genders(analysis: Analysis) -> Table | None:
     for gender in groups.known_genders(analysis.run):
         own = groups.part(analysis.run, partial(_has_gender, gender))
         number = len(set(own.predictions.utterance.tolist()))
-        by_name = (interval_cells(groups.clustered(own, f"ccc_{name}")) for name in target.names)
+        found = groups.clustered(own)
+        by_name = (interval_cells(found.get(f"ccc_{name}")) for name in target.names)
         rows.append((gender, number, *(cell for pair in by_name for cell in pair)))
     columns = (column for name in target.names for column in (f"CCC of {name}", f"95 % interval of {name}"))
     caption = f"CCC by gender, averaged over seeds; intervals {CLUSTERED}"

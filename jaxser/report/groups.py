@@ -6,15 +6,16 @@ A group is scored as if the run had tested nothing else (`part`), so its interva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
-from jaxser.evaluation.intervals import Interval, interval
+from jaxser.evaluation.intervals import Interval, intervals
 from jaxser.evaluation.run_folder import Run
 from jaxser.report.tables import percent
-from jaxser.types import UsageError, Utterance
+from jaxser.types import UsageError
 
 MAX_SPEAKERS = 40
 """Speakers that are scored. Corpora such as MELD have hundreds, most of them with one or two utterances."""
@@ -59,13 +60,12 @@ class Worst:
 
 def by_class(run: Run) -> tuple[Group, ...]:
     """Return each class with test utterances; `wa` is its recall."""
-    groups = (score_group(run, name, "label") for name in run.results.classes)
-    return tuple(group for group in groups if group.utterances)
+    return tuple(group for group in score_groups(run, run.results.classes, "label") if group.utterances)
 
 
 def by_gender(run: Run) -> tuple[Group, ...]:
     """Return each gender; empty unless at least two are known."""
-    return tuple(score_group(run, name, "gender") for name in known_genders(run))
+    return score_groups(run, known_genders(run), "gender")
 
 
 def known_genders(run: Run) -> list[str]:
@@ -79,7 +79,7 @@ def by_speaker(run: Run) -> tuple[Group, ...]:
     speakers = [run.utterances[i].speaker for i in tested_ids(run)]
     names, counts = np.unique([name for name in speakers if name], return_counts=True)
     kept = sorted(names[np.argsort(-counts, kind="stable")][:MAX_SPEAKERS].tolist())
-    return tuple(score_group(run, name, "speaker", by="utterance") for name in kept)
+    return score_groups(run, kept, "speaker", by="utterance")
 
 
 def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
@@ -92,41 +92,46 @@ def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
     return min(scores, key=lambda one: one.score.value) if len(scores) > 1 else None
 
 
-def score_group(run: Run, name: str, field: str, by: str = "speaker") -> Group:
-    """Compute the scores of the test utterances whose `field` is `name`."""
-    own = part(run, lambda utterance: getattr(utterance, field) == name)
-    wa, ua = (clustered(own, metric, by) for metric in ("wa", "ua"))
-    return Group(name, len(set(own.predictions.utterance.tolist())), wa, ua)
+def score_groups(run: Run, names: Sequence[str], field: str, by: str = "speaker") -> tuple[Group, ...]:
+    """Compute the scores of the test utterances whose `field` is a name, for each of the names."""
+    ids = run.test_predictions.utterance.tolist()
+    values = np.array([getattr(run.utterances[i], field) for i in ids], dtype=str)
+    found = []
+    for name in names:
+        own = part(run, values == name)
+        scores = clustered(own, by)
+        number = len(np.unique(own.predictions.utterance))
+        found.append(Group(name, number, scores.get("wa"), scores.get("ua")))
+    return tuple(found)
 
 
-def clustered(run: Run, metric: str, by: str = "speaker") -> Interval | None:
-    """Return the interval over speakers if there are enough, or else over utterances."""
-    return bootstrap(run, metric, by) or bootstrap(run, metric, "utterance")
+def clustered(run: Run, by: str = "speaker") -> Mapping[str, Interval]:
+    """Return the intervals over speakers if there are enough, or else over utterances; see `bootstrap`."""
+    return bootstrap(run, by) or bootstrap(run, "utterance")
 
 
-def bootstrap(run: Run, metric: str, by: str) -> Interval | None:
-    """Return the interval of a pooled score.
+def bootstrap(run: Run, by: str) -> Mapping[str, Interval]:
+    """Return the intervals of the pooled scores by metric.
 
-    It is None if there are too few units to resample, or they are unknown.
+    They are empty if there are too few units to resample, or they are unknown.
     """
-    if len(set(run.predictions.utterance.tolist())) < 2:
-        return None
+    if len(np.unique(run.predictions.utterance)) < 2:
+        return {}
     try:
-        return interval(run, metric, by, resamples=RESAMPLES)
+        return intervals(run, by, resamples=RESAMPLES)
     except UsageError:
-        return None
+        return {}
 
 
-def part(run: Run, keeps: Callable[[Utterance], bool]) -> Run:
-    """Return the run as if it had tested only some utterances.
+def part(run: Run, keeps: Bool[np.ndarray, " N"]) -> Run:
+    """Return the run as if it had made only some of its test predictions.
 
-    Only the folds that test any of them remain.
+    Only the folds that have any of them remain.
     """
-    p = run.test_predictions
-    own = p.select(np.array([keeps(run.utterances[i]) for i in p.utterance.tolist()], dtype=bool))
-    ids = set(own.utterance.tolist())
-    folds = (replace(fold, test=tuple(i for i in fold.test if i in ids)) for fold in run.folds)
-    return replace(run, predictions=own, folds=tuple(fold for fold in folds if fold.test))
+    own = run.test_predictions.select(keeps)
+    tests = {name: np.unique(own.utterance[own.fold == name]) for name in np.unique(own.fold).tolist()}
+    folds = (replace(fold, test=tuple(tests[fold.name].tolist())) for fold in run.folds if fold.name in tests)
+    return replace(run, predictions=own, folds=tuple(folds))
 
 
 def tested_ids(run: Run) -> list[str]:

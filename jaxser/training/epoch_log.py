@@ -68,7 +68,10 @@ class EpochLog:
         )
 
     def validation_scores(self) -> list[tuple[int, float]]:
-        """Return the index of the replica and the headline score on the validation part of every line that has one."""
+        """Return the index of the replica and the validation score of every line that has one.
+
+        It is the headline score, such as UA.
+        """
         index_of = {key: index for index, key in enumerate(self._keys)}
         scores = []
         for record in run_folder.read_epochs(self._folder):

@@ -59,6 +59,13 @@ def test_units_of_equal_confusions_are_drawn_together_if_there_are_many(monkeypa
     assert (together.low, together.high) == pytest.approx((one_by_one.low, one_by_one.high), abs=0.005)
 
 
+@pytest.mark.parametrize("by", ["utterance", "speaker"])
+def test_intervals_of_all_metrics_are_those_of_each(by):
+    run = fake(seeds=2)
+    each = {metric: intervals.interval(run, metric, by, resamples=250) for metric in metrics.SCORES}
+    assert intervals.intervals(run, by, resamples=250) == each
+
+
 def test_interval_over_speakers_draws_speakers():
     """Half of the speakers are always recognised, half never: then each speaker counts as one."""
     run = fake(seeds=1)

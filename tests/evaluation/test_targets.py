@@ -100,7 +100,8 @@ def test_lower_errors_are_better():
     truth = rng.uniform(1, 5, (50, 2))
     near, far = (target.statistics(truth, truth + rng.normal(0, s, (50, 2)), np.ones(50)) for s in (0.1, 1))
     for selection in target.selections[:-1]:
-        assert float(target.selected(selection, near, 0.0)) > float(target.selected(selection, far, 0.0))
+        better, worse = (float(target.selected(selection, own, jnp.float32(0))) for own in (near, far))
+        assert better > worse, selection
 
 
 @pytest.mark.parametrize("target", [ANY_CLASSES, Attributes(NAMES, 0.0, 1.0, "mse", 0.5, 0)])

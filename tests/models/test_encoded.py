@@ -14,6 +14,8 @@ from helpers.sweeps import SILENT, Killed, assert_same, kill
 from jaxser import encoders
 from jaxser.data.device import gather
 from jaxser.encoders.frames import FrameEncoder, Layers
+from jaxser.encoders.masking import Masking
+from jaxser.encoders.transformer import DropoutRates
 from jaxser.encoders.tuning import Tuning
 from jaxser.models.can import CAN
 from jaxser.models.encoded import Encoded, with_waveforms
@@ -256,6 +258,27 @@ def test_streamed_waveforms_give_the_same(data, trained, tmp_path):
     streamed = sweep(data, LORA, budget=200_000)
     assert streamed.source.is_streamed
     assert_same(train_sweep(streamed, tmp_path, **SILENT), trained)
+
+
+def test_masks_differ_by_replica_and_are_absent_in_validation_and_test(data, base):
+    """A step draws them with the replica's key; without training, nothing is masked."""
+    batch, masking = batch_of(data, [0, 1]), Masking(time_prob=0.5, time_length=1)
+    still = replace(base.module.transformer, dropout=DropoutRates())
+    plain = replace(base, module=base.module.clone(transformer=still))
+    net = Encoded(3, Seen(3), plain, Layers((2,)), LORA, "none", masking)
+    variables = net.init(jax.random.key(0), batch, HYPER, train=False)
+
+    def frames(seed=None):
+        rngs = {} if seed is None else {"dropout": jax.random.key(seed)}
+        output = net.apply(variables, batch, HYPER, train=seed is not None, rngs=rngs)
+        return np.asarray(output.logits["frames"])
+
+    unmasked = net.clone(masking=Masking()).apply(variables, batch, HYPER, train=False)
+    np.testing.assert_array_equal(frames(), unmasked.logits["frames"])
+    drawn = [frames(seed) for seed in range(8)]
+    assert sum(np.abs(one - drawn[0]).max() > 1e-3 for one in drawn[1:]) > 3
+    with pytest.raises(FieldError, match="need an encoder that is trained"):
+        with_waveforms(Probe(num_classes=3), base, Layers((2,)), Tuning(), "none", masking)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def trained(data, folder, target=TARGET, **options):
 @pytest.fixture(scope="module")
 def resident(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return folder, trained(data, folder)
+    return folder, trained(data, folder, epochs=15)
 
 
 def test_a_network_learns_attributes(data, resident):
@@ -60,7 +60,7 @@ def test_the_log_has_the_scores_of_attributes(resident):
 
 
 def test_streamed_data_give_the_same_predictions(data, resident, tmp_path):
-    for one, other in zip(trained(data, tmp_path, budget=20_000), resident[1], strict=True):
+    for one, other in zip(trained(data, tmp_path, budget=20_000, epochs=15), resident[1], strict=True):
         np.testing.assert_allclose(one.estimates, other.estimates, rtol=1e-5, atol=1e-5)
 
 
