@@ -429,7 +429,7 @@ class Attributes(Target):
         self, truth: Float[np.ndarray, "N A"], guess: Float[np.ndarray, "N A"]
     ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
         """Return all cells, and the powers of each attribute."""
-        powers = concordance.powers(truth, guess, self.centre).reshape(len(truth), -1)
+        powers = np.asarray(concordance.powers(truth, guess, self.centre)).reshape(len(truth), -1)
         return np.broadcast_to(np.arange(powers.shape[1]), powers.shape), powers
 
     def compared_by_utterance(

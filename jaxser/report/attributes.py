@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import matplotlib
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +14,6 @@ from jaxser.report.groups import CLUSTERED
 from jaxser.report.run_tables import interval_cells, score
 from jaxser.report.style import ACCENT, MUTED, STYLE, WIDTH, Drawing, named_rows, new_figure
 from jaxser.report.tables import Cell, Table
-from jaxser.types import Utterance
 
 
 def tables(analysis: Analysis) -> dict[str, Table | None]:
@@ -74,8 +71,10 @@ def genders(analysis: Analysis) -> Table | None:
     """Return CCC by gender; None unless two genders are known."""
     target = analysis.results.target
     rows: list[tuple[Cell, ...]] = []
+    ids = analysis.run.test_predictions.utterance.tolist()
+    of_utterance = np.array([analysis.run.utterances[i].gender for i in ids], dtype=str)
     for gender in groups.known_genders(analysis.run):
-        own = groups.part(analysis.run, partial(_has_gender, gender))
+        own = groups.part(analysis.run, of_utterance == gender)
         number = len(set(own.predictions.utterance.tolist()))
         found = groups.clustered(own)
         by_name = (interval_cells(found.get(f"ccc_{name}")) for name in target.names)
@@ -83,10 +82,6 @@ def genders(analysis: Analysis) -> Table | None:
     columns = (column for name in target.names for column in (f"CCC of {name}", f"95 % interval of {name}"))
     caption = f"CCC by gender, averaged over seeds; intervals {CLUSTERED}"
     return Table("genders", caption, ("gender", "utterances", *columns), tuple(rows)) if rows else None
-
-
-def _has_gender(gender: str, utterance: Utterance) -> bool:
-    return utterance.gender == gender
 
 
 def ccc_by_attribute(analysis: Analysis) -> Figure:

@@ -162,22 +162,22 @@ def test_predict_prints_attributes(folder, capsys):
 
 
 def test_the_export_predicts_the_same(folder, tmp_path):
-    out = tmp_path / "network.zip"
-    assert export.main([f"--run={folder}", "--fold=1", "--seed=0", f"--out={out}"]) == 0
     ensemble = jaxser.load(folder, fold="1", seed=0)
     wav = small_runs.wav(small_runs.dataset("mcsan", "attributes").utterances[0])
     [window] = ensemble.reader([wav]).read(wav, "lovely day")
+    sizes = {name: -(-len(window.arrays[name]) // 9) * 9 for name in ensemble.model.needs}
+    out, flags = tmp_path / "network.zip", [f"--{name}={size}" for name, size in sizes.items()]
+    assert export.main([f"--run={folder}", "--fold=1", "--seed=0", f"--out={out}", "--batch=1", *flags]) == 0
     with zipfile.ZipFile(out) as archive:
         network = jax.export.deserialize(bytearray(archive.read("network.bin")))
         description = json.loads(archive.read("description.json"))
     assert description["target"]["attributes"] == list(NAMES)
     inputs = {}
-    for name in ensemble.model.needs:
-        x, size = window.arrays[name], len(window.arrays[name])
-        width = -(-size // 9) * 9
-        inputs[name] = np.zeros((1, width, *x.shape[1:]), x.dtype)
-        inputs[name][0, :size] = x
-        inputs[f"{name}_length"] = np.array([size], np.int32)
+    for name, size in sizes.items():
+        x = window.arrays[name]
+        inputs[name] = np.zeros((1, size, *x.shape[1:]), x.dtype)
+        inputs[name][0, : len(x)] = x
+        inputs[f"{name}_length"] = np.array([len(x)], np.int32)
     found = network.call(inputs)["attributes"]
     np.testing.assert_allclose(found, ensemble.outputs([window]).mean(1), rtol=1e-4)
 
