@@ -36,7 +36,7 @@ def rate(emotion: str, rng: np.random.Generator) -> Float[np.ndarray, "raters 3"
 
 
 def rating_moments(emotion: str) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
-    """Return the mean and the variance of one rater's judgement, which is rounded and cut to the scale."""
+    """Return the mean and the variance of one rater's judgement."""
     points = np.arange(LOW, HIGH + 1)
     edges = np.concatenate([[-np.inf], points[:-1] + 0.5, [np.inf]])
     centre = np.array(CENTRES[emotion])[:, None]

@@ -308,11 +308,6 @@ class RunResults:
         return target_from_json(self.described_target, self.classes)
 
     @property
-    def output_names(self) -> tuple[str, ...]:
-        """The names of the classes, or of the attributes."""
-        return self.target.names
-
-    @property
     def summary(self) -> Summary:
         """The summary of the reported setting."""
         return self.summaries[self.setting]

@@ -169,11 +169,15 @@ class Target(ABC):
 
     @abstractmethod
     def best_possible(self, bayes: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Return the best possible scores by what a model may read, from those in the manifest of the demo corpus."""
+        """Return the best possible scores by what a model may read.
+
+        Args:
+            bayes: those in the manifest of the demo corpus; None for other corpora.
+        """
 
     @abstractmethod
     def deviation(self, best: float, number: int) -> float:
-        """Return the standard error of the first of the `bounded` scores at its best, over `number` utterances."""
+        """Return the standard error of the first `bounded` score over `number` utterances."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -494,7 +498,10 @@ class Attributes(Target):
         }
 
     def deviation(self, best: float, number: int) -> float:
-        """Return the standard error of a correlation (delta method), at least that of the mean over attributes."""
+        """Return the standard error of a correlation (delta method).
+
+        That of the mean over attributes is at most as large.
+        """
         return (1 - best**2) / math.sqrt(number)
 
     def to_json(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def genders(analysis: Analysis) -> Table | None:
 
 
 def ccc_by_attribute(analysis: Analysis) -> Figure:
-    """Draw the mean CCC of each attribute, its standard deviation over folds, and one dot per replica."""
+    """Draw the mean CCC of each attribute, its spread over folds, and one dot per replica."""
     results = analysis.results
     names, found = results.target.names, results.summary
     figure, axes = new_figure(height=1.0 + 0.36 * len(names))

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,9 +15,10 @@ from jaxser.evaluation.records import EpochRecord
 from jaxser.evaluation.run_folder import read_epochs
 from jaxser.evaluation.targets import Attributes
 from jaxser.models.unimodal import TextModel
+from jaxser.training import augment
 from jaxser.training.loop import predict_sweep, train_sweep
 from jaxser.training.sweep import GridPoint
-from jaxser.types import Dataset, Ragged, Utterance
+from jaxser.types import Batch, Dataset, Ragged, Utterance
 
 NAMES = ("valence", "arousal")
 TARGET = Attributes(NAMES, 1.0, 5.0)
@@ -75,6 +78,17 @@ def test_copies_keep_the_attributes_of_their_originals(data):
     noisy = Ragged(data.arrays["audio"].values + 1, data.arrays["audio"].length)
     larger, _ = with_copies(replace(data, arrays={**data.arrays, "audio_noisy": noisy}), (), False)
     np.testing.assert_array_equal(larger.target, np.concatenate([data.target, data.target]))
+
+
+def test_mixed_utterances_have_the_attributes_of_their_partners(data):
+    rows = jnp.arange(8)
+    frames = jnp.array(data.target[:8, None, :])
+    mask = jnp.ones((8, 1), bool)
+    batch = Batch(rows, jnp.ones(8), audio=frames, audio_mask=mask, target=jnp.array(data.target[:8]))
+    after, mixed = augment.mixup(batch, jnp.float32(0.4), jax.random.key(0))
+    np.testing.assert_array_equal(mixed.target, data.target[np.asarray(mixed.partner)])
+    own = mixed.share * batch.target + (1 - mixed.share) * mixed.target
+    np.testing.assert_allclose(after.audio[:, 0], own, rtol=1e-5)
 
 
 def spoken(number: int):
