@@ -29,7 +29,6 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "leaky_relu": jax.nn.leaky_relu,
     "mish": jax.nn.mish,
     "relu": jax.nn.relu,
-    "selu": jax.nn.selu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
 }
