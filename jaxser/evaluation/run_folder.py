@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -200,7 +201,8 @@ def write_utterances(folder: Path, utterances: Iterable[Utterance]) -> None:
         utterances: the utterances, labelled with classes of the run (not with the corpus's own labels).
     """
     with files.open_text(folder, UTTERANCES) as file:
-        file.writelines(_dumps(utterance_to_json(utterance)) + "\n" for utterance in utterances)
+        encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        file.writelines(encode(utterance_to_json(utterance)) + "\n" for utterance in utterances)
 
 
 def read_utterances(folder: Path) -> list[Utterance]:
@@ -370,8 +372,12 @@ def _check_consistency(run: Run) -> None:
             predicted = p.utterance[(p.fold == fold.name) & (p.split == split)]
             if set(predicted.tolist()) - set(part):
                 raise source.damaged(FOLDS, f"{PREDICTIONS} has other {split} utterances of fold {fold.name}")
+    keys = zip(*(column.tolist() for column in (p.fold, p.seed, p.setting, p.split)), strict=True)
+    rows_of: dict[tuple[str, int, str, str], list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        rows_of[key].append(row)
     for one, split, scores in _all_scores(results):
-        own = (p.fold == one.fold) & (p.seed == one.seed) & (p.setting == one.setting) & (p.split == split)
+        own = np.array(rows_of[one.fold, one.seed, one.setting, split], dtype=int)
         counts = np.zeros((len(p.classes), len(p.classes)), int)
         np.add.at(counts, (p.true[own], p.predicted[own]), 1)
         if counts.tolist() != [list(row) for row in scores.confusion]:
