@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# After a crash of a worker, pytest-xdist can wait for ever for its replacement (seen in 3.8); without one the run ends.
-WORKERS := -n 2 --dist loadgroup --max-worker-restart=0
+# The tests of a file share fixtures and compiled programs, so they run in one worker. After a crash of a worker,
+# pytest-xdist can wait for ever for its replacement (seen in 3.8); without one the run ends.
+WORKERS := -n 2 --dist loadfile --max-worker-restart=0
 
 .PHONY: env demo test kernels slow parity lint docs lock clean
 
@@ -25,7 +26,7 @@ kernels: $(READY)
 	XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(BIN)/python -m pytest -q $(WORKERS) -m "not slow" $(KERNEL_TESTS)
 
 slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q $(WORKERS) -m slow
 
 # The encoders against transformers. Installs PyTorch into .venv; versions of requirements.lock are kept.
 parity: $(READY)

@@ -1,4 +1,4 @@
-"""Forced alignment: times for the words of utterances that have a transcript and no alignment.
+"""Forced alignment: times for the words of utterances that have a transcript alone.
 
 Results are kept in a file, so that another recipe, or the same command after an interruption, need not repeat them.
 """

@@ -83,5 +83,11 @@ class Aligner:
         if rate not in self._decoders:
             from pocketsphinx import Decoder
 
-            self._decoders[rate] = Decoder(lm=None, samprate=SAMPLE_RATE, frate=rate, loglevel="FATAL")
+            self._decoders[rate] = Decoder(
+                lm=None,
+                samprate=SAMPLE_RATE,
+                frate=rate,
+                bestpath=False,  # a second search, which need not contain all of the words
+                loglevel="FATAL",
+            )
         return self._decoders[rate]

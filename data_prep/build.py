@@ -121,13 +121,11 @@ def plan_build(
 
 def _count_warnings(found: Mapping[str, int], expected: Mapping[str, int]) -> tuple[str, ...]:
     """Return a sentence on the labels whose counts differ from those of the original release, if there are any."""
-    differ = [
-        label for label in sorted({**found, **expected}) if found.get(label, 0) != expected.get(label, 0)
-    ]
-    if not expected or not differ:
+    differ = [label for label in sorted(expected) if found.get(label, 0) != expected[label]]
+    if not differ:
         return ()
-    counts = ", ".join(f"{label} {found.get(label, 0)} of {expected.get(label, 0)}" for label in differ)
-    total = f"{sum(found.values())} of {sum(expected.values())} utterances"
+    counts = ", ".join(f"{label} {found.get(label, 0)} of {expected[label]}" for label in differ)
+    total = f"{sum(found.get(label, 0) for label in expected)} of {sum(expected.values())} utterances"
     return (f"the counts differ from those of the original release ({total}): {counts}",)
 
 

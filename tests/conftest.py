@@ -24,15 +24,6 @@ settings.load_profile("repeatable")
 REAL_DATA = Path(os.environ.get("JAXSER_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, tests that share compiled programs run in one process: a file's, or a case's."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{case}" if case else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real recordings; tests that need it are skipped where it is absent."""

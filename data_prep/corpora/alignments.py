@@ -1,4 +1,4 @@
-"""Word alignments of a user's own corpus: the choice of the reader by the file's name, TextGrids, and tables."""
+"""Word alignments: the choice of a reader by the file's name, TextGrids, and tables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""audformat databases: a header `db.yaml`, and tables `db.NAME.csv` of files or of segments of files.
+"""audformat databases: a header `db.yaml`, and tables `db.NAME.csv`.
 
-The labels are in the columns whose scheme or name is `emotion`. Other tables may add the speaker, the transcription
-and the gender; a table's `split_id` gives the part of its rows. Labels of schemes that are dictionaries are resolved.
+Tables have a row per file or segment of a file. The labels are in the columns whose scheme or name is `emotion`. Other
+tables may add the speaker, the transcription and the gender; a table's `split_id` gives the part of its rows. Labels of
+schemes that are dictionaries are resolved.
 """
 
 from __future__ import annotations

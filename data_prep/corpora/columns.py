@@ -1,4 +1,4 @@
-"""Columns of a user's own table: their names here, their usual names elsewhere, and `--columns`."""
+"""Columns of a user's own table: their usual names, and `--columns`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Columns:
 
     @property
     def known(self) -> set[str]:
-        """The names in lower case by which required columns, and hence the separator, are recognised."""
+        """The names in lower case by which the header, and hence the separator, is recognised."""
         others = (name for column in self.required for name in OTHER_NAMES.get(column, ()))
         return {*self.required, *others, *(name.lower() for name in self.given.values())}
 

@@ -1,7 +1,7 @@
-"""ESD (Zhou et al. 2022): ten speakers of Mandarin and ten of English, 350 sentences, five emotions.
+"""ESD (Zhou et al. 2022): Mandarin and English, 20 speakers, five emotions.
 
 Recordings are at `0011/Angry/0011_000351.wav`, in older releases at `0011/Angry/train/0011_000351.wav`, and
-transcripts in `0011/0011.txt`. The sentences of a speaker are the same for all emotions. The official split follows
+transcripts in `0011/0011.txt`. The 350 sentences of a speaker are the same for all emotions. The official split follows
 from the number: of the 350 recordings of a speaker and emotion, the first 20 are for validation, the next 30 for
 testing, and the others for training.
 """

@@ -1,4 +1,4 @@
-"""Your own corpus: a table with one row per utterance, as CSV or JSONL, or another layout of `layouts.py`.
+"""Your own corpus: a table with one row per utterance, or another layout.
 
     path,label,speaker,text
     clips/0001.wav,angry,anna,Give it back!

@@ -1,4 +1,4 @@
-"""Kaldi's data folders: `wav.scp`, `text`, `utt2spk`, `spk2gender`, `segments`, and a file of labels."""
+"""Kaldi's data folders: `wav.scp`, `text`, `utt2spk`, `segments`, and a file of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MSP-Podcast (Lotfian & Busso 2019; Busso et al. 2025): spontaneous English speech from podcasts.
+"""MSP-Podcast (Lotfian & Busso 2019): spontaneous English speech from podcasts.
 
 Labels are in `Labels/labels_consensus.csv` (`labels_concensus.csv` in older releases), with emotion, activation,
 valence, dominance, speaker, gender and `Split_Set`. Recordings are in `Audios/` (`Audio/`), transcripts in

@@ -219,7 +219,7 @@ NEMO = NamedCorpus(
 EMOVDB = NamedCorpus(
     title="EmoV-DB",  # Adigwe et al. 2018: the archives of OpenSLR 115, as listed by EmoBox (the paper has 7,000)
     example="bea_Amused/amused_1-15_0001.wav",
-    pattern=r"(?P<speaker>bea|jenie|josh|sam)_(?P<label>[A-Z][a-z]+)/[A-Za-z]+_[0-9]+[-_][0-9]+_(?P<sentence>[0-9]{4})",
+    pattern=r"(?P<speaker>bea|jenie|josh|sam)[_/](?P<label>[A-Z][a-z]+)/[A-Za-z]+_[0-9]+[-_][0-9]+_(?P<sentence>[0-9]{4})",
     labels={
         "Amused": "amused",
         "Angry": "anger",

@@ -1,4 +1,4 @@
-"""Word times in subtitles: SRT and WebVTT with one word per cue, one marked word, or times within the cue."""
+"""Word times in subtitles: SRT and WebVTT."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Tables of a corpus: CSV with any usual delimiter, and JSON lines.
 
 Every row is accounted for. A row that does not fit the header is yielded with the reason. A quote that is never closed,
-or that swallows other rows, is an error, since the rows after it cannot be told apart.
+or that swallows other rows, is an error, since the rows after it cannot be told apart. Tables with tabs are usually
+written without quoting: there, a quote that does not enclose a cell is a character of the text.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _DELIMITER_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?:\r\n|\n|\r|$)', re.IGNORECASE)  # Excel's first line
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _QUOTED = re.compile(r'"([^"]*+(?:""[^"]*+)*+)"')
+_ENCLOSED = re.compile(
+    r'"[^"\t]*+(?:""[^"\t]*+)*+"[ ]*(?=[\t\r\n]|\Z)'
+)  # a cell of several lines between tabs
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -149,7 +153,7 @@ def split_rows(table: Path, text: str, delimiter: str, first_line: int = 1) -> I
             if cell := quoted.match(text, position):
                 position = cell.end()
                 cells.append(cell[1].replace('""', '"').strip(_SPACES))
-            elif text.startswith('"', position):
+            elif text.startswith('"', position) and (delimiter != "\t" or _ENCLOSED.match(text, position)):
                 cell = _QUOTED.match(text, position)
                 breaks = len(_LINE_END.findall(cell[0])) if cell else 0
                 rest = unquoted.match(text, cell.end() if cell else position)

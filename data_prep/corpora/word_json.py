@@ -1,4 +1,4 @@
-"""Word times in JSON: Montreal Forced Aligner, Whisper, faster-whisper, WhisperX and pocketsphinx."""
+"""Word times in JSON: Montreal Forced Aligner, Whisper and pocketsphinx."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .word_rows import TimedRow, word_of_transcript
 
 
 def json_rows(text: str) -> tuple[Sequence[TimedRow], Mapping[str, Sequence[TimedRow]]]:
-    """Return the rows of a file, and the rows of its tiers by name if it has tiers (Montreal Forced Aligner).
+    """Return the rows of a file, and the rows of its tiers by name if it has tiers.
 
     Raises:
         ValueError: if it is not JSON, or in none of the known forms.

@@ -1,4 +1,4 @@
-"""Word times in lines: CTM, HTK's labels, BAS Partitur (WebMAUS) and the CSV of Montreal Forced Aligner."""
+"""Word times in lines: CTM, HTK, BAS Partitur, and CSV of Montreal Forced Aligner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HTK_UNITS_PER_SECOND = 10**7  # times are in units of 100 ns
 
 
 def ctm_rows(text: str, names: Collection[str] = ()) -> list[TimedRow]:
-    """Parse a CTM file: recording, channel, start, duration, word and possibly a confidence per line.
+    """Parse a CTM file: recording, channel, start, duration and word per line.
 
     Args:
         text: the contents.
@@ -37,7 +37,9 @@ def ctm_rows(text: str, names: Collection[str] = ()) -> list[TimedRow]:
 
 
 def htk_rows(text: str, names: Collection[str] = ()) -> list[TimedRow]:
-    """Parse HTK's label file, or a master label file with a section per recording; the first label is the word.
+    """Parse HTK's label file, or a master label file with a section per recording.
+
+    The first label of a line is the word.
 
     Raises:
         ValueError: if a line is malformed, or the recording is not in the file.
@@ -72,7 +74,9 @@ def _section(lines: Sequence[str], names: Collection[str]) -> list[str]:
 
 
 def partitur_rows(text: str) -> list[TimedRow]:
-    """Parse a BAS Partitur file of WebMAUS: a word lasts as long as its segments in the tier MAU.
+    """Parse a BAS Partitur file of WebMAUS.
+
+    A word lasts as long as its segments in the tier MAU.
 
     Raises:
         ValueError: if the sample rate, the words or their segments are missing.
@@ -98,7 +102,7 @@ def partitur_rows(text: str) -> list[TimedRow]:
 
 
 def mfa_rows(text: str) -> Mapping[str, list[TimedRow]] | None:
-    """Return the rows of a CSV of Montreal Forced Aligner by tier, or None if it is another table.
+    """Return the rows of Montreal Forced Aligner's CSV by tier; None if it is not one.
 
     Its columns are Begin, End, Label, Type and Speaker.
     """

@@ -1,4 +1,4 @@
-"""Rows of words and times, as the readers of alignment files return them, and their conversion to words."""
+"""Rows of words and times in alignment files, and their conversion to words."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def join_rows(rows: Iterable[TimedRow], one_word_each: bool = True) -> TimedWord
 
 
 def word_of_transcript(text: str) -> str:
-    """Return a word of a transcript or a pronunciation dictionary: `" Hello,"` and `hello(2)` are hello."""
+    """Return a word without punctuation and variant: `Hello,` and `Hello(2)` are Hello."""
     return without_punctuation(_VARIANT.sub("", text.strip()))

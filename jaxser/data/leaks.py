@@ -85,7 +85,7 @@ def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list
     folds, ids = tuple(folds), list(utterances)
     row_of = {i: row for row, i in enumerate(ids)}
     rows = {
-        (fold.name, part): np.array([row_of[i] for i in getattr(fold, part)], dtype=int)
+        (fold.name, part): np.fromiter(map(row_of.__getitem__, getattr(fold, part)), dtype=int)
         for fold in folds
         for part in PART_NAMES
     }
@@ -137,15 +137,25 @@ def class_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]
         "validation": "the epoch is selected without the class",
         "test": "its UA does not include the class",
     }
-    sentences = []
+    names, sentences = sorted({utterance.label for utterance in utterances.values()}), []
     for part, effect in consequence.items():
-        present = {fold.name: {utterances[i].label for i in getattr(fold, part)} for fold in folds}
-        for name in sorted({utterance.label for utterance in utterances.values()}):
+        present = {fold.name: _labels(getattr(fold, part), utterances, len(names)) for fold in folds}
+        for name in names:
             lacking = [fold for fold, labels in present.items() if labels and name not in labels]
             if lacking:
                 where = f"the {PART_NAMES[part]} part of {_folds(lacking, len(folds))}"
                 sentences.append(f"Class {name} has no utterance in {where}: {effect}.")
     return sentences
+
+
+def _labels(part: Iterable[str], utterances: Mapping[str, Utterance], most: int) -> set[str]:
+    """Return the labels in a part; the search ends when there are as many as possible."""
+    found: set[str] = set()
+    for i in part:
+        found.add(utterances[i].label)
+        if len(found) == most:
+            break
+    return found
 
 
 _SUBJECTS = {

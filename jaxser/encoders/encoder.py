@@ -277,7 +277,7 @@ def load(
     module = cls.from_config(
         config, _preprocessor(folder), padding=padding, dtype=jnp.dtype(dtype), remat=remat
     )
-    shapes = _parameter_shapes(module)
+    shapes = parameter_shapes(module)
     flat, ignored, digest = read_parameters(folder, cls.tensor_names, shapes, cls.prefixes)
     params = flax.traverse_util.unflatten_dict(
         {path: jnp.asarray(value) for path, value in flat.items()}, sep="/"
@@ -310,7 +310,7 @@ def _preprocessor(folder: Path) -> Fields:
     return Fields.read(folder / PREPROCESSOR)
 
 
-def _parameter_shapes(module: SpeechEncoder) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(module: SpeechEncoder) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter, without computing any."""
     waveforms = jax.ShapeDtypeStruct((1, 4 * module.hop), jnp.float32)
     lengths = jax.ShapeDtypeStruct((1,), jnp.int32)

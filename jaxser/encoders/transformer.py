@@ -21,10 +21,14 @@ from jaxser.layers.dropout import Dropout
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_python": partial(jax.nn.gelu, approximate=False),
     "gelu_new": jax.nn.gelu,
+    "gelu_fast": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "leaky_relu": jax.nn.leaky_relu,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
-    "selu": jax.nn.selu,
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
 }

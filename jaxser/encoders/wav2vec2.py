@@ -114,7 +114,11 @@ class Wav2Vec2(SpeechEncoder):
     @classmethod
     def family_fields(cls, config: Fields) -> dict[str, Any]:
         """Return the fields of the positional embeddings, and those that a family adds."""
-        config.require("adapter_attn_dim", None)
+        if (size := config.values.get("adapter_attn_dim")) is not None:
+            raise InputError(
+                f"{config.path}: adapter_attn_dim={size!r}: the adapters of MMS, one for each language, are not "
+                "supported; use a model without them, such as facebook/mms-300m"
+            )
         return {
             "position_kernel": config.count("num_conv_pos_embeddings", 128),
             "position_groups": position_groups(config),

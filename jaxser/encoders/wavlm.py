@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from jaxser.encoders.configuration import Fields
 from jaxser.encoders.transformer import SelfAttention
 from jaxser.encoders.wav2vec2 import Wav2Vec2
+from jaxser.types import InputError
 
 
 class GatedSelfAttention(SelfAttention):
@@ -58,11 +59,14 @@ class WavLM(Wav2Vec2):
     @classmethod
     def family_fields(cls, config: Fields) -> dict[str, Any]:
         """Return the fields that WavLM adds to those of wav2vec 2.0."""
-        return {
-            **super().family_fields(config),
-            "buckets": config.count("num_buckets", 320),
-            "max_distance": config.count("max_bucket_distance", 800),
-        }
+        buckets = config.count("num_buckets", 320)
+        max_distance = config.count("max_bucket_distance", 800)
+        if not 1 <= buckets // 4 < max_distance:  # the first half of each half is linear
+            raise InputError(
+                f"{config.path}: num_buckets={buckets} must be at least 4, and max_bucket_distance={max_distance} "
+                "greater than a quarter of it"
+            )
+        return {**super().family_fields(config), "buckets": buckets, "max_distance": max_distance}
 
     def setup(self) -> None:
         super().setup()

@@ -166,7 +166,7 @@ def _bootstrap(
         ).confidence_interval
     runs_of = tuple(map(name_of, runs))
     return [
-        Interval(runs_of, name, by, *map(float, (value, low, high)), number)
+        Interval(runs_of, name, by, float(value), float(low), float(high), number)
         for name, value, low, high in zip(names, values, lows, highs, strict=True)
     ]
 
@@ -188,8 +188,8 @@ def _draw_kinds(
         for part in (own.cells.indices.astype(np.int32), own.cells.data.view(np.int32))
     ]
     rows = np.ascontiguousarray(np.hstack(parts))
-    rows = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
-    _, first, times = np.unique(rows, return_index=True, return_counts=True)
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
+    _, first, times = np.unique(keys, return_index=True, return_counts=True)
     if len(first) * 4 > number:
         return None
     kinds = [_Counts(own.cells[first], own.shape) for own in counts]

@@ -6,8 +6,9 @@ Each record knows the keys of its file. An undefined number is None in Python an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import msgspec
@@ -172,24 +173,37 @@ class EpochRecord:
         )
 
 
-_UTTERANCE_FIELDS = ("speaker", "gender", "session", "dialogue", "split", "transcript", "flags", "sha256")
+@dataclass(frozen=True)
+class _UtteranceLine:
+    """The keys of a line of utterances.jsonl."""
+
+    id: str
+    label: str
+    duration: Number
+    speaker: str
+    gender: Literal["F", "M", ""]
+    session: str
+    dialogue: str
+    split: str
+    transcript: str
+    flags: tuple[str, ...]
+    sha256: str
+
+
+_UTTERANCE_FIELDS = tuple(field.name for field in fields(_UtteranceLine))
 
 
 def utterance_to_json(utterance: Utterance) -> dict[str, Any]:
     """Return a line of utterances.jsonl; the path of the recording is not in it."""
-    seconds = None if utterance.duration is None else round(utterance.duration, 3)
-    fields = {name: getattr(utterance, name) for name in _UTTERANCE_FIELDS}
-    return {"id": utterance.id, "label": utterance.label, "duration": seconds, **fields}
+    value = {name: getattr(utterance, name) for name in _UTTERANCE_FIELDS}
+    seconds = value["duration"]
+    value["duration"] = None if seconds is None or not math.isfinite(seconds) else round(float(seconds), 3)
+    return value
 
 
 def utterance_from_json(value: Any) -> Utterance:
     """Read a line of utterances.jsonl; `wav` is empty."""
-    kinds = {"gender": Literal["F", "M", ""], "flags": tuple[str, ...]}
-    fields = {name: typed(value, name, kinds.get(name, str)) for name in _UTTERANCE_FIELDS}
-    return Utterance(
-        id=typed(value, "id", str),
-        wav="",
-        label=typed(value, "label", str),
-        duration=typed(value, "duration", Number),
-        **fields,
-    )
+    if isinstance(value, Mapping) and (missing := [name for name in _UTTERANCE_FIELDS if name not in value]):
+        raise KeyError(missing[0])
+    line = msgspec.convert(value, _UtteranceLine)
+    return Utterance(wav="", **{name: getattr(line, name) for name in _UTTERANCE_FIELDS})

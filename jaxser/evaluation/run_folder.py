@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,9 +61,6 @@ ADVICE = (
     "each: --workdir=runs/mine/$SLURM_ARRAY_TASK_ID"
 )
 """What to do if another process writes to the folder of a run, for messages."""
-
-_ROUNDING = 1e-4
-"""The relative error of sums of values that are rounded to six digits; counts have none."""
 
 Record = TypeVar("Record")
 
@@ -204,7 +202,8 @@ def write_utterances(folder: Path, utterances: Iterable[Utterance]) -> None:
         utterances: the utterances, labelled with classes of the run (not with the corpus's own labels).
     """
     with files.open_text(folder, UTTERANCES) as file:
-        file.writelines(_dumps(utterance_to_json(utterance)) + "\n" for utterance in utterances)
+        encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        file.writelines(encode(utterance_to_json(utterance)) + "\n" for utterance in utterances)
 
 
 def read_utterances(folder: Path) -> list[Utterance]:
@@ -375,10 +374,15 @@ def _check_consistency(run: Run) -> None:
             predicted = p.utterance[(p.fold == fold.name) & (p.split == split)]
             if set(predicted.tolist()) - set(part):
                 raise source.damaged(FOLDS, f"{PREDICTIONS} has other {split} utterances of fold {fold.name}")
+    keys = zip(*(column.tolist() for column in (p.fold, p.seed, p.setting, p.split)), strict=True)
+    rows_of: dict[tuple[str, int, str, str], list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        rows_of[key].append(row)
     for one, split, scores in _all_scores(results):
-        own = (p.fold == one.fold) & (p.seed == one.seed) & (p.setting == one.setting) & (p.split == split)
-        found = results.target.statistics(p.true[own], p.predicted[own], np.ones(own.sum()))
-        if not np.allclose(found, scores.statistics, rtol=_ROUNDING, atol=_ROUNDING * max(own.sum(), 1)):
+        own = np.array(rows_of[one.fold, one.seed, one.setting, split], dtype=int)
+        found = results.target.statistics(p.true[own], p.predicted[own], np.ones(len(own)))
+        tolerance = results.target.rounding * max(len(own), 1)
+        if not np.allclose(found, scores.statistics, rtol=0, atol=tolerance):
             raise source.damaged(PREDICTIONS, f"the {split} scores of {one.name} in {RESULTS} differ")
         computed = Scores.of_statistics(scores.statistics, results.target)
         if any(not _is_close(computed[name], scores[name]) for name in results.target.compared):

@@ -44,6 +44,7 @@ class Target(ABC):
         main: the scores that lists of replicas show.
         compared: the scores that comparisons of runs test.
         selections: what can select the epoch.
+        rounding: how much the statistics may differ per prediction because predictions.csv has six digits.
         names: the names of the classes or attributes.
     """
 
@@ -53,6 +54,7 @@ class Target(ABC):
     main: ClassVar[tuple[str, ...]]
     compared: ClassVar[tuple[str, ...]]
     selections: ClassVar[tuple[str, ...]]
+    rounding: ClassVar[float]
     names: tuple[str, ...]
 
     @property
@@ -215,6 +217,7 @@ class Classes(Target):
     main = metrics.SCORES
     compared = ("wa", "ua", "f1_weighted")
     selections = ("wa", "ua", "f1_weighted", "f1_macro", "wa_plus_ua", "loss")
+    rounding = 0.0
     score_names = metrics.SCORES
     scores = staticmethod(metrics.scores)
 
@@ -354,6 +357,7 @@ class Attributes(Target):
     main = concordance.SCORES
     compared = concordance.SCORES
     selections = (*concordance.SCORES, "loss")
+    rounding = 1e-4
 
     @property
     def score_names(self) -> tuple[str, ...]:

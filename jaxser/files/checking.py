@@ -166,7 +166,7 @@ def decode_json(content: bytes | str) -> Any:
         ValueError: if the text is not JSON, a key of an object is repeated, or a number is not finite.
     """
     text = content.decode("utf-8", "surrogateescape") if isinstance(content, bytes) else content
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite)
+    value = _DECODER.decode(text)
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")  # fails for half a character
     return value
@@ -203,3 +203,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_finite(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_finite)

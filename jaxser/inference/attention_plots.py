@@ -105,6 +105,7 @@ def figure(attention: Attention) -> Figure:
                 _draw_curve(ax, weights, axes[0], attention)
         with figure_text.without_layout_warnings():
             figure_text.choose_fonts(drawn)
+            figure_text.warn_of_missing([drawn])
             figure_text.escape_missing(drawn)
     return drawn
 

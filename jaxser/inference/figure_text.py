@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from jaxser.cli import printable
@@ -31,7 +31,7 @@ def choose_fonts(figure: Figure) -> None:
 
 
 def escape_missing(figure: Figure) -> bool:
-    r"""Escape the characters of a figure that no installed font has, with a warning.
+    r"""Escape the characters of a figure that no installed font has; see `warn_of_missing`.
 
     An escape looks like `\u6012`. Control characters are escaped, too.
 
@@ -39,7 +39,7 @@ def escape_missing(figure: Figure) -> bool:
         Whether any text has changed.
     """
     texts = _texts(figure)
-    missing = "".join(sorted({mark for text in texts for mark in _fonts(text.get_text())[1]}))
+    missing = _missing(texts)
     escaped = [_escape(text.get_text(), missing) for text in texts]
     if escaped == [text.get_text() for text in texts]:
         return False
@@ -50,13 +50,17 @@ def escape_missing(figure: Figure) -> bool:
                 axis.set_major_formatter(_escaping(axis.get_major_formatter(), missing))
     for text, one in zip(texts, escaped, strict=True):
         text.set_text(one)
-    if missing:
+    return True
+
+
+def warn_of_missing(figures: Iterable[Figure]) -> None:
+    """Warn once of all characters of some figures that no installed font has."""
+    if missing := _missing(text for figure in figures for text in _texts(figure)):
         warnings.warn(
             f"no installed font has the characters {missing}: PNG figures show them as escapes; install a font of "
             "their script, such as Noto Sans",
             stacklevel=2,
         )
-    return True
 
 
 @contextlib.contextmanager
@@ -69,6 +73,11 @@ def without_layout_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Glyph ")
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
         yield
+
+
+def _missing(texts: Iterable[Text]) -> str:
+    """Return the characters that no installed font has."""
+    return "".join(sorted({mark for text in texts for mark in _fonts(text.get_text())[1]}))
 
 
 def _texts(figure: Figure) -> list[Text]:

@@ -9,8 +9,10 @@ leak checks assume that it is all that the fold does not test.
 
 from __future__ import annotations
 
+import gc
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,24 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
         InputError: if a file is not as described above, or contradicts itself.
         UsageError: if the folder has a run that was not imported.
     """
+    with _without_garbage_collection():
+        _write_run(path, folder, utterances, like)
+        return run_folder.read_run(folder)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Search for no cycles of references while millions of records are made, which have none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _write_run(path: Path, folder: Path, utterances: Path | None, like: Sequence[Run]) -> None:
     if path.stem.strip(".") == "":
         raise UsageError(f"{path}: rename the file; the run is named after it")
     if (folder / run_folder.CONFIG).exists() and not run_folder.read_config(folder).imported:
@@ -66,7 +86,6 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
         run_folder.write_utterances(folder, described)
         run_folder.write_predictions(folder, [predictions])
         run_folder.write_results(folder, results)
-    return run_folder.read_run(folder)
 
 
 def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:
@@ -198,9 +217,9 @@ def _utterances(
     if descriptions:
         known |= _descriptions(descriptions, set(p.utterance.tolist()))
     label = dict(zip(p.utterance.tolist(), p.true.tolist(), strict=True))
-    made = []
+    made, unknown = [], dict.fromkeys(DESCRIPTION, "")
     for i in label:
-        fields: dict[str, Any] = {name: known.get(i, {}).get(name) or "" for name in DESCRIPTION}
+        fields: dict[str, Any] = unknown | known.get(i, unknown)
         if fields["gender"] not in ("", "F", "M"):
             where = descriptions or path
             raise InputError(f"{where}: the gender of {i} is {fields['gender']!r}; it must be F, M or empty")

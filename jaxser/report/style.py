@@ -102,7 +102,7 @@ class Drawing:
     def png(self) -> bytes:
         """The contents of a PNG file.
 
-        Characters that no font has are written as escapes, with a warning.
+        Characters that no font has are written as escapes.
         """
         file = io.BytesIO()
         assert self.svg  # its layout is kept, unless the text becomes longer
@@ -135,7 +135,11 @@ def inline_svg(drawing: Drawing, name: str) -> Markup:
 
 
 def save(drawings: Mapping[str, Drawing], root: Path, name: str) -> None:
-    """Write each drawing as PNG and SVG under its name, into a folder below the root."""
+    """Write each drawing as PNG and SVG under its name, into a folder below the root.
+
+    One warning names the characters that the PNG files show as escapes.
+    """
+    figure_text.warn_of_missing(drawing.figure for drawing in drawings.values())
     for one, drawing in drawings.items():
         files.write(root, f"{name}/{one}.svg", drawing.svg)
         files.write(root, f"{name}/{one}.png", drawing.png)

@@ -23,7 +23,7 @@ class FakeDecoder:
 
     made = 0
 
-    def __init__(self, lm, samprate, frate, loglevel):
+    def __init__(self, lm, samprate, frate, bestpath, loglevel):
         type(self).made += 1
         self.rate = frate
 

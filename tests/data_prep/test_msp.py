@@ -160,7 +160,7 @@ def test_improv_fields(tmp_path):
     assert (second.label, second.speaker, second.votes) == ("no agreement", "M03", ())
     assert "valence" not in second.attributes
     assert (reading.rejected, reading.ignored) == ((), ())
-    assert sum(reading.expected.values()) == 8_438
+    assert sum(reading.expected.values()) == 7_798
 
 
 def test_improv_recordings_and_turns_must_match(tmp_path):

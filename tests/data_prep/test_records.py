@@ -103,6 +103,20 @@ def test_records_agree(name):
         assert len(record.transcripts) in (0, corpus.fixed_sentences)
 
 
+def test_the_page_lists_licence_and_source_of_every_corpus():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "corpora.md").read_text(encoding="utf-8")
+    counts = [row for row in page.split("## Measurements")[0].splitlines() if row.startswith("| `")]
+    for name, corpus in corpora.CORPORA.items():
+        if name == "demo":
+            continue
+        [row] = [
+            row for row in page.splitlines() if row.startswith(f"| `{name}` |") and corpus.licence in row
+        ]
+        assert all(part.strip("<>;") in row for part in corpus.source.split())
+        if corpus.utterances and not name.startswith("esd_"):
+            assert f"{corpus.utterances:,}" in next(row for row in counts if row.startswith(f"| `{name}`"))
+
+
 def test_same_names_in_both_layouts_of_savee_have_one_id(tmp_path):
     reading = import_reader("savee").read(touch(tmp_path, "AudioData/DC/a01.wav", "ALL/DC_a01.wav"))
     assert [one.id for one in reading.utterances] == ["DC_a01", "DC_a01"]

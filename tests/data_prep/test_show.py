@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers.small_corpus import RATE, noise, write_talks
+from helpers.small_corpus import EXTRACTED_RECIPES, RATE, noise, write_talks
 from jaxser.data_prep import prepare as preparation
 from jaxser.data_prep import show
 from jaxser.features.audio import num_frames
 
-RECIPES = (
-    "mcsan",
-    "can",
-    "can_equal",
-    "can_equal_overlap",
-    "cat",
-    "cat_padded",
-    "lld",
-    "self_cross",
-    "frames",
-)
+RECIPES = (*EXTRACTED_RECIPES, "frames")
 
 
 @pytest.fixture(scope="module")

@@ -57,25 +57,50 @@ def test_every_row_is_used_or_rejected(tmp_path, row, used):
     assert reading.facts["rows"] == 3
 
 
-@pytest.mark.parametrize(
-    "stray",
-    [
-        {5: '"Hello'},
-        {5: '"Hello', 20: 'the end"'},  # both are in one cell of 16 lines, which would be valid CSV
-        {5: '"Hello', 20: '"Bye'},
-    ],
-)
+STRAY = [
+    {5: '"Hello'},
+    {5: '"Hello', 20: 'the end"'},  # both would be in one cell of 16 lines, which is valid CSV
+    {5: '"Hello', 20: '"Bye'},
+    {5: '"Hi," she said'},
+    {5: '"'},
+    {5: '"" empty', 6: '""', 7: '"""'},
+]
+
+
+@pytest.mark.parametrize("stray", STRAY[:3])
 def test_stray_quotes_never_swallow_rows(tmp_path, stray):
-    rows = [f"{n}.wav\tcalm\t{stray.get(n, 'Yes.')}" for n in range(2, 26)]
-    with pytest.raises(InputError, match=r"table\.tsv: line 5: a quote is not closed") as caught:
-        read(tmp_path, "\n".join(["path\tlabel\ttext", *rows, ""]), "table.tsv")
+    rows = [f"{n}.wav;calm;{stray.get(n, 'Yes.')}" for n in range(2, 26)]
+    with pytest.raises(InputError, match=r"table\.csv: line 5: a quote is not closed") as caught:
+        read(tmp_path, "\n".join(["path;label;text", *rows, ""]), "table.csv")
     assert "\n" not in str(caught.value)
 
 
-def test_stray_quote_before_the_path_never_swallows_rows(tmp_path):
+@pytest.mark.parametrize("stray", STRAY)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_stray_quotes_between_tabs_are_text(tmp_path, stray, end):
+    rows = [f"{n}.wav\tcalm\t{stray.get(n, 'Yes.')}" for n in range(2, 26)]
+    reading = read(tmp_path, end.join(["path\tlabel\ttext", *rows, ""]), "table.tsv")
+    assert not reading.rejected
+    assert reading.facts["rows"] == 24
+    expected = {f"{n}": stray.get(n, "Yes.") for n in range(2, 26)}
+    expected |= {n: "" for n, text in expected.items() if text == '""'}
+    assert {u.id: u.transcript for u in reading.utterances} == expected
+
+
+def test_stray_quote_before_the_path_is_text_between_tabs(tmp_path):
     rows = ['"Hello\ta.wav\tcalm', "Yes.\tb.wav\tcalm", 'the "end"\tc.wav\tcalm', 'No."\td.wav\tcalm']
-    with pytest.raises(InputError, match="line 2: a quote is not closed"):
-        read(tmp_path, "\n".join(["text\tpath\tlabel", *rows, ""]), "table.tsv")
+    reading = read(tmp_path, "\n".join(["text\tpath\tlabel", *rows, ""]), "table.tsv")
+    assert [u.transcript for u in reading.utterances] == ['"Hello', "Yes.", 'the "end"', 'No."']
+
+
+@pytest.mark.parametrize("cell", ["one\ttab", "two\nlines", "two\r\nlines", 'a "quote"', '"all"'])
+def test_quoted_cells_between_tabs_are_unquoted(tmp_path, cell):
+    table = io.StringIO(newline="")
+    csv.writer(table, dialect="excel-tab").writerows(
+        [HEADER, ["a.wav", "calm", cell], ["b.wav", "sad", "No."]]
+    )
+    reading = read(tmp_path, table.getvalue(), "table.tsv")
+    assert [u.transcript for u in reading.utterances] == [cell, "No."]
 
 
 def test_stray_quotes_never_swallow_rows_of_another_format(tmp_path):
@@ -186,6 +211,8 @@ def test_other_numbers_are_refused(cell):
 )
 def test_rows_are_divided_as_by_the_csv_module(rows, dialect, quoting):
     file = io.StringIO(newline="")
+    if dialect == "\t":  # where a quote before a tab on a line of its own is text
+        rows = [[cell.replace("\t", " ") if {*"\r\n"} & {*cell} else cell for cell in row] for row in rows]
     csv.writer(file, delimiter=dialect, quoting=quoting).writerows(rows)
     found = [row.cells for row in tables.split_rows(Path("t.csv"), file.getvalue(), dialect)]
     assert found == [[cell.strip(" \t\r\n") for cell in row] for row in rows]

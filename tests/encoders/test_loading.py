@@ -147,16 +147,27 @@ def test_truncated_weights(size, tmp_path):
         ({"model_type": None}, "field 'model_type' is missing"),
         ({"hidden_size": "16"}, "hidden_size='16' is not a positive integer"),
         ({"num_attention_heads": 3}, "num_attention_heads=3 does not divide hidden_size=16"),
-        ({"hidden_act": "mish"}, "hidden_act='mish' is not one of gelu"),
+        ({"hidden_act": "gelu_10"}, "hidden_act='gelu_10' is not one of gelu"),
         ({"conv_stride": [5, 2]}, "conv_dim, conv_kernel and conv_stride have different lengths"),
         ({"num_conv_pos_embedding_groups": 5}, "num_conv_pos_embedding_groups=5 does not divide hidden_size"),
-        ({"adapter_attn_dim": 16}, "adapter_attn_dim=16 is not supported"),
+        (
+            {"adapter_attn_dim": 16},
+            "adapter_attn_dim=16: the adapters of MMS, one for each language, are not",
+        ),
         ({"num_hidden_layers": 3}, "missing tensors: encoder.layers.2."),
         ({"num_hidden_layers": 1}, "config.json does not imply: encoder.layers.1."),
     ],
 )
 def test_configs_that_cannot_be_used(change, expected, tmp_path):
     assert expected in rejection(write_folder(tmp_path, "wav2vec2", **change))
+
+
+@pytest.mark.parametrize(("buckets", "distance"), [(3, 12), (8, 2), (8, 1)])
+def test_buckets_without_a_logarithmic_part_are_refused(buckets, distance, tmp_path):
+    folder = write_folder(tmp_path, "wavlm", num_buckets=buckets, max_bucket_distance=distance)
+    assert f"num_buckets={buckets} must be at least 4, and max_bucket_distance={distance}" in rejection(
+        folder
+    )
 
 
 def test_folders_without_their_files(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from helpers.encoders import FAMILIES, TINY_WHISPER, extractor, padded, randomised, save_encoder, speech
 from jaxser import encoders
 from jaxser.encoders.convert import convert
+from jaxser.encoders.transformer import ACTIVATIONS
 from jaxser.encoders.waveforms import log_mel
 from jaxser.features.audio import read_audio
 from jaxser.types import InputError
@@ -86,6 +87,13 @@ def test_padding_as_published_equals_a_padded_batch(family, tmp_path):
     hidden = encoders.load(tmp_path, padding="as_published")(*padded(waveforms))
     theirs = published_states(model, batch.input_values, batch.get("attention_mask"))
     assert_close(hidden.states, theirs, hidden.mask.sum(1))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_functions(name):
+    x = np.linspace(-6, 6, 1001, dtype=np.float32)
+    expected = transformers.activations.ACT2FN[name](torch.as_tensor(x)).numpy()
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("head", ["ForSequenceClassification", "ForCTC"])

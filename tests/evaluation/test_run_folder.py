@@ -147,7 +147,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
         ("results.json", '{"model": "mcsan"}', "it has no 'summary'"),
         ("results.json", "[]", "'summary' was expected in an object, not in list"),
         ("folds.json", "{}", "it has no 'folds'"),
-        ("utterances.jsonl", '{"id": "1"}\n', "it has no 'speaker'"),
+        ("utterances.jsonl", '{"id": "1"}\n', "it has no 'label'"),
         ("metrics.jsonl", '{"epoch": 0}\n', "it has no 'validation'"),
     ],
 )

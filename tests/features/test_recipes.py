@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from helpers.numbers import assert_close
-from helpers.small_corpus import RATE, noise, sine, talk, write_talks
+from helpers.small_corpus import EXTRACTED_RECIPES, RATE, noise, sine, talk, write_talks
 from jaxser.data import dataset
 from jaxser.data_prep import prepare as preparation
 from jaxser.features import lld, spectra
@@ -26,16 +26,6 @@ from jaxser.types import InputError, UsageError
 
 UTTERANCE = talk(3, "ang")
 VOCABULARY = build_vocabulary([tokens(RECIPES["mcsan"], UTTERANCE)])
-WITHOUT_PRECOMPUTED = (
-    "mcsan",
-    "can",
-    "can_equal",
-    "can_equal_overlap",
-    "cat",
-    "cat_padded",
-    "lld",
-    "self_cross",
-)
 
 
 def features_of(name: str, samples: np.ndarray, identity: str = UTTERANCE.id) -> dict[str, np.ndarray]:
@@ -161,7 +151,7 @@ def test_self_cross_is_librosas_mfcc_and_deltas(seconds):
     assert_close(found, librosa_mfcc_and_deltas(samples)[:1000], rtol=1.5e-6)
 
 
-@pytest.mark.parametrize("name", WITHOUT_PRECOMPUTED)
+@pytest.mark.parametrize("name", EXTRACTED_RECIPES)
 def test_extracted_arrays_match_their_specs(name):
     recipe, found = RECIPES[name], features_of(name, noise(0.3))
     assert recipe.name == name
@@ -176,7 +166,8 @@ def test_extracted_arrays_match_their_specs(name):
 
 def test_normalisation_of_each_recipe():
     assert {name: recipe.normalise for name, recipe in RECIPES.items() if recipe.normalise != "train"} == {
-        "lld": "train_neutral"
+        "lld": "train_neutral",
+        "words": "none",
     }
 
 
@@ -209,12 +200,12 @@ def prepared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "corpus_of_this_test", SimpleNamespace(read=lambda root: reading))
         patch.setitem(preparation.READERS, "chatter", "corpus_of_this_test")
-        for name in WITHOUT_PRECOMPUTED:
+        for name in EXTRACTED_RECIPES:
             preparation.prepare("chatter", out / "release", name, out, name="talks", workers=1, quiet=True)
     return out / "talks"
 
 
-@pytest.mark.parametrize("name", WITHOUT_PRECOMPUTED)
+@pytest.mark.parametrize("name", EXTRACTED_RECIPES)
 def test_prepared_arrays_are_the_extracted_ones(prepared, name):
     data = dataset.load_prepared(prepared, name)
     for row, utterance in enumerate(data.utterances):

@@ -30,6 +30,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "wavlm": ("WavLM", {"num_conv_pos_embeddings": 16, "num_buckets": 16, "max_bucket_distance": 20}),
     "wavlm-large": ("WavLM", {"num_conv_pos_embeddings": 16, "num_buckets": 32, **LARGE}),
     "data2vec": ("Data2VecAudio", {"conv_pos_kernel_size": 5}),
+    "wav2vec2-unusual": (
+        "Wav2Vec2",
+        {
+            "num_conv_pos_embeddings": 1,
+            "conv_kernel": (8, 4, 3, 3, 3, 2, 1),
+            "conv_bias": True,
+            "do_stable_layer_norm": True,
+            "hidden_act": "quick_gelu",
+            "feat_extract_activation": "leaky_relu",
+            "layer_norm_eps": 1e-3,
+        },
+    ),
+    "wavlm-unusual": (
+        "WavLM",
+        {"num_conv_pos_embeddings": 5, "num_buckets": 7, "max_bucket_distance": 31, "hidden_act": "mish"},
+    ),
 }
 """For each published arrangement, its class in `transformers` and the fields that differ from `TINY`."""
 

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from jaxser.features.recipes import RECIPES
 from jaxser.types import Reading, Utterance, Word
 
 RATE = 16_000
+
+EXTRACTED_RECIPES = tuple(
+    name for name, recipe in RECIPES.items() if recipe.arrays.keys() & {"audio", "segments"}
+)
+"""The recipes whose frames are computed from the recording, and are neither precomputed nor samples."""
 
 
 def noise(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:

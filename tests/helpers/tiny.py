@@ -1,6 +1,7 @@
 """A dataset and networks that are small enough for a sweep to train in seconds."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -121,6 +122,27 @@ def prepared(net: Network, batch: Batch, hyper: dict[str, Any]) -> tuple[Any, An
     shapes = shapes_of(net, batch, hyper)
     params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.5, jnp.float32), shapes)
     return params, jax.jit(lambda params, batch: net.apply({"params": params}, batch, hyper, train=False))
+
+
+def gradient(net: Network, hyper: dict[str, Any]) -> Callable[[Any, Batch], Any]:
+    """The compiled gradient of a network's loss by its parameters, without dropout and class weights."""
+
+    def loss(params, batch):
+        output = net.apply({"params": params}, batch, hyper, train=False)
+        return net.loss(output, batch, jnp.ones(net.num_classes), params, hyper)
+
+    return jax.jit(jax.grad(loss))
+
+
+def masked(batch: Batch, *names: str) -> Batch:
+    """A batch without valid steps in some arrays, such as `audio`."""
+    return batch._replace(
+        **{f"{name}_mask": jnp.zeros_like(getattr(batch, f"{name}_mask")) for name in names}
+    )
+
+
+def all_finite(tree: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 class Toy(Network):

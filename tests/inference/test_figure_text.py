@@ -37,13 +37,27 @@ def labels(figure):
     return [label.get_text() for label in figure.axes[0].get_xticklabels()], figure.axes[0].get_title()
 
 
-def test_characters_that_no_font_has_are_escaped_with_a_warning(figure):
-    with pytest.warns(UserWarning, match=f"no installed font has the characters 怒{MARK}: PNG figures"):
-        assert figure_text.escape_missing(figure)
+def test_characters_that_no_font_has_are_escaped(figure):
+    assert figure_text.escape_missing(figure)
     expected = [r"\u2f81a\u6012", "sad"], r"\u2f81a and -1 \x1b[31m"
     assert labels(figure) == expected
     figure.canvas.draw()  # pytest turns Matplotlib's warning about a missing glyph into an error
     assert labels(figure) == expected
+
+
+def test_one_warning_names_the_characters_of_all_figures(figure):
+    other = Figure()
+    other.suptitle("怒り")
+    with pytest.warns(UserWarning, match=f"no installed font has the characters り怒{MARK}: PNG") as found:
+        figure_text.warn_of_missing([figure, other])
+    assert len(found) == 1
+
+
+def test_arabic_letters_are_joined():
+    drawn = Figure()
+    FigureCanvasAgg(drawn)
+    widths = [drawn.text(0, 0, text).get_window_extent().width for text in ("غاضب", "\u200c".join("غاضب"))]
+    assert widths[0] < widths[1]  # zero-width non-joiners keep the letters apart
 
 
 def test_an_installed_font_with_the_characters_is_used(figure, tmp_path):

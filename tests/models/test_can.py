@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import tiny
 from jaxser.layers.segments import first_frames, mean_by_word, word_of_frame
 from jaxser.models.can import BLSTM, CAN, CrossAttention
 from jaxser.types import Batch, FieldError
@@ -172,15 +173,7 @@ def test_text_gets_no_gradient_from_the_audio_that_it_attends_to(variant):
     only_ta = jnp.where((rows >= 12) & (rows < 24), params["fused"]["kernel"], 0)  # eq. 10's order
     params = params | {"fused": params["fused"] | {"kernel": only_ta}}
 
-    @jax.jit
-    def gradient(params):
-        def loss(params):
-            output = net.apply({"params": params}, make_batch(), hyper(0.0), train=False)
-            return net.loss(output, make_batch(), jnp.ones(3), params, hyper(0.0))
-
-        return jax.grad(loss)(params)
-
-    found = gradient(params)
+    found = tiny.gradient(net, hyper(0.0))(params, make_batch())
     text = [found["text_encoder"], found["WordEmbedding_0"], found["CrossAttention_0"]["text_attention"]]
     moves = [bool(leaf.any()) for leaf in jax.tree.leaves(text)]
     assert all(moves) if variant == "no_stop_gradient" else not any(moves)
