@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from jaxser.types import InputError, UsageError
@@ -129,14 +129,9 @@ def _emobox(root: Path, folder: Path, columns: Columns) -> Layout | None:
     }
     if not parts:
         return None
-    layout = _tables(
+    return _tables(
         "EmoBox fold files", root, [(path, {"split": part}) for path, part in parts.items()], columns
     )
-    if (label_map := folder.parent / "label_map.json").is_file():
-        layout.warnings.append(
-            f"labels are as in the files; --label_map={label_map} gives them EmoBox's names"
-        )
-    return layout
 
 
 def _kaldi(folder: Path, columns: Columns) -> Layout | None:
@@ -290,9 +285,10 @@ def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool
 
 
 def _with_existing_paths(root: Path, rows: list[tuple[str, Row]], layout: Layout) -> list[tuple[str, Row]]:
-    """Complete the paths, if as they are none of the first ones exists: folders before, and the suffix after.
+    """Complete the paths, if as they are none of the first ones exists: the folders before, and the suffix.
 
-    EmoBox's paths begin with folders of its authors, LJSpeech's are names without a folder and a suffix.
+    EmoBox's paths begin with folders of its authors, LJSpeech's are names without a folder and a suffix, and
+    copies of a corpus may be compressed.
     """
     paths = [row.cells["path"] for _, row in rows if row.cells.get("path")][:_ROWS_LOOKED_AT]
     if not paths or any(_exists(root, path) for path in paths):
@@ -324,7 +320,11 @@ def _with_existing_paths(root: Path, rows: list[tuple[str, Row]], layout: Layout
 
 def _complete(path: str, level: int, folder: str, suffix: str) -> str:
     parts = path.replace("\\", "/").split("/")
-    return folder + "/".join(parts[level:] or parts[-1:]) + suffix
+    name = "/".join(parts[level:] or parts[-1:])
+    own = PurePath(name).suffix
+    if suffix and own.lower() in SUFFIXES:
+        name = name.removesuffix(own)
+    return folder + name + suffix
 
 
 def _exists(root: Path, path: str) -> bool:
