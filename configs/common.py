@@ -14,8 +14,9 @@ from jaxser.corpora import Corpus
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "modern": {
-        "batch_size": 32,
-        "epochs": 40,
+        "batch_size": 64,
+        "epochs": 16,
+        "epochs_without_copies": 80,
         "patience": 0,
         "copies": "available",
         "dropout_rate": 0.2,  # of every layer that has dropout
@@ -25,10 +26,7 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
             "warmup": 0.1,
             "label_smoothing": 0.1,
             "ema_decay": 0.99,
-            "time_shift": 0.1,
-            "time_mask": 0.1,
-            "frequency_mask": 0.1,
-            "feature_noise": 0.2,
+            "mixup": 0.3,
             "word_dropout": 0.1,
         },
         "optimizer": {"schedule": "cosine", "clip": "global_norm", "clip_limit": 1.0, "plateau_patience": 0},
@@ -57,6 +55,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.classes = "seven"  # a label set (`corpora.LABEL_SETS`), or a list such as ang,hap+exc,sad
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
+    config.epochs_without_copies = 0  # instead of epochs, if no copies are used; 0: epochs
     config.copies = "none"  # parts that get copies: none | available | train | train_and_validation
     config.class_weights = "none"  # none | balanced
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua | loss

@@ -19,13 +19,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxser.data import shards
-from jaxser.features.audio import NO_RECORDING, SAMPLE_RATE, read_audio, split_span
+from jaxser.features.audio import NO_RECORDING, SAMPLE_RATE, Recording, read_audio, split_span
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import ArraySpec, Recipe
 from jaxser.features.sources import Source
@@ -157,7 +157,7 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     digests: list[str] = []
     labels: Counter[str] = Counter()
     flags: Counter[str] = Counter()
-    frames = _encoded(job)
+    encoded = _encoded(job)
 
     def records() -> Iterator[tuple[Utterance, shards.Arrays]]:
         for utterance in job.utterances:
@@ -165,7 +165,7 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
                 if job.precomputed:
                     complete, arrays = job.precomputed.read(utterance)
                 else:
-                    complete, arrays = _features(job, utterance, vocabulary, frames.get(utterance.id))
+                    complete, arrays = _features(job, utterance, vocabulary, encoded.pop(utterance.id, None))
             except InputError as error:
                 rejected.append(
                     Rejection(
@@ -193,32 +193,44 @@ def make_part(job: Job, vocabulary: Vocabulary) -> Part:
     return part
 
 
-def _encoded(job: Job) -> dict[str, np.ndarray]:
-    """Return the encoder's frames of all recordings that can be read, by the ids of their utterances."""
+class _Encoded(NamedTuple):
+    """A recording and its frames by the encoder."""
+
+    recording: Recording
+    frames: np.ndarray
+
+
+def _encoded(job: Job) -> dict[str, _Encoded]:
+    """Return all recordings that can be read with their frames, by the ids of their utterances."""
     if job.encoder is None:
         return {}
-    signals = {}
+    recordings = {}
     for utterance in job.utterances:
         with suppress(InputError):  # `_features` reports it
-            samples = read_audio(job.root / utterance.wav).samples
-            signals[utterance.id] = samples[: job.recipe.max_samples + job.recipe.hop]
-    return dict(zip(signals, job.encoder.encode(list(signals.values())), strict=True))
+            recordings[utterance.id] = read_audio(job.root / utterance.wav)
+    longest = job.recipe.max_samples + job.recipe.hop
+    frames = job.encoder.encode([recording.samples[:longest] for recording in recordings.values()])
+    pairs = zip(recordings.items(), frames, strict=True)
+    return {identity: _Encoded(recording, own) for (identity, recording), own in pairs}
+
+
+def _recording(job: Job, utterance: Utterance) -> Recording:
+    return read_audio(job.root / utterance.wav) if job.recipe.has_sound else NO_RECORDING
 
 
 def _features(
-    job: Job, utterance: Utterance, vocabulary: Vocabulary, frames: np.ndarray | None = None
+    job: Job, utterance: Utterance, vocabulary: Vocabulary, encoded: _Encoded | None
 ) -> tuple[Utterance, shards.Arrays]:
     """Return the utterance with its flags and digest, and its arrays."""
-    has_sound = job.recipe.has_sound
-    recording = read_audio(job.root / utterance.wav) if has_sound else NO_RECORDING
+    recording = encoded.recording if encoded else _recording(job, utterance)
     samples = recording.samples
     precomputed = {name: source.read(utterance.id) for name, source in job.sources.items()}
-    if frames is not None:
-        precomputed["audio"] = frames
+    if encoded:
+        precomputed["audio"] = encoded.frames
     arrays = extract_with_copies(job.recipe, utterance, samples, vocabulary, precomputed)
     quality = quality_flags(job.recipe, utterance, samples, precomputed)
     flags = tuple(dict.fromkeys((*utterance.flags, *recording.flags, *quality)))
-    duration = len(samples) / SAMPLE_RATE if has_sound else None
+    duration = len(samples) / SAMPLE_RATE if job.recipe.has_sound else None
     return replace(utterance, sha256=recording.sha256, duration=duration, flags=flags), arrays
 
 

@@ -77,6 +77,8 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     _apply_variant(config)
     _apply_training(config)
     _apply_target(config, (given or {}).get("target", config.target))
+    if "epochs" in (given or {}):
+        config.epochs_without_copies = 0
     config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
     for path, value in (given or {}).items():
         if path.partition("[")[0] not in flatten(config.to_dict()):
@@ -314,8 +316,9 @@ def _check_values(config: ConfigDict) -> None:
     for name in ("epochs", "batch_size", "seeds", "buckets", "best_epochs"):
         if config[name] < 1:
             raise UsageError(f"config.{name}={config[name]} must be at least 1")
-    if config.patience < 0:
-        raise UsageError(f"config.patience={config.patience} must be at least 0 (0 trains all epochs)")
+    for name, meaning in (("patience", "trains all epochs"), ("epochs_without_copies", "is config.epochs")):
+        if config[name] < 0:
+            raise UsageError(f"config.{name}={config[name]} must be at least 0 (0 {meaning})")
     try:
         corpora.check_classes(config.classes)
     except UsageError as error:

@@ -54,6 +54,8 @@ def read_alignment(path: Path, tier: str = "", speaker: str = "", names: Collect
         ValueError: if the file cannot be read or is malformed, or if times overlap or decrease.
     """
     text, _ = decode_text(read_file(path, _MAX_BYTES))
+    if "\0" in text:
+        raise ValueError("contains a NUL byte, so this is not text")
     suffix = path.suffix.lower()
     if suffix == ".wdseg":
         return TimedWords(parse_wdseg(text.split("\n")))

@@ -19,19 +19,12 @@ from jaxser.types import InputError, UsageError
 from . import audformat, kaldi
 from .columns import ATTRIBUTES, COLUMNS, SPLITS, Columns
 from .parsing import is_apple_double, printable
+from .row_paths import FOLDERS_OF_AUDIO, SUFFIXES, complete_paths
 from .tables import DELIMITERS, RawRow, Row, csv_rows, json_rows, read_text, split_rows
 
 TABLES = ("metadata.csv", "metadata.jsonl")
-SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".aac", ".aiff", ".webm", ".mkv")
-)
-"""Usual suffixes of recordings, by which they and the rows of a table are recognised."""
-
 _JSON = (".jsonl", ".json", ".ndjson")
 _FOLD_FILE = re.compile(r".*_(train|valid|test)_fold_?[0-9]+\.jsonl")
-_FOLDERS_OF_AUDIO = ("wavs", "wav", "audio", "Audio", "Audios", "clips")
-_ROWS_LOOKED_AT = 50
-_MAX_LEVELS = 4
 
 
 @dataclass
@@ -129,14 +122,9 @@ def _emobox(root: Path, folder: Path, columns: Columns) -> Layout | None:
     }
     if not parts:
         return None
-    layout = _tables(
+    return _tables(
         "EmoBox fold files", root, [(path, {"split": part}) for path, part in parts.items()], columns
     )
-    if (label_map := folder.parent / "label_map.json").is_file():
-        layout.warnings.append(
-            f"labels are as in the files; --label_map={label_map} gives them EmoBox's names"
-        )
-    return layout
 
 
 def _kaldi(folder: Path, columns: Columns) -> Layout | None:
@@ -194,7 +182,9 @@ def _tables(
         raise InputError(f"{tables[0][0]}: the table has no rows")
     places = dict.fromkeys(where.rpartition(":")[0] for where, _ in every)
     layout.facts |= {"table": ", ".join(places)}
-    every = _with_existing_paths(root, every, layout)
+    every, completion = complete_paths(root, every)
+    if completion:
+        layout.columns["path"] += completion
     layout.rows = _with_split_of_folder(every, layout) if split_by_folder else every
     return layout
 
@@ -265,7 +255,7 @@ def _is_ljspeech(root: Path, table: Path, text: str) -> bool:
         and bool(lines)
         and all(line.count("|") in (1, 2, 3) for line in lines)
         and not set(lines[0].lower().split("|")) & set(COLUMNS)
-        and any((root / name).is_dir() for name in _FOLDERS_OF_AUDIO)
+        and any((root / name).is_dir() for name in FOLDERS_OF_AUDIO)
     )
 
 
@@ -286,51 +276,6 @@ def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool
     expected = Path(within.get("path", "")).suffix.lower()
     is_annotated = any(cells.get(column) for column in ("label", *ATTRIBUTES))
     return is_annotated and bool(suffix) and (suffix == (expected or suffix) or suffix in SUFFIXES)
-
-
-def _with_existing_paths(root: Path, rows: list[tuple[str, Row]], layout: Layout) -> list[tuple[str, Row]]:
-    """Complete the paths, if as they are none of the first ones exists: folders before, and the suffix after.
-
-    EmoBox's paths begin with folders of its authors, LJSpeech's are names without a folder and a suffix.
-    """
-    paths = [row.cells["path"] for _, row in rows if row.cells.get("path")][:_ROWS_LOOKED_AT]
-    if not paths or any(_exists(root, path) for path in paths):
-        return rows
-    levels = range(min(_MAX_LEVELS, max(path.count("/") for path in paths)) + 1)
-    rules = [(level, "", "") for level in levels[1:]]
-    rules += [
-        (level, folder, suffix)
-        for level in levels
-        for folder in ("", *(f"{name}/" for name in _FOLDERS_OF_AUDIO))
-        for suffix in ("", ".wav", ".flac", ".mp3")
-    ]
-    best = max(rules, key=lambda rule: sum(_exists(root, _complete(path, *rule)) for path in paths))
-    if not any(_exists(root, _complete(path, *best)) for path in paths):
-        return rows
-    level, folder, suffix = best
-    layout.columns["path"] = layout.columns.get("path", "path") + (
-        (f", without its first {level} folder{'s' * (level > 1)}" if level else "")
-        + (f", in {folder}" if folder else "")
-        + (f", with {suffix}" if suffix else "")
-    )
-    return [
-        (where, replace(row, cells={**row.cells, "path": _complete(row.cells["path"], *best)}))
-        if row.cells.get("path")
-        else (where, row)
-        for where, row in rows
-    ]
-
-
-def _complete(path: str, level: int, folder: str, suffix: str) -> str:
-    parts = path.replace("\\", "/").split("/")
-    return folder + "/".join(parts[level:] or parts[-1:]) + suffix
-
-
-def _exists(root: Path, path: str) -> bool:
-    try:
-        return (root / path.replace("\\", "/")).is_file()
-    except (OSError, ValueError):  # such as a name that is too long
-        return False
 
 
 def _with_split_of_folder(rows: list[tuple[str, Row]], layout: Layout) -> list[tuple[str, Row]]:

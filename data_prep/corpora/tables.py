@@ -8,6 +8,7 @@ written without quoting: there, a quote that does not enclose a cell is a charac
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ IsRow = Callable[[Mapping[str, str], Mapping[str, str]], bool]
 """Whether cells look like a row of a table, given the row that contains them, which is empty if it is unusable."""
 
 _MAX_BYTES = 2**31
-_SPACES = " \t\r\n\ufeff\xa0"  # around cells
+_SPACES = "".join(  # around cells, also those without a width
+    (" \t\r\n\xa0\u1680", *map(chr, range(0x2000, 0x200C)), "\u202f\u205f\u2060\u2800\u3000\u3164\ufeff")
+)
 _DELIMITER_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?(?:\r\n|\n|\r|$)', re.IGNORECASE)  # Excel's first line
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -210,7 +213,10 @@ def parse_number(cell: str) -> float:
     """
     if not _NUMBER.fullmatch(cell.strip()):
         raise ValueError(f"{cell!r} is not a number")
-    return float(cell.strip().replace(",", "."))
+    number = float(cell.strip().replace(",", "."))
+    if math.isinf(number):
+        raise ValueError(f"{cell[:40]!r}... is too large")
+    return number + 0.0  # without the sign of -0
 
 
 def best_delimiter(lines: Sequence[str], count: int) -> str:

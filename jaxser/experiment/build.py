@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from jaxser.config import build_model, build_target, swept, training_hyper
 from jaxser.data.batch_schedule import make_buckets
-from jaxser.data.dataset import copies_of, with_copies
+from jaxser.data.dataset import with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.experiment.checks import check_fit
+from jaxser.experiment.dataset import fit_to_dataset
 from jaxser.training.mesh import replica_mesh
 from jaxser.training.optim import Adam
 from jaxser.training.programs import ProgramCache
@@ -38,7 +39,7 @@ def build_sweep(
         UsageError: if a field of the config does not fit the network, the dataset or the devices.
     """
     try:
-        sweep = _sweep(config, dataset, devices, strategy, budget)
+        sweep = _sweep(fit_to_dataset(config, dataset), dataset, devices, strategy, budget)
         sweep.shapes()
     except FieldError as error:
         raise UsageError(f"config.model.{error}") from None
@@ -53,9 +54,7 @@ def _sweep(
     optimizer = Adam(**config.optimizer)
     check_fit(config, dataset, model, optimizer, devices, strategy)
     original_folds = folds = make_folds(dataset, Protocol(**config.protocol))
-    if config.copies in ("train", "train_and_validation") or (
-        config.copies == "available" and copies_of(dataset)
-    ):
+    if config.copies != "none":
         dataset, folds = with_copies(dataset, folds, in_validation=config.copies == "train_and_validation")
     lengths = {name: dataset.arrays[name].length for name in model.needs}
     buckets = make_buckets(lengths, config.buckets, config.batch_size, fixed=model.lengths)

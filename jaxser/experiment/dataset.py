@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxser import corpora
 from jaxser.config import load_encoder
-from jaxser.data.dataset import load_prepared
+from jaxser.data.dataset import copies_of, load_prepared
 from jaxser.data.shards import MANIFEST
 from jaxser.evaluation.targets import ATTRIBUTES
 from jaxser.training.multihost import run_on_primary
@@ -55,6 +55,20 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Callable[[str], None] 
             f"{expected or 'an unknown corpus'}; get_config('{config.dataset}:{corpus}') returns one that fits"
         )
     return dataset
+
+
+def fit_to_dataset(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """Return a resolved config with the fields that depend on whether the dataset has copies of recordings.
+
+    `copies="available"` becomes "train" or "none"; without copies, `epochs_without_copies` replaces `epochs`.
+    """
+    fitted = config.copy_and_resolve_references()
+    if fitted.copies == "available":
+        fitted.copies = "train" if copies_of(dataset) else "none"
+    if fitted.copies == "none":
+        fitted.epochs = fitted.epochs_without_copies or fitted.epochs
+    fitted.epochs_without_copies = 0
+    return fitted
 
 
 def _make_demo(name: str, recipe: str, data_dir: Path) -> None:

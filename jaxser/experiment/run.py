@@ -17,6 +17,7 @@ from jaxser.evaluation.results import RunResults, setting_name
 from jaxser.evaluation.summary import with_summaries
 from jaxser.experiment import outcome, resume
 from jaxser.experiment.build import build_sweep
+from jaxser.experiment.dataset import fit_to_dataset
 from jaxser.inference.saved_model import save_models
 from jaxser.models.encoded import Encoded
 from jaxser.training.loop import Predicted, predict_sweep, train_sweep
@@ -53,6 +54,7 @@ def run_experiment(
         UsageError: if the folder holds a run of another config or dataset.
         InputError: if another process is writing to the folder, or the folder is damaged.
     """
+    config = fit_to_dataset(config, dataset)
     sweep = build_sweep(config, dataset, jax.devices(), strategy, budget)
     asked = RunConfig(run_folder.plain(config.to_dict()), resume.digest_of(dataset), command)
     if not resume.is_finished(folder):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxser.evaluation.csv_cells import from_cell
 from jaxser.types import InputError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +68,17 @@ def read_columns(path: Path, needed: Sequence[str]) -> Columns:
         for number, cell in enumerate(columns[name]):
             if not cell:
                 raise columns.error(number, f"is incomplete: each line needs {', '.join(needed)}")
-            if "\n" in cell or "\r" in cell:
-                raise columns.error(number, f"has a line break in column {name}: a quote may be missing")
+        if _CONTROL.search("".join(columns[name])):
+            controls = ((number, _CONTROL.search(cell)) for number, cell in enumerate(columns[name]))
+            number, found = next((number, found) for number, found in controls if found)
+            raise columns.error(number, _about_control(found[0], name))
     return columns
+
+
+def _about_control(character: str, name: str) -> str:
+    if character in "\r\n":
+        return f"has a line break in column {name}: a quote may be missing"
+    return f"has the control character U+{ord(character):04X} in column {name}"
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:

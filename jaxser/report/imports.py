@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from jaxser import files
 from jaxser.cli import printable
 from jaxser.corpora import MAX_CLASSES
 from jaxser.data.leaks import FoldIds
+from jaxser.data_prep.corpora.tables import MISSING
+from jaxser.data_prep.labels import tidy
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
@@ -73,6 +76,7 @@ def _write_run(path: Path, folder: Path, utterances: Path | None, like: Sequence
     if (folder / run_folder.CONFIG).exists() and not run_folder.read_config(folder).imported:
         raise UsageError(f"{folder} has a run that was trained: rename {path.name}, or give --imported_to")
     columns = read_columns(path, REQUIRED)
+    _warn_of_unused(columns, [*REQUIRED, *(f"p_{name}" for name in _with_probabilities(columns))])
     predictions = _predictions(columns, _classes(columns, like))
     _check(columns, predictions)
     described = _utterances(path, predictions, utterances, like)
@@ -108,7 +112,9 @@ def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:
         )
     by_form: dict[str, str] = {}
     for name in classes:
-        other = by_form.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if not tidy(name):
+            raise InputError(f"{columns.path}: the class {name!r} has no visible character")
+        other = by_form.setdefault(unicodedata.normalize("NFKC", tidy(name)).casefold(), name)
         if other != name:
             raise InputError(
                 f"{columns.path}: the classes {other!r} and {name!r} are written differently; use one"
@@ -230,16 +236,35 @@ def _utterances(
 def _descriptions(path: Path, wanted: set[str]) -> dict[str, dict[str, str]]:
     """Return what a file says about the utterances, by their ids."""
     columns = read_columns(path, ("utterance",))
+    _warn_of_unused(columns, ("utterance", *DESCRIPTION))
     names = [name for name in DESCRIPTION if name in columns]
+    _warn_of_missing(columns, [name for name in names if name != "transcript"])
     cells = zip(columns["utterance"], *(columns[name] for name in names), strict=True)
     found: dict[str, dict[str, str]] = {}
     for row, (i, *values) in enumerate(cells):
         if i in found:
             raise columns.error(row, f"is a repetition: utterance {i} has two lines")
-        found[i] = dict(zip(names, values, strict=True))
+        found[i] = {
+            name: "" if value in MISSING and name != "transcript" else value
+            for name, value in zip(names, values, strict=True)
+        }
     if not found.keys() & wanted:
         raise InputError(f"{path} describes none of the predicted utterances, such as {min(wanted)}")
     return found
+
+
+def _warn_of_unused(columns: Columns, used: Sequence[str]) -> None:
+    if unused := [name for name in columns.by_name if name not in used]:
+        warnings.warn(f"{columns.path}: columns that are not used: {', '.join(unused)}", stacklevel=2)
+
+
+def _warn_of_missing(columns: Columns, names: Sequence[str]) -> None:
+    """Warn of cells by which programs write that a value is missing."""
+    for name in names:
+        if found := sorted(MISSING.intersection(columns[name])):
+            warnings.warn(
+                f"{columns.path}: {name} is unknown where the table says {', '.join(found)}", stacklevel=2
+            )
 
 
 def _folds(p: Predictions) -> list[FoldIds]:

@@ -1,5 +1,6 @@
 """`config.training`: which corpora get which settings, what they set, and which of them suit a network."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxser.data.dataset import with_copies
 from jaxser.data.folds import Protocol, make_folds
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
+from jaxser.experiment.dataset import fit_to_dataset
 from jaxser.experiment.resume import first_difference
 from jaxser.reproduce import config_of
 from jaxser.training.scalars import OPTIONAL
@@ -56,7 +58,7 @@ def test_modern_is_the_same_for_every_network(config):
     module = import_module(f"jaxser.configs.{config}")
     for variant in module.VARIANTS:
         settings = resolved("mine", config=config, variant=variant)
-        for name in ("batch_size", "epochs", "patience", "copies"):
+        for name in ("batch_size", "epochs", "epochs_without_copies", "patience", "copies"):
             assert settings[name] == MODERN[name], (variant, name)
         for part in ("hyper", "optimizer"):
             own = settings[part].to_dict()
@@ -132,7 +134,7 @@ def test_the_description_names_what_is_used():
     assert line.startswith(f"modern: batches of {MODERN['batch_size']}, at most {MODERN['epochs']} epochs")
     assert "time_mask swept" in line
     assert "label_smoothing 0.1" in line
-    assert "mixup" not in line
+    assert "time_shift" not in line
     assert describe_training(resolved("iemocap"), used(resolved("iemocap"))).startswith(
         "paper: batches of 256"
     )
@@ -158,3 +160,22 @@ def test_copies_are_used_if_there_are_any():
         np.testing.assert_array_equal(after.validation, before.validation)
         np.testing.assert_array_equal(after.test, before.test)
         assert set(after.train % 30) == set(before.train)
+
+
+@pytest.mark.parametrize(
+    ("given", "with_them", "without"),
+    [
+        ({}, ("train", 16), ("none", 80)),
+        ({"epochs": 3}, ("train", 3), ("none", 3)),
+        ({"copies": "none"}, ("none", 80), ("none", 80)),
+        ({"training": "paper"}, ("none", 30), ("none", 30)),
+    ],
+)
+def test_an_epoch_with_copies_is_longer_and_there_are_fewer(given, with_them, without):
+    data = tiny.everything(30)
+    bare = replace(data, arrays={name: array for name, array in data.arrays.items() if name != "audio_noisy"})
+    config = resolved("ravdess", given)
+    for dataset, expected in ((data, with_them), (bare, without)):
+        fitted = fit_to_dataset(config, dataset)
+        assert (fitted.copies, fitted.epochs) == expected
+        assert fit_to_dataset(fitted, dataset) == fitted

@@ -166,3 +166,10 @@ def test_damaged_textgrids_raise_no_other_error(tmp_path_factory, cut, change, s
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert all(0 <= word.start <= word.end for word in words)
+
+
+@pytest.mark.parametrize("name", ["a.TextGrid", "a.csv", "a.wdseg"])
+def test_a_nul_byte_is_no_word(tmp_path, name):
+    (tmp_path / name).write_bytes(b"0,0.5,a\0b\n")
+    with pytest.raises(ValueError, match="contains a NUL byte"):
+        read_words(tmp_path / name)

@@ -244,6 +244,9 @@ def test_fold_files_of_emobox(tmp_path):
     ]  # fmt: skip
     assert reading.facts["columns"]["path"] == "wav, without its first 3 folders"
     assert reasons(reading) == {"fold_1/e_test_fold_1.jsonl:2": "no path"}
+    (root / "wav" / "2.wav").rename(root / "wav" / "2.flac")
+    reading = folder.read(root, metadata=root / "fold_1")
+    assert fields(reading, "wav") == [("wav/1.flac",), ("wav/2.flac",)]
     with pytest.raises(UsageError, match="neither of EmoBox's fold files nor of Kaldi's"):
         folder.read(root, metadata=root / "wav")
 

@@ -111,6 +111,20 @@ def test_stray_quotes_never_swallow_rows_of_another_format(tmp_path):
         read(tmp_path, table)
 
 
+@pytest.mark.parametrize("blank", ["\u200b", "\u3000", "\xa0", "\ufeff \u2060", "\u2800"])
+def test_labels_of_invisible_characters_are_missing(tmp_path, blank):
+    reading = read(tmp_path, f"path,label\na.wav,{blank}\nb.wav,{blank}sad{blank}\n")
+    assert rejected(reading) == {"metadata.csv:2": "no label"}
+    assert [u.label for u in reading.utterances] == ["sad"]
+
+
+@pytest.mark.parametrize("end", ["1e309", "9" * 400])
+def test_an_end_that_is_no_finite_number_does_not_mean_the_whole_recording(tmp_path, end):
+    reading = read(tmp_path, f"path,label,start,end\na.wav,sad,0,{end}\nb.wav,sad,-0,0.05\n")
+    assert "not numbers of seconds" in rejected(reading)["metadata.csv:2"]
+    assert [u.wav for u in reading.utterances] == ["b.wav#t=0.000000,0.050000"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_cut_tables_of_utf16_are_refused(tmp_path, encoding):
     table = "path,label\na.wav,calm\nb.wav,angry".encode(encoding)

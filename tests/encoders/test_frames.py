@@ -12,9 +12,11 @@ from helpers.encoders import speech, write_folder
 from helpers.small_corpus import write_ravdess
 from jaxser import encoders
 from jaxser.data.dataset import load_prepared
+from jaxser.data_prep import jobs
 from jaxser.data_prep.prepare import main, prepare
 from jaxser.encoders import frames
 from jaxser.encoders.frames import FrameEncoder, Layers, open_encoder
+from jaxser.features.audio import read_audio
 from jaxser.features.extraction import extract
 from jaxser.features.quality import quality_flags
 from jaxser.features.recipes import RECIPES, with_encoder
@@ -145,9 +147,13 @@ def prepared(root, folder, out, **options):
     return prepare("ravdess", root, "encoder", out, encoder=folder, quiet=True, **options)
 
 
-def test_a_dataset_has_the_frames_of_its_recordings(folder, tmp_path):
+def test_a_dataset_has_the_frames_of_its_recordings(folder, tmp_path, monkeypatch):
+    """Each recording is decoded once, for the encoder and the quality flags."""
     paths = write_ravdess(tmp_path / "ravdess", 3)
+    decoded: list[str] = []
+    monkeypatch.setattr(jobs, "read_audio", lambda path: decoded.append(path.stem) or read_audio(path))
     made = prepared(tmp_path / "ravdess", folder, tmp_path / "data", layers="0,2")
+    assert sorted(decoded) == sorted(path.stem for path in paths)
     dataset = load_prepared(made.parents[1], "encoder", classes="all")
     assert dataset.arrays["audio"].values.dtype == np.float16
     encoder = open_encoder(folder, "0,2")

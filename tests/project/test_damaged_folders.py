@@ -204,16 +204,28 @@ def test_values_of_other_types_in_a_dataset_are_no_traceback(data, name):
         (data / "manifest.json").write_text(manifest)
 
 
-def test_preparation_removes_nothing_through_a_link(tmp_path):
+@pytest.mark.parametrize("place", ["mcsan", f"mcsan/{RECIPES['mcsan'].version}", "parts"])
+def test_preparation_writes_and_removes_nothing_through_a_link(tmp_path, place):
     write_ravdess(tmp_path / "corpus", 3)
-    outside, folder = tmp_path / "outside", tmp_path / "data/ravdess/mcsan" / RECIPES["mcsan"].version
+    outside, folder = tmp_path / "outside", tmp_path / "data/ravdess"
     outside.mkdir()
     (outside / "kept.json").touch()
-    folder.mkdir(parents=True)
-    (folder / "parts").symlink_to(outside)
-    with pytest.raises(InputError, match="'parts' is a link, and nothing is written or removed"):
+    link = folder / (f"mcsan/{RECIPES['mcsan'].version}/parts" if place == "parts" else place)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    with pytest.raises(InputError, match=f"'{link.name}' is a link, and nothing is written or removed"):
         prepare("ravdess", tmp_path / "corpus", "mcsan", tmp_path / "data", workers=1, quiet=True)
     assert [path.name for path in outside.iterdir()] == ["kept.json"]
+
+
+def test_the_folder_of_a_dataset_may_be_a_link(tmp_path):
+    """Users with little space at home link it to another disk."""
+    write_ravdess(tmp_path / "corpus", 3)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/ravdess").symlink_to(tmp_path / "scratch")
+    folder = prepare("ravdess", tmp_path / "corpus", "mcsan", tmp_path / "data", workers=1, quiet=True)
+    assert (tmp_path / "scratch" / folder.relative_to(tmp_path / "data/ravdess") / "manifest.json").is_file()
 
 
 def exit_status(command, *arguments: object) -> int:

@@ -35,6 +35,13 @@ def imported(folder, text, **options):
         (f"{HEAD}\na,1,0.5,ang,sad\n", "x.csv:2 has seed '0.5', which is not a whole number"),
         (f"{HEAD}\na,1,0,ang,nan\n", "has the class 'nan'"),
         (f"{HEAD}\na,1,0,ang,Ang\n", "the classes 'Ang' and 'ang' are written differently"),
+        (f"{HEAD}\na,1,0,ang,sad\u200b\nb,1,0,sad,sad\n", "are written differently"),
+        (f"{HEAD}\na,1,0,ang,\u200b\n", "the class '\\u200b' has no visible character"),
+        (
+            f"{HEAD}\na,1,0,ang,sad\nb,1,0,a\0ng,sad\n",
+            "x.csv:3 has the control character U+0000 in column true",
+        ),
+        (f"{HEAD}\na,1,0,ang,sad\nb\u2028c,1\x1b,0,ang,sad\n", "x.csv:3 has the control character U+2028"),
         (f'{HEAD}\n"a,1,0,ang,sad\nb,1,0,ang,sad\n', "a quote is not closed"),
         (f'{HEAD}\n"a,1,0,ang,sad\nb",1,0,ang,sad\n', "has a line break in column utterance"),
         (f"{HEAD}\na,1,0,ang,sad\na,1,1,ang,sad\nb,1,1,ang,sad\n", "the seeds of fold 1 have different utt"),
@@ -50,6 +57,25 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path, text, message):
         imported(tmp_path, text)
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_used_is_reported(tmp_path):
+    (tmp_path / "about.csv").write_text("utterance,speaker,transcript,age\na,nan,None,30\nb,S1,Hi,nan\n")
+    with pytest.warns(UserWarning, match="about.csv|x.csv") as found:
+        run = imported(
+            tmp_path,
+            f"{HEAD},P_ang\na,1,0,ang,ang,0.6\nb,1,0,sad,sad,0.5\n",
+            utterances=tmp_path / "about.csv",
+        )
+    assert [str(one.message).partition(": ")[2] for one in found] == [
+        "columns that are not used: P_ang",
+        "columns that are not used: age",
+        "speaker is unknown where the table says nan",
+    ]
+    assert {i: (u.speaker, u.transcript) for i, u in run.utterances.items()} == {
+        "a": ("", "None"),
+        "b": ("S1", "Hi"),
+    }
 
 
 def test_cells_are_read_without_spaces_and_apostrophes(tmp_path):
