@@ -88,7 +88,10 @@ def interval(
 def intervals(
     run: Run, by: str = "utterance", *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return the interval of each metric of `metrics.SCORES`; each is that of `interval`, whose arguments see."""
+    """Return the intervals of all metrics of `metrics.SCORES`, from the same draws.
+
+    For the arguments and errors see `interval`.
+    """
     found = _bootstrap([run], metrics.SCORES, by, resamples, seed)
     return dict(zip(metrics.SCORES, found, strict=True))
 
