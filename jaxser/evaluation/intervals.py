@@ -91,7 +91,10 @@ def interval(
 def intervals(
     run: Run, by: str = "utterance", *, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return the interval of each of the target's scores; arguments as of `interval`."""
+    """Return the intervals of all scores of the run's target, from the same draws.
+
+    For the arguments and errors see `interval`.
+    """
     names = run.results.target.score_names
     found = _bootstrap([run], names, by, resamples, seed)
     return dict(zip(names, found, strict=True))

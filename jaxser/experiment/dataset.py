@@ -58,7 +58,7 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Callable[[str], None] 
 
 
 def fit_to_dataset(config: ConfigDict, dataset: Dataset) -> ConfigDict:
-    """Return a resolved config with the fields that depend on whether the dataset has copies of recordings.
+    """Return a resolved config fitted to whether the dataset has copies of recordings.
 
     `copies="available"` becomes "train" or "none"; without copies, `epochs_without_copies` replaces `epochs`.
     """

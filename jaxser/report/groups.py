@@ -93,7 +93,7 @@ def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
 
 
 def score_groups(run: Run, names: Sequence[str], field: str, by: str = "speaker") -> tuple[Group, ...]:
-    """Compute the scores of the test utterances whose `field` is a name, for each of the names."""
+    """Compute, for each name, the scores of the test utterances whose `field` it is."""
     ids = run.test_predictions.utterance.tolist()
     values = np.array([getattr(run.utterances[i], field) for i in ids], dtype=str)
     found = []
