@@ -1,4 +1,4 @@
-"""SpecAugment (Park et al. 2019) on the features of an encoder, as in the encoders' papers.
+"""SpecAugment (Park et al. 2019) on an encoder's features, as in the encoders' papers.
 
 wav2vec 2.0, HuBERT, WavLM and data2vec are fine-tuned with spans of steps that are replaced by the mask embedding of
 their pretraining, and with spans of features that are zero (Baevski et al. 2020, appendix B). Whisper's are zero along

@@ -106,7 +106,7 @@ def score_groups(run: Run, names: Sequence[str], field: str, by: str = "speaker"
 
 
 def clustered(run: Run, by: str = "speaker") -> Mapping[str, Interval]:
-    """Return the intervals over speakers if there are enough, or else over utterances; see `bootstrap`."""
+    """Return the intervals over speakers if there are enough, else over utterances."""
     return bootstrap(run, by) or bootstrap(run, "utterance")
 
 
