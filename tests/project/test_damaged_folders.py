@@ -56,7 +56,9 @@ def write_fake_model(folder: Path) -> None:
         status=np.zeros(len(replicas), np.int32),
     )
     model = {"name": "mcsan", **fields}
-    save_models(folder, data, trained, replicas, model=model, encoder=None, normalise="train", setting="")
+    save_models(
+        folder, data, trained, replicas, model=model, target={}, encoder=None, normalise="train", setting=""
+    )
     run_folder.write_digests(folder)
 
 
