@@ -37,11 +37,13 @@ class Options:
         audio: the folder of the corpus's recordings, to embed players.
         attention: the number of test utterances whose attention is shown.
         tensorboard: whether to write event files for TensorBoard.
+        encoder: the folder of the pretrained encoder, to show the attention of a run that reads its frames.
     """
 
     audio: Path | None = None
     attention: int = 0
     tensorboard: bool = False
+    encoder: Path | None = None
 
 
 def write(folder: Path, options: Options = Options()) -> Path:
@@ -140,7 +142,7 @@ def context(
         "calibration": analysis.calibration,
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
-        "attention": media.attention(run, options.audio, options.attention),
+        "attention": media.attention(run, options.audio, options.attention, options.encoder),
         "protocol": protocols.describe(run),
         "flags": _flags(run),
         "seconds": _training_seconds(run),
