@@ -46,7 +46,9 @@ def _write(arguments: argparse.Namespace) -> Path:
         raise UsageError(
             f"--import: two files are called {twice[0]}; rename one, since runs are named after them"
         )
-    options = page.Options(arguments.audio, arguments.attention, arguments.tensorboard)
+    if arguments.encoder and not arguments.attention:
+        raise UsageError(f"--encoder={arguments.encoder}: only for --attention")
+    options = page.Options(arguments.audio, arguments.attention, arguments.tensorboard, arguments.encoder)
     like = [run_folder.read_run(folder) for folder in arguments.runs]
     imported = [
         imports.import_csv(
@@ -86,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="N",
         help="show the attention of N test utterances (needs --audio)",
+    )
+    add(
+        "--encoder",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the pretrained encoder, for --attention of a run that reads its frames",
     )
     add("--tensorboard", action="store_true", help="also write event files for TensorBoard")
     add(

@@ -78,13 +78,17 @@ class AttentionPlot:
     recording: Markup
 
 
-def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
+def attention(run: Run, root: Path | None, number: int, encoder: Path | None = None) -> list[AttentionPlot]:
     """Return the mean attention of the first fold's replicas for some test utterances.
 
-    These are `number` utterances, evenly spaced.
+    Args:
+        run: the run.
+        root: the folder of the recordings.
+        number: the number of utterances, which are evenly spaced.
+        encoder: the folder of the pretrained encoder, if the run reads its frames.
 
     Raises:
-        UsageError: if no folder of recordings is given.
+        UsageError: if no folder of recordings is given, or not the encoder of the run.
         InputError: if the run's model is missing, or a recording cannot be used.
     """
     if not number:
@@ -95,7 +99,7 @@ def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
 
     fold = run.folds[0]
     chosen = [fold.test[row] for row in np.linspace(0, len(fold.test) - 1, number).round().astype(int)]
-    ensemble = jaxser.load(run.folder, fold=fold.name)
+    ensemble = jaxser.load(run.folder, fold=fold.name, encoder=encoder)
     plots = []
     for name, path in find_recordings(root, dict.fromkeys(chosen)).items():
         row = run.utterances[name]
@@ -104,9 +108,9 @@ def attention(run: Run, root: Path | None, number: int) -> list[AttentionPlot]:
             AttentionPlot(
                 utterance=name,
                 true=row.label or "no label",
-                predicted=ensemble.predict(path, text=text)[0].summary,
+                predicted=ensemble.predict(path, text=text, encoder=encoder)[0].summary,
                 transcript=text,
-                picture=_picture(ensemble.attention(path, text=text)[0]),
+                picture=_picture(ensemble.attention(path, text=text, encoder=encoder)[0]),
                 recording=recording_url(path),
             )
         )

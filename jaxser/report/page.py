@@ -50,11 +50,13 @@ class Options:
         audio: the folder of the corpus's recordings, to embed players.
         attention: the number of test utterances whose attention is shown.
         tensorboard: whether to write event files for TensorBoard.
+        encoder: the folder of the pretrained encoder, to show the attention of a run that reads its frames.
     """
 
     audio: Path | None = None
     attention: int = 0
     tensorboard: bool = False
+    encoder: Path | None = None
 
 
 class _View(NamedTuple):
@@ -174,7 +176,7 @@ def context(
         "calibration": analysis.calibration if has_classes else None,
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
-        "attention": media.attention(run, options.audio, options.attention),
+        "attention": media.attention(run, options.audio, options.attention, options.encoder),
         "protocol": protocols.describe(run),
         "flags": _flags(run),
         "seconds": _training_seconds(run),

@@ -17,6 +17,7 @@ import pytest
 
 import jaxser
 from helpers import small_runs
+from jaxser.evaluation.targets import Classes
 from jaxser.export import export, input_specs, main, write
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.features.text import Vocabulary
@@ -119,6 +120,7 @@ def test_every_network_exports_with_symbolic_batch_and_lengths(case):
         folder=Path(),
         run_results=None,
         classes=("ang", "neu", "sad"),
+        target=Classes(("ang", "neu", "sad")),
         members=(("1", 0),),
         model=net,
         recipe=RECIPES["mcsan"],

@@ -49,7 +49,7 @@ def wav(utterance: Utterance) -> Path:
     return folder() / "demo_release" / utterance.wav
 
 
-def _no_step(trainer, state, batch, progress):
+def no_step(trainer, state, batch, progress):
     """A training step that changes nothing."""
     return state, StepResult(jnp.float32(1), trainer.target.no_guess(batch.label))
 
@@ -62,7 +62,7 @@ def run(name: str, target: str = "classes") -> Path:
     config.protocol.update({"name": "speaker", "folds": 3})
     config = resolve(config)
     one_device = mock.patch.object(jax, "devices", return_value=jax.devices()[:1])  # compiles once
-    untrained = mock.patch.object(ReplicaTrainer, "step", _no_step)
+    untrained = mock.patch.object(ReplicaTrainer, "step", no_step)
     silent = contextlib.redirect_stdout(io.StringIO())  # its caller may check what a command prints
     with one_device, untrained, silent:
         made = folder() / "runs" / (name if target == "classes" else f"{name}_{target}")
