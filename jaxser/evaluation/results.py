@@ -29,7 +29,7 @@ Moments = Mapping[str, float | None]
 
 Value = TypeVar("Value")
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # floats hold these exactly
 _STATUSES = tuple(status.final_label for status in Status)
 
 
@@ -400,7 +400,7 @@ class RunResults:
             best_possible=_best_possible(
                 typed(value, "best_possible", Mapping[str, Any] | None, None), target
             ),
-            environment=typed(value, "environment", Mapping[str, Any] | None, None) or {},
+            environment=_environment(typed(value, "environment", Mapping[str, Any] | None, None) or {}),
             training=typed(value, "training", str, ""),
             described_target=described,
             encoder=_optional(PretrainedEncoder.from_json, typed(value, "encoder", Any, None)),
@@ -469,3 +469,11 @@ def _best_possible(best: Mapping[str, Any] | None, target: Target) -> Mapping[st
     )
     scores = {name: typed(best, name, Mapping[str, kind]) for name in shown}
     return {**best, **{name: {key: own[key] for key in target.bounded} for name, own in scores.items()}}
+
+
+def _environment(environment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check the devices of an environment, which reports list."""
+    for device in typed(environment, "devices", list[Any], []):
+        typed(device, "kind", str)
+        typed(device, "number", _Count)
+    return environment
