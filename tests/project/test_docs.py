@@ -223,5 +223,7 @@ def test_names_in_the_api_reference_exist(page):
 )
 def test_the_api_reference_covers_every_module(package):
     text = (ROOT / f"docs/reference/api/{package}.md").read_text(encoding="utf-8")
-    modules = {path.stem for path in ROOT.glob(f"jaxser/{package}/*.py")} - {"__init__"}
-    assert set(re.findall(rf"^::: jaxser\.{package}\.(\w+)$", text, re.MULTILINE)) == modules
+    folder = ROOT / "jaxser" / package
+    files = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py"))
+    modules = {".".join(file.parts).removesuffix(".__init__") for file in files} - {"__init__"}
+    assert set(re.findall(rf"^::: jaxser\.{package}\.([\w.]+)$", text, re.MULTILINE)) == modules
