@@ -205,9 +205,9 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction]
 
 
 def _has_classes(ensemble: Ensemble) -> bool:
-    from jaxser.evaluation.targets import CLASSES
+    from jaxser.evaluation.targets import ATTRIBUTES
 
-    return ensemble.target.kind == CLASSES
+    return ensemble.target.kind != ATTRIBUTES
 
 
 def _cells(one: Prediction | AttributePrediction, has_several: bool) -> list[str]:

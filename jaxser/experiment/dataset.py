@@ -12,7 +12,7 @@ from jaxser import corpora
 from jaxser.config import load_encoder
 from jaxser.data.dataset import copies_of, load_prepared
 from jaxser.data.shards import MANIFEST
-from jaxser.evaluation.targets import ATTRIBUTES
+from jaxser.evaluation.targets import ATTRIBUTES, VOTES
 from jaxser.training.multihost import run_on_primary
 from jaxser.types import Dataset, UsageError
 
@@ -34,6 +34,7 @@ def load_dataset(config: ConfigDict, data_dir: Path, log: Callable[[str], None] 
         classes=config.classes,
         subset=config.subset,
         attributes=config.attributes.names if config.target == ATTRIBUTES else None,
+        votes=config.target == VOTES,
     )
     if "waveform" in dataset.arrays:
         dataset = replace(dataset, encoder=load_encoder(config))
