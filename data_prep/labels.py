@@ -50,8 +50,8 @@ def apply_labels(
     """Clean, rename and select the labels of a corpus.
 
     Spaces around a label and the form of its accents do not matter. Labels that differ in case only are one. Labels
-    that stand for a missing value are rejected, unless the utterance has attributes or votes. Numbers on a scale become the
-    attribute `value`.
+    that stand for a missing value are rejected, unless the utterance has attributes or votes. Numbers on a scale become
+    the attribute `value`. Votes are renamed like labels.
 
     Args:
         corpus: the name of the corpus.

@@ -278,9 +278,11 @@ def _json(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction],
 
 
 def _described(ensemble: Ensemble) -> dict[str, Any]:
-    if _has_classes(ensemble):
-        return {"classes": ensemble.classes}
-    return {"target": ensemble.target.to_json()}
+    described = dict(ensemble.run_results.described_target)
+    return {
+        **({"classes": ensemble.classes} if _has_classes(ensemble) else {}),
+        **({"target": described} if described else {}),
+    }
 
 
 def _to_json(one: Prediction | AttributePrediction) -> dict[str, Any]:

@@ -217,7 +217,7 @@ class _Corpus:
 
 
 def read_votes(cell: str) -> tuple[str, ...]:
-    """Return the votes in a cell such as "angry;angry;sad" or "angry:2;sad:1", sorted by their first place.
+    """Return the votes in a cell such as "angry;angry;sad" or "angry:2;sad:1".
 
     Raises:
         ValueError: if a label is missing, or a number is not a number of raters.
@@ -227,7 +227,9 @@ def read_votes(cell: str) -> tuple[str, ...]:
         label, colon, number = (part.strip() for part in entry.rpartition(":"))
         label, number = (label, number) if colon else (number, "1")
         if not label or not re.fullmatch(r"[0-9]{1,4}", number) or int(number) > _MAX_VOTES:
-            raise ValueError(f"votes {cell!r}: {entry!r} is not a label, or a label and its number as in sad:2")
+            raise ValueError(
+                f"votes {cell!r}: {entry!r} is not a label, or a label and its number as in sad:2"
+            )
         votes += [label] * int(number)
     return tuple(votes)
 

@@ -12,8 +12,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 from jaxtyping import Float
-
-from jaxser.evaluation import divergence
+from scipy.spatial.distance import jensenshannon
 
 _STEPS = 20_000
 _TOLERANCE = 1e-7
@@ -36,7 +35,9 @@ def vote_outcomes(
             for drawn in combinations_with_replacement(range(classes), raters)
         ]
     )
-    orders = np.array([math.factorial(raters) / math.prod(map(math.factorial, own)) for own in counts.tolist()])
+    orders = np.array(
+        [math.factorial(raters) / math.prod(map(math.factorial, own)) for own in counts.tolist()]
+    )
     probability = orders * np.prod(by_emotion[:, None, :] ** counts, axis=2)
     possible = probability.any(axis=0)
     return counts[possible] / raters, probability[:, possible]
@@ -48,7 +49,7 @@ def best_divergences(
     by_emotion: Float[np.ndarray, "emotions classes"],
     raters: int,
 ) -> dict[str, object]:
-    """Return the lowest possible expected divergence of each observer, and its lowest cross-entropy.
+    """Return the lowest possible divergence and cross-entropy of each observer.
 
     The cross-entropy to the votes, in nats, is lowest for the expected shares given what is observed. The expected
     Jensen-Shannon divergence, in bits, is a convex function of the prediction and is minimised.
@@ -82,9 +83,8 @@ def best_predictions(
 ) -> Float[np.ndarray, "symbols classes"]:
     """Return the predictions with the lowest expected Jensen-Shannon divergence.
 
-    Mirror descent, whose step is the geometric mean of the mixtures of prediction and votes, weighted by the probability
-    of the votes (Nielsen 2020, "On a Generalization of the Jensen-Shannon Divergence", section 3). It ends if the
-    duality gap of every row is below a tolerance.
+    This is mirror descent: a step leads to the geometric mean of the mixtures of prediction and votes, weighted by the
+    probabilities of the votes. It ends if the duality gap of every row is below a tolerance.
 
     Args:
         outcome: the probability of each outcome, given what is observed.
@@ -112,11 +112,5 @@ def _expected(
     shares: Float[np.ndarray, "outcomes classes"],
 ) -> Float[np.ndarray, " symbols"]:
     """Return the expected divergence of each prediction from the votes."""
-    each = np.stack(
-        [
-            divergence.jensen_shannon(predicted, np.broadcast_to(one, predicted.shape))
-            for one in shares
-        ],
-        axis=1,
-    )
+    each = jensenshannon(predicted[:, None], shares[None], base=2, axis=2) ** 2
     return (outcome * each).sum(axis=1)

@@ -74,8 +74,8 @@ def load_prepared(
         )
     if not utterances and votes:
         raise UsageError(
-            f"{folder}: no utterance has votes for classes={classes}, which config.target=votes needs; prepare the dataset "
-            "from a release with the raters' votes, or a table with a column votes"
+            f"{folder}: no utterance has votes for classes={classes}, which config.target=votes needs; prepare the "
+            "dataset from a release with the raters' votes, or a table with a column votes"
         )
     if not utterances and labels == [""]:
         raise UsageError(
@@ -106,7 +106,11 @@ def load_prepared(
         manifest=manifest,
         folder=folder,
         attributes=wanted or (),
-        target=_values(utterances, wanted) if wanted else count_votes(utterances, class_of) if votes else None,
+        target=_values(utterances, wanted)
+        if wanted
+        else count_votes(utterances, class_of)
+        if votes
+        else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Predicted distributions against raters' votes, for NumPy and JAX arrays (also traced ones).
+"""Predicted distributions against raters' votes, for NumPy and JAX arrays.
 
 All scores follow from statistics of single utterances, which can be added up as confusion matrices can. Divergences
 and entropies are in bits.
@@ -34,9 +34,7 @@ def entropy(p: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows"]:
     return -xp.sum(p * xp.log(xp.where(p > 0, p, 1)), axis=-1) / math.log(2)
 
 
-def jensen_shannon(
-    p: Float[AnyArray, "*rows C"], q: Float[AnyArray, "*rows C"]
-) -> Float[AnyArray, "*rows"]:
+def jensen_shannon(p: Float[AnyArray, "*rows C"], q: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows"]:
     """Return the Jensen-Shannon divergence (Lin 1991, eq. 4.1), from 0 (equal) to 1 (disjoint).
 
     SciPy's `jensenshannon` is its square root.

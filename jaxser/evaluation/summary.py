@@ -137,8 +137,8 @@ def _too_good(results: RunResults, summary: Summary, folds: Sequence[FoldIds]) -
         return []
     side = "below" if metric.lower_is_better else "above"
     return [
-        f"{metric.title} {metric.show(pooled)}{metric.unit} is more than three standard errors {side} the best possible "
-        f"{metric.show(best)}{metric.unit}: something leaks the labels."
+        f"{metric.title} {metric.show(pooled)}{metric.unit} is more than three standard errors {side} the best "
+        f"possible {metric.show(best)}{metric.unit}: something leaks the labels."
     ]
 
 

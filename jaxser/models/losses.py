@@ -75,15 +75,15 @@ def sigmoid_cross_entropy(
 
 def soft_cross_entropy(
     log_probs: Float[Array, "B C"],
-    shares: Float[Array, "B C"],
+    shares: Float[AnyArray, "B C"],
     weight: Float[AnyArray, " B"],
     class_weights: Float[Array, " C"],
     hyper: Hyper = PLAIN,
 ) -> Float[Array, ""]:
-    """Return the mean of the cross-entropy of predictions to distributions, -sum_c w_c y_c log p_c.
+    """Return the mean cross-entropy to distributions, -sum_c w_c y_c log p_c.
 
-    With the weights of `class_weights` and a `beta`, it is the class-balanced loss of EMO-SUPERB (Wu et al. 2024), which
-    applies that of Cui et al. (2019, eq. 2) to distributions.
+    With weights by the effective number of votes (Cui et al. 2019, eq. 2), it is the class-balanced loss for
+    distributions, with which EMO-SUPERB trains (Wu et al. 2024).
 
     Args:
         log_probs: the log-probabilities of the classes.
@@ -100,7 +100,7 @@ def soft_cross_entropy(
 
 def kl_divergence(
     log_probs: Float[Array, "B C"],
-    shares: Float[Array, "B C"],
+    shares: Float[AnyArray, "B C"],
     weight: Float[AnyArray, " B"],
     class_weights: Float[Array, " C"],
     hyper: Hyper = PLAIN,

@@ -53,8 +53,8 @@ ATTRIBUTE_SCORES = (
     "a standard deviation."
 )
 VOTE_SCORES = (
-    "The Jensen-Shannon divergence is between votes and prediction, in bits; for macro F1, a class is present if its share "
-    "exceeds 1/C; WA and UA are over utterances with a majority; ± is a standard deviation."
+    "The Jensen-Shannon divergence is between votes and prediction, in bits; for macro F1, a class is present if its "
+    "share exceeds 1/C; WA and UA are over utterances with a majority; ± is a standard deviation."
 )
 INTERVALS = (
     "The intervals account for other utterances or speakers of the same corpus, not for other corpora."

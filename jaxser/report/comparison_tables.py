@@ -25,8 +25,8 @@ DEFINITIONS_OF_ATTRIBUTES = (
 )
 
 DEFINITIONS_OF_VOTES = (
-    "Divergences are between votes and predictions, in bits; macro F1 is over classes with a share above 1/C; the entropy "
-    "error is the mean absolute difference of entropies; WA and UA are over utterances with a majority."
+    "Divergences are between votes and predictions, in bits; macro F1 is over classes with a share above 1/C; the "
+    "entropy error is the mean absolute difference of entropies; WA and UA are over utterances with a majority."
 )
 
 _DEFINITIONS = {

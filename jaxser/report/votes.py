@@ -47,7 +47,7 @@ def figures(analysis: Analysis) -> dict[str, Drawing]:
 
 
 def by_class(analysis: Analysis) -> Table:
-    """Return, for each class, the mean share of the votes and of the predictions, and how often it is present."""
+    """Return the mean shares of votes and predictions by class, and how often it is present."""
     p = analysis.run.test_predictions
     parts = [divergence.shares(one.astype(float)) for one in (p.true, p.predicted)]
     means = [part.mean(axis=0) for part in parts]
@@ -58,7 +58,14 @@ def by_class(analysis: Analysis) -> Table:
         f1 = 2 * hits[n] / total[n] if total[n] else None
         shares = (Score(float(mean[n])) for mean in means)
         rows.append((name, *shares, *(Number(float(one[:, n].mean())) for one in present), Score(f1)))
-    header = ("class", "share of votes", "share predicted", "present in votes", "present in predictions", "F1")
+    header = (
+        "class",
+        "share of votes",
+        "share predicted",
+        "present in votes",
+        "present in predictions",
+        "F1",
+    )
     caption = "Votes by class (%): mean shares, how often the share exceeds 1/C (fractions), and F1, over all replicas"
     return Table("votes", caption, header, tuple(rows))
 
@@ -99,5 +106,6 @@ def mean_entropies(analysis: Analysis) -> tuple[Float[np.ndarray, " N"], Float[n
     """Return the entropy of the votes, and the mean entropy of the predictions, of each test utterance."""
     p = analysis.run.test_predictions
     _, first, row = np.unique(p.utterance, return_index=True, return_inverse=True)
-    true, predicted = (divergence.entropy(divergence.shares(x.astype(float))) for x in (p.true, p.predicted))
+    found = (divergence.entropy(divergence.shares(x.astype(float))) for x in (p.true, p.predicted))
+    true, predicted = map(np.asarray, found)
     return true[first], np.bincount(row, predicted) / np.bincount(row)

@@ -11,7 +11,9 @@ def rated(*votes: str) -> Utterance:
 
 
 def test_votes_are_counted_by_class():
-    counts = count_votes([rated("anger", "excitement", "happiness"), rated("ANGER", "boredom"), rated()], CLASS_OF)
+    counts = count_votes(
+        [rated("anger", "excitement", "happiness"), rated("ANGER", "boredom"), rated()], CLASS_OF
+    )
     assert counts.tolist() == [[1, 2, 0], [1, 0, 0], [0, 0, 0]]
 
 

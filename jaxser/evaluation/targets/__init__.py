@@ -1,4 +1,4 @@
-"""What a network is trained to predict: classes, numeric attributes such as valence, or the votes of raters.
+"""What a network is trained to predict: classes, numeric attributes, or raters' votes.
 
 A target knows the width of the network's last layer, the loss, how an output becomes a prediction, and the scores of
 predictions. Scores follow from statistics that can be added up over utterances, batches and folds: a confusion matrix,

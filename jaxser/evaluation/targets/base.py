@@ -168,10 +168,8 @@ class Target(ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the target as in results.json; `from_json` is its inverse."""
 
-    def class_counts(
-        self, dataset: Any, rows: Int[np.ndarray, " n"], number: int
-    ) -> Num[np.ndarray, " C"]:
-        """Return how many of some utterances are of each of `number` classes, for the weights of classes."""
+    def class_counts(self, dataset: Any, rows: Int[np.ndarray, " n"], number: int) -> Num[np.ndarray, " C"]:
+        """Count utterances by class, for the weights of `number` classes."""
         label = dataset.label[rows]
         return np.bincount(label[label >= 0], minlength=number)
 

@@ -77,10 +77,11 @@ class Votes(Target):
         """Return the weighted mean of the losses of the network's heads, and its penalty."""
         shares = divergence.shares(batch.target)
         heads = model.heads(output, hyper)
-        total = sum(
+        each = [
             weight * self._criterion(jax.nn.log_softmax(scores), shares, batch.weight, class_weights, hyper)
             for weight, scores in heads
-        )
+        ]
+        total = sum(each, start=jnp.zeros(()))
         return total / sum(weight for weight, _ in heads) + model.penalty(params, hyper)
 
     def estimates(self, model: Network, output: Output, hyper: Hyper) -> Float[Array, "B C"]:
@@ -117,7 +118,7 @@ class Votes(Target):
     def cells(
         self, truth: Float[np.ndarray, "N C"], guess: Float[np.ndarray, "N C"]
     ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
-        """Return the cell of the confusion matrix, and all others; without a majority, the first adds 0."""
+        """Return the cell of the confusion matrix, which adds 0 without a majority, and all others."""
         number, area = len(truth), self.width**2
         classes, values = divergence.by_utterance(truth.astype(float), guess)
         label = divergence.majority(truth)
@@ -130,7 +131,7 @@ class Votes(Target):
         self, truth: Float[np.ndarray, "N C"], guess: Float[np.ndarray, "N C"]
     ) -> Float[np.ndarray, " N"]:
         """Return minus the Jensen-Shannon divergence."""
-        return -divergence.jensen_shannon(*map(divergence.shares, (truth.astype(float), guess)))
+        return -np.asarray(divergence.jensen_shannon(*map(divergence.shares, (truth.astype(float), guess))))
 
     def paired_test(self, differences: Float[np.ndarray, " N"]) -> Result:
         """Run a paired t-test of the divergences."""
@@ -173,7 +174,8 @@ class Votes(Target):
             return None
         observers = {name: own for name, own in known.items() if name != "classes"}
         return {
-            name: {"js": own["js"], **{m: bayes[name][m] for m in ("wa", "ua")}} for name, own in observers.items()
+            name: {"js": own["js"], **{m: bayes[name][m] for m in ("wa", "ua")}}
+            for name, own in observers.items()
         }
 
     def deviation(self, best: float, number: int) -> float:
@@ -183,11 +185,9 @@ class Votes(Target):
         """
         return math.sqrt(best * (1 - best) / number)
 
-    def class_counts(
-        self, dataset: Any, rows: Int[np.ndarray, " n"], number: int
-    ) -> Float[np.ndarray, " C"]:
+    def class_counts(self, dataset: Any, rows: Int[np.ndarray, " n"], number: int) -> Float[np.ndarray, " C"]:
         """Return the sum of the shares of each class."""
-        return divergence.shares(dataset.target[rows].astype(float)).sum(0)
+        return np.asarray(divergence.shares(dataset.target[rows].astype(float)).sum(0))
 
     def to_json(self) -> dict[str, Any]:
         """Return the loss; the classes are in results.json by themselves."""
@@ -196,7 +196,7 @@ class Votes(Target):
     def _criterion(
         self,
         log_probs: Float[Array, "B C"],
-        shares: Float[Array, "B C"],
+        shares: Float[AnyArray, "B C"],
         weight: Float[AnyArray, " B"],
         class_weights: Float[Array, " C"],
         hyper: Hyper,
