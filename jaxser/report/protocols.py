@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxser.data.folds import BOTH
 from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
@@ -22,6 +23,8 @@ PROTOCOLS = {
     "official": "The training, validation and test parts are the official ones of the corpus; without an official "
     "validation part, a share of the training part validates.",
     "corpus": "The folds are those published with the corpus.",
+    "emobox": "The folds are those published by EmoBox (Ma et al. 2024); where it has no validation part, a share of "
+    "the training part validates.",
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
 }
@@ -50,8 +53,15 @@ def describe(run: Run) -> list[str]:
         PROTOCOLS.get(name, f"The protocol is called {name}." if name else "The protocol is unknown.")
     ]
     sentences += _training(run)
-    if protocol.get("group_by"):
+    if protocol.get("group_by") == BOTH:
+        sentences.append("Neither the speakers nor the sentences of a test part are heard in training.")
+    elif protocol.get("group_by"):
         sentences.append(f"Utterances with the same {protocol['group_by']} are kept in the same part.")
+    if protocol.get("twin"):
+        sentences.append(
+            "Whole speakers were then moved between the parts, which keep their sizes as nearly as possible, so that "
+            "no speaker is both tested and trained on."
+        )
     sentences += [_selection(protocol), _sizes(run)]
     if run.results.training:
         sentences.append(f"Training settings: {run.results.training}.")
