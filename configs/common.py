@@ -129,15 +129,16 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.votes = ConfigDict({"loss": "cross_entropy"})  # target votes: cross_entropy | kl | class_balanced
     config.protocol = ConfigDict(
         {
-            "name": "random",  # random | session | holdout | speaker | official | corpus | file
+            "name": "random",  # random | session | holdout | speaker | official | corpus | emobox | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
             "validation_share": 0.0,  # random: fraction used for validation; 0: the next fold validates
             "validation_from": "rest",  # random: validation_share is a fraction of: rest | test
             "select": "validation",  # part that selects the epoch: validation | test
             "groups": (),  # speakers that are tested together
-            "group_by": "",  # random: keep together by: transcript | speaker | dialogue | audio
-            "file": "",
+            "group_by": "",  # random: keep together by: transcript | speaker | dialogue | audio | speaker+transcript
+            "file": "",  # file: of folds; emobox: folder of EmoBox's fold files of the corpus
+            "twin": "",  # speaker: move whole speakers, so that none is tested and trained on
         }
     )
     return config

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxser.data.leaks import KINDS
+from jaxser.data.disjoint import speaker_disjoint, speakers_and_sentences
+from jaxser.data.emobox import published_folds
+from jaxser.data.strata import GROUP_BY, groups_of, stratified_fraction, stratified_parts
 from jaxser.files import CheckedFolder, digests_in
 from jaxser.types import Dataset, Fold, InputError, UsageError
 
-GROUP_BY = {"transcript": "transcript", "speaker": "speaker", "dialogue": "dialogue", "audio": "recording"}
-"""The values of `Protocol.group_by`, and the kind of leak that each prevents (`jaxser.data.leaks.KINDS`)."""
+BOTH = "speaker+transcript"
+"""The value of `Protocol.group_by` with which neither speakers nor sentences of training are tested (`random`)."""
+
+EMOBOX_SHARE = 0.2
+"""The fraction of the training part that validates in EmoBox's folds without a validation part: 80 to 20."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +29,21 @@ class Protocol:
     """How a dataset is split.
 
     Attributes:
-        name: "random", "session", "holdout", "speaker", "official", "corpus" or "file".
+        name: "random", "session", "holdout", "speaker", "official", "corpus", "emobox" or "file".
         folds: the number of folds; 0 means 10 random folds, or one fold per session or group of speakers.
         split_seed: the seed of random splits.
-        validation_share: the fraction that validates (`random`); 0 means that the next fold validates. In `official`,
-            the fraction of the training part that validates if the split has no validation part.
+        validation_share: the fraction that validates (`random`); 0 means that the next fold validates. In `official`
+            and `emobox`, the fraction of the training part that validates if there is no validation part; 0 means
+            `EMOBOX_SHARE` in `emobox`.
         validation_from: what this is a fraction of: "rest" (everything but the held-out fold) or "test" (that fold).
         select: the part that selects the epoch. With "test" (Ramet et al. 2018) the validation part is trained on.
         groups: the speakers that are tested together (`speaker`); () makes groups of consecutive speakers.
-        group_by: a key of `GROUP_BY` (`random`, `official`): utterances with the same value stay in one part. Those
-            whose value is unknown are split one by one.
-        file: a JSON file of folds as lists of utterance ids (`file`).
+        group_by: a key of `GROUP_BY` (`random`, `official`, `emobox`): utterances with the same value stay in one part.
+            Those whose value is unknown are split one by one. In `emobox`, this holds for training and validation part.
+            `BOTH` (`random`): see `speakers_and_sentences`.
+        file: a JSON file of folds as lists of utterance ids (`file`), or a folder of EmoBox's fold files (`emobox`).
+        twin: "speaker" moves whole speakers between the parts of any protocol, so that no speaker is tested and trained
+            on (`speaker_disjoint`).
     """
 
     name: str = "session"
@@ -46,6 +55,7 @@ class Protocol:
     groups: tuple[tuple[str, ...], ...] = ()
     group_by: str = ""
     file: str = ""
+    twin: str = ""
 
 
 def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
@@ -56,6 +66,8 @@ def make_folds(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     """
     _check(protocol)
     folds = _PROTOCOLS[protocol.name](dataset, protocol)
+    if protocol.twin:
+        folds = speaker_disjoint(dataset, folds, protocol.split_seed)
     for fold in folds:
         for part in ("train", "validation", "test"):
             if len(getattr(fold, part)) == 0:
@@ -80,15 +92,22 @@ def _check(protocol: Protocol) -> None:
         "name": tuple(_PROTOCOLS),
         "validation_from": ("rest", "test"),
         "select": ("validation", "test"),
-        "group_by": tuple(GROUP_BY),
+        "group_by": ("", *GROUP_BY, BOTH),
+        "twin": ("", "speaker"),
     }
     for field, allowed in choices.items():
-        value = getattr(protocol, field)
-        if value not in allowed and not (field == "group_by" and not value):
-            raise UsageError(f"protocol.{field}={value!r} is not one of {', '.join(allowed)}")
-    if protocol.group_by and protocol.name not in ("random", "official"):
+        if (value := getattr(protocol, field)) not in allowed:
+            raise UsageError(f"protocol.{field}={value!r} is not one of {', '.join(filter(None, allowed))}")
+    if protocol.twin and protocol.group_by:
         raise UsageError(
-            f"protocol.group_by={protocol.group_by!r} is for protocol.name=random or official, not {protocol.name}"
+            f"protocol.twin={protocol.twin!r} moves utterances that protocol.group_by={protocol.group_by!r} keeps "
+            "together: give one of both"
+        )
+    suited = ("random",) if protocol.group_by == BOTH else ("random", "official", "emobox")
+    if protocol.group_by and protocol.name not in suited:
+        names = ", ".join(suited).replace(", emobox", " or emobox")
+        raise UsageError(
+            f"protocol.group_by={protocol.group_by!r} is for protocol.name={names}, not {protocol.name}"
         )
 
 
@@ -107,6 +126,8 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
     Part k tests; part k + 1 or a fraction validates.
     """
     number = protocol.folds or 10
+    if protocol.group_by == BOTH:
+        return speakers_and_sentences(dataset, number)
     if dataset.target is not None:  # numbers have no strata
         dataset = replace(dataset, classes=("any",), label=np.zeros_like(dataset.label))
     counts = np.bincount(dataset.label, minlength=len(dataset.classes))
@@ -120,15 +141,15 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
         raise UsageError(
             f"protocol.folds={number} must be from 3 to the {rarest} utterances of the rarest class"
         )
-    groups = _groups(dataset, protocol.group_by)
+    groups = groups_of(dataset, protocol.group_by)
     everything = np.arange(len(dataset.label))
-    tests = _stratified_parts(dataset, everything, groups, number, protocol.split_seed)
+    tests = stratified_parts(dataset, everything, groups, number, protocol.split_seed)
     folds = []
     for k, test in enumerate(tests):
         rest = np.setdiff1d(everything, test)
         if protocol.validation_share:
             pool = {"rest": rest, "test": test}[protocol.validation_from]
-            validation = _stratified_fraction(
+            validation = stratified_fraction(
                 dataset, pool, groups, protocol.validation_share, protocol.split_seed + k
             )
             test = np.setdiff1d(test, validation)
@@ -136,49 +157,6 @@ def _random(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
             validation = tests[(k + 1) % number]
         folds.append(Fold(str(k + 1), np.setdiff1d(rest, validation), np.sort(validation), test))
     return tuple(folds)
-
-
-def _groups(dataset: Dataset, group_by: str) -> np.ndarray | None:
-    """Return the group of each utterance, as a number; None if utterances are split one by one."""
-    if not group_by:
-        return None
-    kind = GROUP_BY[group_by]
-    names = [KINDS[kind](utterance) for utterance in dataset.utterances]
-    if not any(names):
-        raise UsageError(f"protocol.group_by={group_by!r}: no utterance of {dataset.name} has a known {kind}")
-    return np.unique([name or f"\0{row}" for row, name in enumerate(names)], return_inverse=True)[1]
-
-
-def _stratified_parts(
-    dataset: Dataset, rows: np.ndarray, groups: np.ndarray | None, number: int, seed: int
-) -> list[np.ndarray]:
-    """Split rows into `number` parts, stratified by class."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    label = dataset.label[rows]
-    if groups is None:
-        parts = StratifiedKFold(number, shuffle=True, random_state=seed).split(label, label)
-    else:
-        splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-        parts = splitter.split(label, label, groups[rows])
-    return [rows[test] for _, test in parts]
-
-
-def _stratified_fraction(
-    dataset: Dataset, pool: np.ndarray, groups: np.ndarray | None, share: float, seed: int
-) -> np.ndarray:
-    """Return a fraction of `pool`, stratified by class; for groups, the nearest fraction 1 / n."""
-    from sklearn.model_selection import train_test_split
-
-    if groups is not None:
-        return _stratified_parts(dataset, pool, groups, max(2, round(1 / share)), seed)[0]
-    try:
-        return train_test_split(pool, test_size=share, stratify=dataset.label[pool], random_state=seed)[1]
-    except ValueError as error:  # a class has one utterance in the pool, or the share is outside (0, 1)
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"protocol.validation_share={share} of {len(pool)} utterances cannot be stratified by class: {reason}"
-        ) from None
 
 
 def _session(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
@@ -257,8 +235,8 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
             f"protocol official: {dataset.name} has no official split; use session, speaker or random"
         )
     if missing == ["validation"] and protocol.validation_share:
-        groups = _groups(dataset, protocol.group_by)
-        validation = _stratified_fraction(
+        groups = groups_of(dataset, protocol.group_by)
+        validation = stratified_fraction(
             dataset, parts["train"], groups, protocol.validation_share, protocol.split_seed
         )
         return (
@@ -275,6 +253,22 @@ def _official(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
             f"protocol official: the split of {dataset.name} has no {' and no '.join(missing)} part"
         )
     return (Fold("official", **parts),)
+
+
+def _emobox(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
+    """Return the folds of EmoBox, from its files.
+
+    Where no validation part is published, the training part gives it.
+    """
+    groups = groups_of(dataset, protocol.group_by)
+    share = protocol.validation_share or EMOBOX_SHARE
+    folds = []
+    for k, fold in enumerate(published_folds(dataset, protocol.file)):
+        if len(fold.train) and not len(fold.validation):
+            validation = stratified_fraction(dataset, fold.train, groups, share, protocol.split_seed + k)
+            fold = replace(fold, train=np.setdiff1d(fold.train, validation), validation=np.sort(validation))
+        folds.append(fold)
+    return tuple(folds)
 
 
 def _file(dataset: Dataset, protocol: Protocol) -> tuple[Fold, ...]:
@@ -342,5 +336,6 @@ _PROTOCOLS: Mapping[str, Callable[[Dataset, Protocol], tuple[Fold, ...]]] = {
     "speaker": _speaker,
     "official": _official,
     "corpus": _corpus,
+    "emobox": _emobox,
     "file": _file,
 }

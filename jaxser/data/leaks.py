@@ -107,6 +107,19 @@ def leaks(folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]) -> list
     return found
 
 
+def heard_speakers(
+    folds: Iterable[FoldIds], utterances: Mapping[str, Utterance]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the test speakers heard in training or validation, and all test speakers."""
+    heard, tested = set(), set()
+    for fold in folds:
+        known = {utterances[i].speaker for i in (*fold.train, *fold.validation)} - {""}
+        own = {utterances[i].speaker for i in fold.test} - {""}
+        heard |= own & known
+        tested |= own
+    return frozenset(heard), frozenset(tested)
+
+
 def leak_warnings(folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]) -> list[str]:
     """Return one sentence per kind of leak, and one if the speakers are unknown.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ import scipy.stats
 from jaxtyping import Float, Int, Shaped
 
 from jaxser.evaluation import metrics
-from jaxser.evaluation.comparisons import check_comparable
+from jaxser.evaluation.comparisons import check_comparable, check_same_task, check_same_truth
 from jaxser.evaluation.hypothesis_tests import LEVEL
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import check_metric, name_of, replica_scores
@@ -114,6 +115,19 @@ def difference(
     return _bootstrap([a, b], (metric,), by, resamples, seed)[0]
 
 
+def difference_across_folds(
+    a: Run, b: Run, metric: str = "ua", by: str = "utterance", *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Estimate the difference of two runs that test the same utterances in different folds.
+
+    The runs test the same utterances altogether (`jaxser.evaluation.fold_twins` selects them). For the arguments see
+    `interval`, for the errors `difference`.
+    """
+    check_same_task(a, b)
+    check_same_truth(a, b)
+    return _bootstrap([a, b], (metric,), by, resamples, seed)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class _Counts:
     """The statistics of each utterance or speaker: of confusion matrices, nearly all cells are 0.
@@ -157,16 +171,18 @@ def _bootstrap(
         ) -> Float[np.ndarray, "metrics batch"]:
             return score(np.stack([np.bincount(row, minlength=number) for row in rows]))
 
-        lows, highs = scipy.stats.bootstrap(
-            (np.arange(number),),
-            statistic,
-            n_resamples=resamples,
-            batch=_BATCH,
-            vectorized=True,
-            confidence_level=level,
-            method="percentile",
-            rng=rng,
-        ).confidence_interval
+        with warnings.catch_warnings():  # where a draw has no score, the ends are NaN
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            lows, highs = scipy.stats.bootstrap(
+                (np.arange(number),),
+                statistic,
+                n_resamples=resamples,
+                batch=_BATCH,
+                vectorized=True,
+                confidence_level=level,
+                method="percentile",
+                rng=rng,
+            ).confidence_interval
     runs_of = tuple(map(name_of, runs))
     return [
         Interval(runs_of, name, by, float(value), float(low), float(high), number)

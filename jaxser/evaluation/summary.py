@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxser.data.leaks import FoldIds, class_warnings, leak_warnings
+from jaxser.data.leaks import FoldIds, class_warnings, heard_speakers, leak_warnings
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.results import Moments, ReplicaResult, RunResults, Scores, Summary
 from jaxser.evaluation.targets import ANY_CLASSES, CLASSES, Target
@@ -41,8 +41,9 @@ def with_summaries(
         return -summaries[name].left_out, -math.inf if score is None else score
 
     setting = max(names, key=rank)
+    utterances = tuple(utterances)
     warnings = [
-        *_protocol_warnings(results.protocol),
+        *_protocol_warnings(results.protocol, folds, {one.id: one for one in utterances}),
         *_too_good(results, summaries[setting], folds),
         *run_warnings(folds, utterances, results.replicas, has_classes=results.target.kind == CLASSES),
     ]
@@ -119,10 +120,23 @@ def replica_warnings(replicas: Sequence[ReplicaResult]) -> list[str]:
     ]
 
 
-def _protocol_warnings(protocol: Mapping[str, object]) -> list[str]:
+def _protocol_warnings(
+    protocol: Mapping[str, object], folds: Sequence[FoldIds], utterances: Mapping[str, Utterance]
+) -> list[str]:
+    sentences = []
     if protocol.get("select") == "test":
-        return ["The epoch was selected on the test part, as in the paper: these scores are optimistic."]
-    return []
+        sentences.append(
+            "The epoch was selected on the test part, as in the paper: these scores are optimistic."
+        )
+    if protocol.get("name") == "emobox":
+        heard, tested = heard_speakers(folds, utterances)
+        if heard:
+            sentences.append(
+                f"EmoBox's published folds share speakers between training and test: {len(heard)} of {len(tested)} "
+                "test speakers are also heard in training, so these scores are optimistic for new speakers. "
+                "--config.protocol.twin=speaker trains on folds of whole speakers."
+            )
+    return sentences
 
 
 def _too_good(results: RunResults, summary: Summary, folds: Sequence[FoldIds]) -> list[str]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxser import corpora
+from jaxser.data.folds import BOTH
+from jaxser.encoders.contamination import contamination
 from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
@@ -22,6 +25,8 @@ PROTOCOLS = {
     "official": "The training, validation and test parts are the official ones of the corpus; without an official "
     "validation part, a share of the training part validates.",
     "corpus": "The folds are those published with the corpus.",
+    "emobox": "The folds are those published by EmoBox (Ma et al. 2024); where it has no validation part, a share of "
+    "the training part validates.",
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
 }
@@ -50,9 +55,16 @@ def describe(run: Run) -> list[str]:
         PROTOCOLS.get(name, f"The protocol is called {name}." if name else "The protocol is unknown.")
     ]
     sentences += _training(run)
-    if protocol.get("group_by"):
+    if protocol.get("group_by") == BOTH:
+        sentences.append("Neither the speakers nor the sentences of a test part are heard in training.")
+    elif protocol.get("group_by"):
         sentences.append(f"Utterances with the same {protocol['group_by']} are kept in the same part.")
-    sentences += [_selection(protocol), _sizes(run)]
+    if protocol.get("twin"):
+        sentences.append(
+            "Whole speakers were then moved between the parts, which keep their sizes as nearly as possible, so that "
+            "no speaker is both tested and trained on."
+        )
+    sentences += [_selection(protocol), _sizes(run), *_heard(run)]
     if run.results.training:
         sentences.append(f"Training settings: {run.results.training}.")
     if protocol.get("note"):
@@ -111,6 +123,15 @@ def _training(run: Run) -> list[str]:
         f"{_count(results.epochs, 'epoch')}. All replicas use the same split (split seed {run.split_seed}); the seed "
         "of a replica only changes its initialisation, batch order and dropout."
     ]
+
+
+def _heard(run: Run) -> list[str]:
+    """Return whether the pretrained encoder was trained or tuned on the corpus; nothing of synthetic speech."""
+    encoder, results = run.results.encoder, run.results
+    if encoder is None or results.synthetic:
+        return []
+    corpus = corpora.find(str(run.config.fields.get("corpus", "")), title=results.dataset)
+    return [contamination(encoder.family, encoder.num_layers, encoder.width, corpus)]
 
 
 def _selection(protocol: Mapping[str, Any]) -> str:

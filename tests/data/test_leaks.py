@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from jaxser.data.folds import GROUP_BY, Protocol, make_folds
+from jaxser.data.folds import Protocol, make_folds
 from jaxser.data.leaks import FoldIds, leaks
+from jaxser.data.strata import GROUP_BY
 from jaxser.types import UsageError
 
 PLANTED = {
@@ -57,7 +58,10 @@ def test_invalid_group_by_is_rejected():
     data = planted("speaker")
     for protocol, message in (
         (Protocol("random", group_by="session"), "protocol.group_by='session' is not one of transcript"),
-        (Protocol("session", group_by="speaker"), "is for protocol.name=random or official, not session"),
+        (
+            Protocol("session", group_by="speaker"),
+            "is for protocol.name=random, official or emobox, not session",
+        ),
         (Protocol("random", folds=5, group_by="dialogue"), "no utterance of tiny has a known dialogue"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -221,3 +221,19 @@ def _by_id(utterances):
 
 def _without_facts(utterance):
     return with_fields([utterance], 0, speaker="", dialogue="", sha256="", transcript="I don't know.")[0]
+
+
+def test_published_folds_that_share_speakers_are_named_with_counts(tmp_path):
+    utterances = make_utterances(70)  # speakers of sessions 1 to 5
+    by_session = session_folds(utterances)
+    first, second = by_session[0], by_session[1]
+    mixed = FoldIds(first.name, first.train, (*first.validation, first.test[0]), first.test[1:])
+    for name, folds, found in (
+        ("emobox", [mixed, second], "1 of 4 test speakers are also heard in training"),
+        ("emobox", by_session, ""),
+        ("file", [mixed, second], ""),
+    ):
+        results = RunResults("m", "", "d", {"name": name}, ("a", "b"), 1, (replica("1", 0, 3, 1),))
+        warnings = " ".join(with_summaries(results, folds, utterances).warnings)
+        assert ("EmoBox's published folds share speakers" in warnings) == bool(found)
+        assert found in warnings

@@ -66,12 +66,30 @@ def test_title_names_the_corpus_by_its_record(tmp_path, fields, dataset, title):
     assert page.title(Analysis(run_folder.read_run(tmp_path))) == title
 
 
-@pytest.mark.parametrize("name", ["random", "session", "holdout", "speaker", "official", "file", "imported"])
+@pytest.mark.parametrize(
+    "name", ["random", "session", "holdout", "speaker", "official", "emobox", "file", "imported"]
+)
 def test_every_protocol_has_a_sentence(tmp_path, name):
     protocol = {"name": name, "select": "validation", "metric": "ua", "note": ""}
     write_fake_run(tmp_path, protocol=protocol, seeds=1, epochs=1, utterances=make_utterances(70))
     first, *_ = protocols.describe(run_folder.read_run(tmp_path))
     assert first == protocols.PROTOCOLS[name]
+
+
+def test_twins_and_folds_without_shared_sentences_are_described(tmp_path):
+    protocol = {"name": "random", "select": "validation", "metric": "ua", "group_by": "speaker+transcript"}
+    write_fake_run(
+        tmp_path, protocol={**protocol, "twin": ""}, seeds=1, epochs=1, utterances=make_utterances(70)
+    )
+    described = protocols.describe(run_folder.read_run(tmp_path))
+    assert "Neither the speakers nor the sentences of a test part are heard in training." in described
+    assert not any("moved" in sentence for sentence in described)
+    protocol = {**protocol, "group_by": "", "twin": "speaker"}
+    write_fake_run(tmp_path / "twin", protocol=protocol, seeds=1, epochs=1, utterances=make_utterances(70))
+    described = protocols.describe(run_folder.read_run(tmp_path / "twin"))
+    assert any(
+        sentence.startswith("Whole speakers were then moved between the parts") for sentence in described
+    )
 
 
 def test_verdict_of_the_leak_checks_names_what_was_checked(tmp_path):

@@ -34,7 +34,7 @@ def test_a_network_learns_the_distribution_of_votes(data, tmp_path, loss):
         rated,
         net=tiny.Toy(3),
         target=target,
-        epochs=25,
+        epochs=15,
         hyper={"learning_rate": 1e-2, "dropout_rate": 0.0, **hyper},
     )
     for own in predict_sweep(sweep, train_sweep(sweep, tmp_path, lambda _: None)):
@@ -48,4 +48,6 @@ def test_a_network_learns_the_distribution_of_votes(data, tmp_path, loss):
         assert found["js"] < (best["js"] + chance["js"]) / 2
     records = read_epochs(tmp_path)
     assert all(record.headline == "js" for record in records)
-    assert set(records[0].validation) == set(divergence.SCORES)
+    assert set(records[0].validation) == set(target.compared)
+    losing = next(one for one in records if one.epoch == 14)
+    assert losing.gap == pytest.approx(losing.validation["js"] - losing.train_score)
