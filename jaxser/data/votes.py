@@ -43,7 +43,7 @@ def count_votes(utterances: Sequence[Utterance], class_of: Mapping[str, str]) ->
 
 
 def voted_classes(utterances: Sequence[Utterance], class_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels whose class has votes, which "no agreement" has not, with their classes."""
+    """Return the labels whose class has votes, unlike "no agreement", and their classes."""
     names = dict.fromkeys(class_of.values())
     totals = dict(zip(names, count_votes(utterances, class_of).sum(axis=0).tolist(), strict=True))
     return {label: name for label, name in class_of.items() if totals[name]}

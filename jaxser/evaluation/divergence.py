@@ -35,7 +35,7 @@ def entropy(p: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows"]:
 
 
 def jensen_shannon(p: Float[AnyArray, "*rows C"], q: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows"]:
-    """Return the Jensen-Shannon divergence (Lin 1991, eq. 4.1), from 0 (equal) to 1 (disjoint).
+    """Return the Jensen-Shannon divergence (Lin 1991, eq. 4.1): 0 if equal, 1 if disjoint.
 
     SciPy's `jensenshannon` is its square root.
     """
@@ -45,7 +45,7 @@ def jensen_shannon(p: Float[AnyArray, "*rows C"], q: Float[AnyArray, "*rows C"])
 
 
 def is_present(p: Float[AnyArray, "*rows C"]) -> Any:
-    """Return which classes count as present: those with a share above 1/C (EMO-SUPERB, Wu et al. 2024)."""
+    """Return which classes have a share above 1/C and so are present (Wu et al. 2024)."""
     return p > (1 + _MARGIN) / p.shape[-1]
 
 
@@ -78,7 +78,7 @@ def by_utterance(
 def sums(
     counts: Float[AnyArray, "N C"], predicted: Float[AnyArray, "N C"], weight: Num[AnyArray, " N"]
 ) -> Float[AnyArray, "1 L"]:
-    """Sum the statistics of utterances: the confusion matrix of majorities, `C` times 3 counts, and `SUMS` values."""
+    """Sum the confusion matrix of majorities and what `by_utterance` returns."""
     xp = counts.__array_namespace__()
     classes, values = by_utterance(counts, predicted)
     table = metrics.confusion(majority(counts), predicted.argmax(-1), weight, counts.shape[1])

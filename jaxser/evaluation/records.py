@@ -120,7 +120,7 @@ class EpochRecord:
 
     @property
     def gap(self) -> float | None:
-        """How much better the headline score of the training steps is than that on the validation part."""
+        """How much better the headline score of training steps is than that of validation."""
         score, gain = self.validation_score, metrics.describe(self.headline).gain
         return None if score is None or self.train_score is None else gain(self.train_score) - gain(score)
 

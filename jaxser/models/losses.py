@@ -171,7 +171,7 @@ def class_weights(
 def weights_of_counts(
     counts: Num[np.ndarray, " C"], balanced: bool, beta: float = 0.0
 ) -> Float[np.ndarray, " C"]:
-    """Return the weights of `class_weights`, given the utterances of each class, which may be fractions."""
+    """Return the weights of `class_weights`, given the numbers of utterances (or shares)."""
     if not balanced and not beta:
         return np.ones(len(counts), np.float32)
     if balanced:

@@ -103,7 +103,7 @@ def entropies(analysis: Analysis) -> Figure:
 
 
 def mean_entropies(analysis: Analysis) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Return the entropy of the votes, and the mean entropy of the predictions, of each test utterance."""
+    """Return the entropy of votes, and the mean one of predictions, of each test utterance."""
     p = analysis.run.test_predictions
     _, first, row = np.unique(p.utterance, return_index=True, return_inverse=True)
     found = (divergence.entropy(divergence.shares(x.astype(float))) for x in (p.true, p.predicted))

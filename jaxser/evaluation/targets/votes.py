@@ -118,7 +118,7 @@ class Votes(Target):
     def cells(
         self, truth: Float[np.ndarray, "N C"], guess: Float[np.ndarray, "N C"]
     ) -> tuple[Int[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
-        """Return the cell of the confusion matrix, which adds 0 without a majority, and all others."""
+        """Return the cell of the confusion matrix, to which ties add 0, and all others."""
         number, area = len(truth), self.width**2
         classes, values = divergence.by_utterance(truth.astype(float), guess)
         label = divergence.majority(truth)
@@ -168,7 +168,7 @@ class Votes(Target):
         return np.empty((len(estimates), 0))
 
     def best_possible(self, bayes: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Return the best possible divergence and accuracies, or None if they are unknown for these classes."""
+        """Return the best possible divergence and accuracies; None if unknown for these classes."""
         known = (bayes or {}).get("votes") or {}
         if not bayes or set(known.get("classes", ())) != set(self.names):
             return None
