@@ -75,7 +75,7 @@ def _main(_: list[str]) -> int:
 
 def _train() -> int:
     from jaxser import experiment, report  # they import JAX, which takes seconds
-    from jaxser.config import check_strategy, resolve
+    from jaxser.config import check_strategy, datasets_of, resolve
     from jaxser.evaluation.environment import command_line
     from jaxser.training import multihost
 
@@ -90,7 +90,7 @@ def _train() -> int:
     enable_compilation_cache(_CACHE_DIR.value)
     log = cli.log if is_primary else lambda text: None
     dataset = experiment.load_dataset(config, Path(_DATA_DIR.value), log)
-    folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{config.dataset}")
+    folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{datasets_of(config).title}")
     results = experiment.run_experiment(
         config,
         dataset,
@@ -103,6 +103,8 @@ def _train() -> int:
     if is_primary:
         page = report.write(folder)
         log(_test_scores(results))
+        for line in _scores_by_corpus(results):
+            log(line)
         log(f"report: {page}")
         return _report_failures(results)
     return 0
@@ -134,6 +136,22 @@ def _test_scores(results: RunResults) -> str:
     scores = "  ".join(map(shown, results.target.compared))
     mark = " (demo numbers: synthetic speech)" if results.synthetic else ""
     return f"test  {scores}  (± over {summary.std_over}){mark}"
+
+
+def _scores_by_corpus(results: RunResults) -> list[str]:
+    """Return the mean test scores of each corpus, one line each, if there are several."""
+    from jaxser.evaluation.metrics import describe
+
+    if len(results.by_corpus) < 2:
+        return []
+    lines = []
+    for corpus, scores in results.by_corpus.items():
+        shown = (
+            f"{describe(name).title} {'-' if scores[name] is None else describe(name).show(scores[name])}"
+            for name in results.target.compared
+        )
+        lines.append(f"  on {corpus}  {'  '.join(shown)}")
+    return lines
 
 
 def _parse(arguments: list[str]) -> list[str]:
