@@ -135,9 +135,9 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "label_map": "",  # JSON file: for each dataset, the common class of some of its labels
         }
     )
-    config.protocol = ConfigDict(
+    config.protocol = ConfigDict(  # name of several datasets also: leave_corpus_out
         {
-            "name": "random",  # random | session | holdout | speaker | official | corpus | emobox | file | leave_corpus_out
+            "name": "random",  # random | session | holdout | speaker | official | corpus | emobox | file
             "folds": 0,  # 0: the protocol's own number
             "split_seed": 0,
             "validation_share": 0.0,  # random: fraction used for validation; 0: the next fold validates

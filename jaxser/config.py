@@ -353,10 +353,14 @@ def _check_across(config: ConfigDict) -> None:
     if not is_merged:
         for name, off in (("normalise", "together"), ("sampling", "size"), ("label_map", "")):
             if fields[name] != off:
-                raise UsageError(f"config.across.{name}={fields[name]} is for several datasets (config.datasets)")
+                raise UsageError(
+                    f"config.across.{name}={fields[name]} is for several datasets (config.datasets)"
+                )
         return
     if config.target != CLASSES:
-        raise UsageError(f"config.target={config.target}: several datasets can only be merged by their classes")
+        raise UsageError(
+            f"config.target={config.target}: several datasets can only be merged by their classes"
+        )
     if fields.normalise == "corpus" and config.normalise not in ("train", "train_neutral"):
         raise UsageError(
             f"config.across.normalise=corpus and config.normalise={config.normalise} exclude each other; set the "

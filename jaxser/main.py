@@ -144,14 +144,15 @@ def _scores_by_corpus(results: RunResults) -> list[str]:
 
     if len(results.by_corpus) < 2:
         return []
-    lines = []
-    for corpus, scores in results.by_corpus.items():
-        shown = (
-            f"{describe(name).title} {'-' if scores[name] is None else describe(name).show(scores[name])}"
-            for name in results.target.compared
-        )
-        lines.append(f"  on {corpus}  {'  '.join(shown)}")
-    return lines
+
+    def shown(name: str, value: float | None) -> str:
+        return f"{describe(name).title} {'-' if value is None else describe(name).show(value)}"
+
+    compared = results.target.compared
+    return [
+        f"  on {corpus}  {'  '.join(shown(name, scores[name]) for name in compared)}"
+        for corpus, scores in results.by_corpus.items()
+    ]
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -36,7 +36,9 @@ def make_folds_across(dataset: Dataset, protocol: Protocol, tested: Sequence[str
     """
     if not dataset.sources:
         if protocol.name == LEAVE_ONE_OUT:
-            raise UsageError(f"protocol {LEAVE_ONE_OUT} needs several datasets, such as --config.datasets=A+B")
+            raise UsageError(
+                f"protocol {LEAVE_ONE_OUT} needs several datasets, such as --config.datasets=A+B"
+            )
         return make_folds(dataset, protocol)
     if protocol.select == "test":
         raise UsageError("config.protocol.select=test: no test part may select the epoch across corpora")

@@ -54,7 +54,9 @@ class Names:
             raise UsageError(f"config.datasets={datasets}, config.test_on={test_on}: a name is empty")
         stems = [Path(name).name for name in names]
         if twice := [name for name in names if stems.count(Path(name).name) > 1]:
-            raise UsageError(f"config.datasets={datasets}, config.test_on={test_on}: {twice[0]} is there twice")
+            raise UsageError(
+                f"config.datasets={datasets}, config.test_on={test_on}: {twice[0]} is there twice"
+            )
         return cls(training, tested)
 
     @property
@@ -323,7 +325,9 @@ def _merged_words(
     sources = {part.manifest.get("embeddings", {}).get("source") for part in datasets}
     if len(tables) < len(datasets) or len(sources) > 1 or len({table.shape[1] for table in tables}) > 1:
         names = ", ".join(part.name for part in datasets)
-        raise UsageError(f"{names} have word vectors of different kinds; prepare all with the same --glove=FILE")
+        raise UsageError(
+            f"{names} have word vectors of different kinds; prepare all with the same --glove=FILE"
+        )
     if sources == {"random"}:  # drawn by a word's place in the vocabulary, so those of two datasets coincide
         entry = datasets[0].manifest["embeddings"]
         return words, vectors.random_embeddings(Vocabulary(words), entry["seed"], tables[0].shape[1]), ids

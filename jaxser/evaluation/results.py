@@ -146,7 +146,11 @@ class ReplicaResult:
             "validation": None if self.validation is None else self.validation.to_json(),
             "validation_loss": self.validation_loss,
             "test": None if self.test is None else self.test.to_json(),
-            **({"by_corpus": {name: one.to_json() for name, one in self.by_corpus.items()}} if self.by_corpus else {}),
+            **(
+                {"by_corpus": {name: one.to_json() for name, one in self.by_corpus.items()}}
+                if self.by_corpus
+                else {}
+            ),
         }
 
     @classmethod
@@ -165,7 +169,9 @@ class ReplicaResult:
             validation=_optional(scores, typed(value, "validation", Any)),
             test=_optional(scores, typed(value, "test", Any)),
             validation_loss=typed(value, "validation_loss", float | None, None),
-            by_corpus={name: scores(own) for name, own in typed(value, "by_corpus", Mapping[str, Any], {}).items()},
+            by_corpus={
+                name: scores(own) for name, own in typed(value, "by_corpus", Mapping[str, Any], {}).items()
+            },
         )
 
 

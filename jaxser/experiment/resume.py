@@ -49,8 +49,8 @@ def digest_of(dataset: Dataset) -> str:
 
     It covers what determines the shards, and the encoder of their waveforms; of merged datasets, those of each.
     """
-    parts = ("name", "recipe", "version", "shards", "labels", "embeddings")
-    parts += ("common",) if dataset.sources else ()  # the common classes of the labels of merged datasets
+    parts = ["name", "recipe", "version", "shards", "labels", "embeddings"]
+    parts += ["common"] if dataset.sources else []  # the common classes of the labels of merged datasets
     manifest = run_folder.plain({name: dataset.manifest.get(name) for name in parts})
     if dataset.encoder is not None:
         manifest["encoder"] = dataset.encoder.digest
