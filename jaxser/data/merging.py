@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
@@ -140,10 +141,9 @@ def read_label_map(path: str, manifests: Mapping[str, Mapping[str, Any]]) -> dic
     """
     file = Path(path)
     try:
-        content = CheckedFolder(file.parent, "restore it from a copy").read_json(
-            file.name, dict[str, dict[str, str]]
-        )
-    except InputError as error:
+        value = CheckedFolder(file.parent, "restore it from a copy").read_json(file.name, object)
+        content = msgspec.convert(value, dict[str, dict[str, str]])
+    except (InputError, msgspec.ValidationError) as error:
         raise UsageError(f"config.across.label_map={path}: {error}") from None
     for name, of in content.items():
         if name not in manifests:
