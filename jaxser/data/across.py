@@ -75,12 +75,16 @@ def _leave_one_out(dataset: Dataset, seed: int) -> tuple[Fold, ...]:
 
 
 def _validation(dataset: Dataset, seed: int) -> Int[np.ndarray, " n"]:
-    """Return a fifth of a dataset, stratified by class: whole speakers if three at least are known."""
+    """Return a fifth of a dataset, stratified by class: whole speakers if three at least are known.
+
+    If a class has fewer than five utterances, it is as many parts.
+    """
     everything, speakers = np.arange(len(dataset.label)), set(dataset.column("speaker").tolist()) - {""}
+    number = max(min(PARTS, int(np.unique(dataset.label, return_counts=True)[1].min())), 2)
+    groups = None
     if len(speakers) >= 3:
-        groups = groups_of(dataset, "speaker")
-        return stratified_parts(dataset, everything, groups, min(PARTS, len(speakers)), seed)[0]
-    return stratified_parts(dataset, everything, None, PARTS, seed)[0]
+        number, groups = min(number, len(speakers)), groups_of(dataset, "speaker")
+    return stratified_parts(dataset, everything, groups, number, seed)[0]
 
 
 def rows_by_source(dataset: Dataset) -> list[Int[np.ndarray, " n"]]:
