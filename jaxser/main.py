@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ with cli.importing("jaxser"):
 
 if TYPE_CHECKING:
     from jaxser.evaluation.results import RunResults
+    from jaxser.types import Dataset
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE.py:DATASET, such as configs/mcsan.py:iemocap", lock_config=True
@@ -58,7 +60,13 @@ _JOIN_TIMEOUT = flags.DEFINE_float(
     lower_bound=1,
 )
 _CACHE_DIR = flags.DEFINE_string("cache_dir", CACHE_DIR, "folder for compiled programs; empty: keep none")
-_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _JOIN_TIMEOUT, _CACHE_DIR)
+_TWIN = flags.DEFINE_bool(
+    "twin",
+    False,
+    "also train on the speaker-disjoint twin of the folds (config.protocol.twin=speaker), in <workdir>-twin, and print "
+    "what shared speakers are worth",
+)
+_OWN = (_CONFIG, _WORKDIR, _DATA_DIR, _STRATEGY, _DATA_BUDGET, _DISTRIBUTED, _JOIN_TIMEOUT, _CACHE_DIR, _TWIN)
 
 _NOT_CONFIGS = ("common", "baselines")
 """Modules of `jaxser.configs` that are not configs."""
@@ -74,9 +82,9 @@ def _main(_: list[str]) -> int:
 
 
 def _train() -> int:
-    from jaxser import experiment, report  # they import JAX, which takes seconds
+    from jaxser import experiment  # it imports JAX, which takes seconds
     from jaxser.config import check_strategy, datasets_of, resolve
-    from jaxser.evaluation.environment import command_line
+    from jaxser.evaluation import fold_twins
     from jaxser.training import multihost
 
     logging.set_verbosity(logging.FATAL)  # of the libraries: what they log as an error, they raise as well
@@ -87,10 +95,29 @@ def _train() -> int:
         warnings.simplefilter("ignore")
     config = resolve(_CONFIG.value, config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
     check_strategy(_STRATEGY.value)
+    if _TWIN.value and config.protocol.twin:
+        raise UsageError(
+            f"--twin: config.protocol.twin={config.protocol.twin} is a twin already; give one of both"
+        )
     enable_compilation_cache(_CACHE_DIR.value)
     log = cli.log if is_primary else lambda text: None
     dataset = experiment.load_dataset(config, Path(_DATA_DIR.value), log)
     folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{datasets_of(config).title}")
+    status = _train_one(config, dataset, folder, log)
+    if _TWIN.value:
+        twin, config.protocol.twin = folder.with_name(f"{folder.name}-twin"), "speaker"
+        status = max(status, _train_one(config, dataset, twin, log))
+        if is_primary and status == 0:
+            log(str(fold_twins.read_worth(folder, twin)))
+    return status
+
+
+def _train_one(config: ConfigDict, dataset: Dataset, folder: Path, log: Callable[[str], None]) -> int:
+    """Train one run, write its report and return the exit status."""
+    from jaxser import experiment, report
+    from jaxser.evaluation.environment import command_line
+    from jaxser.training import multihost
+
     results = experiment.run_experiment(
         config,
         dataset,
@@ -100,14 +127,14 @@ def _train() -> int:
         command=command_line(["python", "-m", "jaxser.main", *sys.argv[1:]]),
         log=log,
     )
-    if is_primary:
-        page = report.write(folder)
-        log(_test_scores(results))
-        for line in _scores_by_corpus(results):
-            log(line)
-        log(f"report: {page}")
-        return _report_failures(results)
-    return 0
+    if not multihost.is_primary():
+        return 0
+    page = report.write(folder)
+    log(_test_scores(results))
+    for line in _scores_by_corpus(results):
+        log(line)
+    log(f"report: {page}")
+    return _report_failures(results)
 
 
 def _report_failures(results: RunResults) -> int:

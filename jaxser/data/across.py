@@ -47,6 +47,9 @@ def make_folds_across(dataset: Dataset, protocol: Protocol, tested: Sequence[str
             raise UsageError(
                 f"protocol {LEAVE_ONE_OUT} tests each of config.datasets: leave out config.test_on"
             )
+        fields = ("folds", "groups", "group_by", "validation_share", "twin", "file")
+        if given := [name for name in fields if getattr(protocol, name)]:
+            raise UsageError(f"protocol {LEAVE_ONE_OUT} has no protocol.{given[0]}: leave it out")
         return _leave_one_out(dataset, protocol.split_seed)
     names = [Path(name).name for name in tested]
     training = [one for one in dataset.sources if one.name not in names]

@@ -192,19 +192,9 @@ def check_comparable(a: Run, b: Run) -> None:
     Raises:
         UsageError: if they have not, or if a prediction is missing.
     """
+    check_same_task(a, b)
     names = f"{name_of(a)} and {name_of(b)}"
-    if a.results.target.kind != b.results.target.kind:
-        kinds = " and ".join(run.results.target.kind for run in (a, b))
-        raise UsageError(f"{names} predict {kinds}: train both with the same --config.target")
-    if name_of(a) == name_of(b):
-        raise UsageError(f"two runs are called {name_of(a)}: compare runs whose folders have different names")
     again = "train both with the same --config.protocol, or the second one with the folds.json of the first"
-    if a.predictions.classes != b.predictions.classes:
-        of_a, of_b = (", ".join(run.predictions.classes) for run in (a, b))
-        raise UsageError(
-            f"{names} have different {a.results.target.kind} ({of_a}; {of_b}): train both with the same "
-            f"{_CHOSEN_BY[a.results.target.kind]}"
-        )
     if [fold.name for fold in a.folds] != [fold.name for fold in b.folds]:
         raise UsageError(f"{names} have different folds ({len(a.folds)} and {len(b.folds)}): {again}")
     for one, other in zip(a.folds, b.folds, strict=True):
@@ -212,13 +202,48 @@ def check_comparable(a: Run, b: Run) -> None:
             raise UsageError(f"{names} test different utterances in fold {one.name}: {again}")
         if one.train and other.train and set(one.train) != set(other.train):
             raise UsageError(f"{names} train on different utterances in fold {one.name}: {again}")
-    labels = [_labels(run) for run in (a, b)]
-    different = [i for i in labels[0] if not np.allclose(labels[0][i], labels[1][i])]
+    check_same_truth(a, b)
+
+
+def check_same_task(a: Run, b: Run) -> None:
+    """Check that two runs have different names, and the same target and classes.
+
+    Raises:
+        UsageError: if they have not.
+    """
+    names = f"{name_of(a)} and {name_of(b)}"
+    if a.results.target.kind != b.results.target.kind:
+        kinds = " and ".join(run.results.target.kind for run in (a, b))
+        raise UsageError(f"{names} predict {kinds}: train both with the same --config.target")
+    if name_of(a) == name_of(b):
+        raise UsageError(f"two runs are called {name_of(a)}: compare runs whose folders have different names")
+    if a.predictions.classes != b.predictions.classes:
+        of_a, of_b = (", ".join(run.predictions.classes) for run in (a, b))
+        raise UsageError(
+            f"{names} have different {a.results.target.kind} ({of_a}; {of_b}): train both with the same "
+            f"{_CHOSEN_BY[a.results.target.kind]}"
+        )
+
+
+def check_same_truth(a: Run, b: Run) -> tuple[str, ...]:
+    """Check that two runs have the same labels or values of the utterances that both test.
+
+    Returns:
+        The ids of these utterances.
+
+    Raises:
+        UsageError: if they have not, or if a prediction is missing.
+    """
+    labels, other = _labels(a), _labels(b)
+    common = tuple(i for i in labels if i in other)
+    different = [i for i in common if not np.allclose(labels[i], other[i])]
     if different:
         raise UsageError(
-            f"{names} have different true {_TRUTH[a.results.target.kind]} for {len(different)} utterances "
+            f"{name_of(a)} and {name_of(b)} have different "
+            f"true {_TRUTH[a.results.target.kind]} for {len(different)} utterances "
             f"(such as {different[0]}): prepare one dataset and train both runs on it"
         )
+    return common
 
 
 def _compare(a: Run, b: Run, metric: str, family: int) -> Comparison:

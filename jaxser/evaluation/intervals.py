@@ -23,7 +23,7 @@ import scipy.stats
 from jaxtyping import Float, Int, Shaped
 
 from jaxser.evaluation import metrics
-from jaxser.evaluation.comparisons import check_comparable
+from jaxser.evaluation.comparisons import check_comparable, check_same_task, check_same_truth
 from jaxser.evaluation.hypothesis_tests import LEVEL
 from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import check_metric, name_of, replica_scores
@@ -111,6 +111,19 @@ def difference(
         UsageError: as `interval`, or if the runs cannot be compared.
     """
     check_comparable(a, b)
+    return _bootstrap([a, b], (metric,), by, resamples, seed)[0]
+
+
+def difference_across_folds(
+    a: Run, b: Run, metric: str = "ua", by: str = "utterance", *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Estimate the difference of two runs that test the same utterances in different folds.
+
+    The runs test the same utterances altogether (`jaxser.evaluation.fold_twins` selects them). For the arguments see
+    `interval`, for the errors `difference`.
+    """
+    check_same_task(a, b)
+    check_same_truth(a, b)
     return _bootstrap([a, b], (metric,), by, resamples, seed)[0]
 
 

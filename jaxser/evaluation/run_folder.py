@@ -90,10 +90,14 @@ class Run:
 
         Replicas that have no score are left out.
         """
+        return self.scored("test")
+
+    def scored(self, split: str) -> Predictions:
+        """Return the predictions of the reported setting on a part, as of `test_predictions`."""
         p, setting = self.predictions, self.results.setting
         scored = {(one.fold, one.seed) for one in self.results.reported if one.test is not None}
         has_score = [replica in scored for replica in zip(p.fold.tolist(), p.seed.tolist(), strict=True)]
-        return p.select((p.split == "test") & (p.setting == setting) & np.array(has_score, dtype=bool))
+        return p.select((p.split == split) & (p.setting == setting) & np.array(has_score, dtype=bool))
 
 
 def read_run(folder: str | Path) -> Run:

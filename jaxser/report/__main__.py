@@ -5,6 +5,7 @@ Results of other frameworks can be compared as well.
     python -m jaxser.report runs/mcsan-mcsan-demo
     python -m jaxser.report runs/can runs/mcsan --out=runs/comparison
     python -m jaxser.report runs/mcsan --import theirs.csv --utterances speakers.csv
+    python -m jaxser.report runs/mcsan runs/mcsan-twin --twin    # what speakers shared between the parts are worth
 
 Exit status: 0 on success, 1 if a folder is not a finished run or a file cannot be used, 2 for wrong usage.
 """
@@ -30,10 +31,20 @@ def main() -> int:
         parser.error("give the folder of a finished run, or --import FILE.csv")
 
     def work() -> int:
-        cli.log(str(_write(arguments)))
+        cli.log(_compare_twins(arguments) if arguments.twin else str(_write(arguments)))
         return 0
 
     return run_command("jaxser.report", work)
+
+
+def _compare_twins(arguments: argparse.Namespace) -> str:
+    from jaxser.evaluation import fold_twins
+
+    if len(arguments.runs) != 2 or arguments.files:
+        raise UsageError(
+            "--twin: give the folders of two runs, the second on the speaker-disjoint twin of the folds"
+        )
+    return str(fold_twins.read_worth(*arguments.runs))
 
 
 def _write(arguments: argparse.Namespace) -> Path:
@@ -75,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         "--metric",
         default="ua",
         help="main metric of the comparison: wa, ua, f1_weighted (%(default)s); of attributes ccc, pearson, rmse",
+    )
+    add(
+        "--twin",
+        action="store_true",
+        help="print what shared speakers are worth: RUN on published folds, RUN on their speaker-disjoint twin",
     )
     add(
         "--audio",

@@ -20,7 +20,7 @@ from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import Spread
 from jaxser.evaluation.targets import CLASSES
 from jaxser.papers import Printed
-from jaxser.report import across, calibration, checks, groups
+from jaxser.report import across, calibration, checks, groups, temperature
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +94,11 @@ class Analysis:
     def calibration(self) -> calibration.Calibration | None:
         """None if probabilities are missing."""
         return calibration.calibration(self.run.test_predictions)
+
+    @cached_property
+    def scaling(self) -> temperature.Scaling | None:
+        """None if probabilities or a validation part are missing."""
+        return temperature.scaling(self.run, self.calibration)
 
     @cached_property
     def mistakes(self) -> tuple[calibration.Mistake, ...]:

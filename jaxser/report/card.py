@@ -130,6 +130,9 @@ def _results(analysis: Analysis) -> list[str]:
         return [ATTRIBUTE_SCORES]
     measured = analysis.calibration
     error = [f"Expected calibration error: {tables.percent(measured.error)} %."] if measured else []
+    if analysis.scaling is not None:
+        after = tables.percent(analysis.scaling.error[1])
+        error = [f"{error[0][:-1]}; {after} % after temperature scaling on validation."]
     return [SCORES, *map(str, analysis.worst), *error]
 
 

@@ -174,6 +174,7 @@ def context(
         "aspects": protocols.compare_protocols(row, analysis) if row else [],
         "worst": analysis.worst if has_classes else (),
         "calibration": analysis.calibration if has_classes else None,
+        "scaling": analysis.scaling if has_classes else None,
         "mistakes": mistakes,
         "players": media.players(options.audio, [m.utterance for m in mistakes]),
         "attention": media.attention(run, options.audio, options.attention, options.encoder),

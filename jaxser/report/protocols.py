@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxser import corpora
 from jaxser.data.folds import BOTH
+from jaxser.encoders.contamination import contamination
 from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
@@ -64,7 +66,7 @@ def describe(run: Run) -> list[str]:
             "Whole speakers were then moved between the parts, which keep their sizes as nearly as possible, so that "
             "no speaker is both tested and trained on."
         )
-    sentences += [_selection(protocol), _sizes(run)]
+    sentences += [_selection(protocol), _sizes(run), *_heard(run)]
     if run.results.training:
         sentences.append(f"Training settings: {run.results.training}.")
     if protocol.get("note"):
@@ -123,6 +125,15 @@ def _training(run: Run) -> list[str]:
         f"{_count(results.epochs, 'epoch')}. All replicas use the same split (split seed {run.split_seed}); the seed "
         "of a replica only changes its initialisation, batch order and dropout."
     ]
+
+
+def _heard(run: Run) -> list[str]:
+    """Return whether the pretrained encoder was trained or tuned on the corpus; nothing of synthetic speech."""
+    encoder, results = run.results.encoder, run.results
+    if encoder is None or results.synthetic:
+        return []
+    corpus = corpora.find(str(run.config.fields.get("corpus", "")), title=results.dataset)
+    return [contamination(encoder.family, encoder.num_layers, encoder.width, corpus)]
 
 
 def _selection(protocol: Mapping[str, Any]) -> str:

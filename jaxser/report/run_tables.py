@@ -46,6 +46,7 @@ def all_tables(analysis: Analysis) -> dict[str, Table | None]:
         "speakers": speakers(analysis),
         "genders": genders(analysis),
         "leaks": checks.leak_table(analysis.leaks, run),
+        "answers": answers(analysis),
         "mistakes": mistakes(analysis),
         "folds": folds(run),
         "replicas": replicas(run),
@@ -164,6 +165,19 @@ def speaker_genders(run: Run) -> dict[str, str]:
     """Return the gender of each test speaker, "" if it is unknown."""
     tested = (run.utterances[i] for i in tested_ids(run))
     return {row.speaker: row.gender for row in tested}
+
+
+def answers(analysis: Analysis) -> Table | None:
+    """Return what is left if the least confident predictions are withheld."""
+    if analysis.results.target.kind != CLASSES or analysis.scaling is None:
+        return None
+    rows = [
+        tuple(map(Score, (one.share, one.threshold, one.coverage, one.accuracy)))
+        for one in analysis.scaling.answers
+    ]
+    header = ("validation answered", "threshold of confidence", "test answered", "WA of the answers")
+    caption = "Predictions that are withheld below a threshold of confidence (%), averaged over replicas"
+    return Table("answers", caption, header, tuple(rows))
 
 
 def mistakes(analysis: Analysis) -> Table | None:

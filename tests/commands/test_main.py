@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
     assert (folder / "results.json").stat().st_mtime_ns == before
 
 
+def test_a_twin_is_trained_and_compared(finished, data_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    done = run(command(data_dir, folder, "--twin"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{folder} is already finished" in done.stdout
+    assert run_folder.read_run(folder).protocol["twin"] == ""
+    assert run_folder.read_run(tmp_path / "run-twin").protocol["twin"] == "speaker"
+    assert "What shared speakers are worth, pooled over the 68 utterances" in done.stdout
+    assert "UA of run minus that of run-twin: " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -168,6 +181,10 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir, tmp_path):
         (["--config.model.num_heads=3"], "config.model.num_heads=3 does not divide"),
         (["--nonsense=1"], "Unknown command line flag 'nonsense'"),
         (["--strategy=pmap"], "--strategy='pmap' is not one of map, vmap"),
+        (
+            ["--twin", "--config.protocol.twin=speaker"],
+            "--twin: config.protocol.twin=speaker is a twin already",
+        ),
         (["stray"], "unexpected argument 'stray'"),
     ],
     ids=lambda value: str(value)[:30],

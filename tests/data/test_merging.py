@@ -210,6 +210,7 @@ def test_each_corpus_is_left_out_once(three):
     [
         (Protocol("session", select="test"), ["three"], "no test part may select"),
         (Protocol(LEAVE_ONE_OUT), ["three"], "leave out config.test_on"),
+        (Protocol(LEAVE_ONE_OUT, twin="speaker"), [], "has no protocol.twin"),
     ],
 )
 def test_protocols_that_contradict_are_refused(three, protocol, tested, message):

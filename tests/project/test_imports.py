@@ -23,7 +23,7 @@ LAYERS = (
     {"config", "inference"},
     {"experiment", "predict", "export"},
     {"report", "benchmarks"},
-    {"main", "reproduce", "launch"},
+    {"main", "reproduce", "launch", "doctor"},
 )
 """The parts of the project, from the lowest layer to the highest. A part imports itself and parts of lower layers."""
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.fake_run import make_utterances, session_folds, write_fake_run
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.run_folder import Run
-from jaxser.report import calibration, checks, comparison_page, groups, page
+from jaxser.report import calibration, checks, comparison_page, groups, page, temperature
 from jaxser.report.page import Options
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -17,6 +17,7 @@ UTTERANCES = make_utterances(140)
 STATISTICS = {
     calibration: ("calibration", "mistakes"),
     checks: ("leaks", "exchanged"),
+    temperature: ("scaling",),
     groups: ("by_class", "by_gender", "by_speaker"),
 }
 
@@ -71,7 +72,7 @@ def test_comparison_computes_every_statistic_once_per_run(tmp_path, calls):
         write_fake_run(tmp_path / name, utterances=UTTERANCES, folds=folds, epochs=1, draw=draw)
     runs = [run_folder.read_run(tmp_path / name) for name in ("a", "b", "c")]
     comparison_page.write(runs, tmp_path / "out", Options())
-    names = {name for of_module in STATISTICS.values() for name in of_module}
+    names = {name for of_module in STATISTICS.values() for name in of_module} - {"scaling"}
     assert {name: calls[name] for name in names} == dict.fromkeys(names, 3)
     whole = len(runs[0].predictions.true)
     assert [n for key, n in calls.items() if key[0] == "test predictions" and key[2] == whole] == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""Numeric attributes of an utterance: valence, activation, dominance, or those of an own table."""
+"""Numeric attributes of an utterance, such as valence, activation and dominance."""
 
 from __future__ import annotations
 
