@@ -77,7 +77,7 @@ class Names:
 
 
 def corpus_of(utterance: str) -> str:
-    """Return the name of the dataset that an utterance of a merged dataset comes from, from its id."""
+    """Return the dataset in the id of an utterance of a merged dataset."""
     return utterance.partition(SEPARATOR)[0]
 
 
@@ -285,7 +285,7 @@ def _with_classes(name: str, part: Dataset, classes: tuple[str, ...]) -> Dataset
 
 
 def _prefixed(part: Dataset) -> list[Utterance]:
-    """Return the utterances with the name of their dataset before everything that may recur in another."""
+    """Return the utterances, with their dataset's name before what may recur in another."""
 
     def prefixed(value: str) -> str:
         return f"{part.name}{SEPARATOR}{value}" if value else ""

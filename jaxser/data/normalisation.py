@@ -124,7 +124,7 @@ class FrameSums(NamedTuple):
 def for_recordings(
     statistics: Mapping[str, Normalisation], raw: Mapping[str, Normalisation]
 ) -> dict[str, Normalisation]:
-    """Return the statistics that normalise recordings whose arrays were not normalised by corpus before.
+    """Return statistics for recordings, which were not normalised by corpus before.
 
     Args:
         statistics: of training parts of arrays that were normalised by corpus.

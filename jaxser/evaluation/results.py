@@ -334,7 +334,10 @@ class RunResults:
 
     @property
     def by_corpus(self) -> Mapping[str, Moments]:
-        """The mean test scores of each corpus over the reported replicas that test it; empty for one dataset."""
+        """The mean test scores of each corpus over the reported replicas that test it.
+
+        They are empty for a single dataset.
+        """
         found: dict[str, list[Scores]] = {}
         for replica in self.reported:
             for name, scores in replica.by_corpus.items():

@@ -12,7 +12,10 @@ from jaxser.evaluation.run_folder import Run
 
 
 def names_of(config: Mapping[str, Any]) -> Names | None:
-    """Return the datasets of a run from its config; None if there is one, or the config is unknown."""
+    """Return the datasets of a run from its config.
+
+    It is None if there is one, or the config is unknown.
+    """
     datasets = str(config.get("datasets") or config.get("dataset") or "")
     if not datasets:
         return None
@@ -21,7 +24,7 @@ def names_of(config: Mapping[str, Any]) -> Names | None:
 
 
 def record(names: Names) -> Corpus:
-    """Return a record that describes several datasets; a dataset is taken for the corpus of its name."""
+    """Return a record of several datasets, each taken for the corpus of its name."""
     known = [corpora.find(name) for name in names.all]
     trained, tested = listed(names.training), listed(names.tested)
     title = f"{tested}, trained on {trained}" if tested else f"{trained}, merged"
@@ -35,7 +38,7 @@ def record(names: Names) -> Corpus:
 
 
 def sentences(run: Run) -> list[str]:
-    """Return what the protocol of a run on several datasets is, in sentences; none for a single dataset."""
+    """Return the protocol of a run on several datasets in sentences; none for one."""
     names = names_of(run.config.fields)
     if names is None:
         return []

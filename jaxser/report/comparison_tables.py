@@ -164,8 +164,9 @@ def speakers(found: Comparable) -> Table | None:
 
 
 def matrix(runs: Sequence[Analysis], metric: str = "ua") -> Table | None:
-    """Return what each run was trained on, and its score on each corpus; None if no run has several datasets.
+    """Return what each run was trained on, and its score on each corpus.
 
+    It is None if no run has several datasets.
     Below runs of a pair that is in EmoBox's table, there are its accuracies.
     """
     if not any(one.results.by_corpus for one in runs):
