@@ -98,6 +98,11 @@ def _check(protocol: Protocol) -> None:
     for field, allowed in choices.items():
         if (value := getattr(protocol, field)) not in allowed:
             raise UsageError(f"protocol.{field}={value!r} is not one of {', '.join(filter(None, allowed))}")
+    if protocol.twin and protocol.group_by:
+        raise UsageError(
+            f"protocol.twin={protocol.twin!r} moves utterances that protocol.group_by={protocol.group_by!r} keeps "
+            "together: give one of both"
+        )
     suited = ("random",) if protocol.group_by == BOTH else ("random", "official", "emobox")
     if protocol.group_by and protocol.name not in suited:
         names = ", ".join(suited).replace(", emobox", " or emobox")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,16 +171,18 @@ def _bootstrap(
         ) -> Float[np.ndarray, "metrics batch"]:
             return score(np.stack([np.bincount(row, minlength=number) for row in rows]))
 
-        lows, highs = scipy.stats.bootstrap(
-            (np.arange(number),),
-            statistic,
-            n_resamples=resamples,
-            batch=_BATCH,
-            vectorized=True,
-            confidence_level=level,
-            method="percentile",
-            rng=rng,
-        ).confidence_interval
+        with warnings.catch_warnings():  # where a draw has no score, the ends are NaN
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            lows, highs = scipy.stats.bootstrap(
+                (np.arange(number),),
+                statistic,
+                n_resamples=resamples,
+                batch=_BATCH,
+                vectorized=True,
+                confidence_level=level,
+                method="percentile",
+                rng=rng,
+            ).confidence_interval
     runs_of = tuple(map(name_of, runs))
     return [
         Interval(runs_of, name, by, float(value), float(low), float(high), number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +28,7 @@ def tables(analysis: Analysis) -> dict[str, Table | None]:
         "best_possible": run_tables.best_possible(run),
         "attributes": by_attribute(analysis),
         "genders": genders(analysis),
+        "speakers": speakers(analysis),
         "leaks": checks.leak_table(analysis.leaks, run),
         "folds": run_tables.folds(run),
         "replicas": run_tables.replicas(run),
@@ -69,19 +72,31 @@ def by_attribute(analysis: Analysis) -> Table:
 
 def genders(analysis: Analysis) -> Table | None:
     """Return CCC by gender; None unless two genders are known."""
-    target = analysis.results.target
+    names = groups.known_genders(analysis.run)
+    return _by_group(analysis, "gender", names, "speaker", f"intervals {CLUSTERED}")
+
+
+def speakers(analysis: Analysis) -> Table | None:
+    """Return CCC by test speaker; None if no speakers are known."""
+    names = groups.known_speakers(analysis.run)
+    return _by_group(analysis, "speaker", names, "utterance", "intervals resample the speaker’s utterances")
+
+
+def _by_group(analysis: Analysis, field: str, names: Sequence[str], by: str, intervals: str) -> Table | None:
+    """Return CCC for each of some values of a field of utterances, with intervals over `by`."""
+    run, attributes = analysis.run, analysis.results.target.names
     rows: list[tuple[Cell, ...]] = []
-    ids = analysis.run.test_predictions.utterance.tolist()
-    of_utterance = np.array([analysis.run.utterances[i].gender for i in ids], dtype=str)
-    for gender in groups.known_genders(analysis.run):
-        own = groups.part(analysis.run, of_utterance == gender)
+    ids = run.test_predictions.utterance.tolist()
+    of_utterance = np.array([getattr(run.utterances[i], field) for i in ids], dtype=str)
+    for name in names:
+        own = groups.part(run, of_utterance == name)
         number = len(set(own.predictions.utterance.tolist()))
-        found = groups.clustered(own)
-        by_name = (interval_cells(found.get(f"ccc_{name}")) for name in target.names)
-        rows.append((gender, number, *(cell for pair in by_name for cell in pair)))
-    columns = (column for name in target.names for column in (f"CCC of {name}", f"95 % interval of {name}"))
-    caption = f"CCC by gender, averaged over seeds; intervals {CLUSTERED}"
-    return Table("genders", caption, ("gender", "utterances", *columns), tuple(rows)) if rows else None
+        found = groups.clustered(own, by)
+        by_attribute = (interval_cells(found.get(f"ccc_{attribute}")) for attribute in attributes)
+        rows.append((name, number, *(cell for pair in by_attribute for cell in pair)))
+    columns = (column for one in attributes for column in (f"CCC of {one}", f"95 % interval of {one}"))
+    caption = f"CCC by {field}, averaged over seeds; {intervals}"
+    return Table(f"{field}s", caption, (field, "utterances", *columns), tuple(rows)) if rows else None
 
 
 def ccc_by_attribute(analysis: Analysis) -> Figure:

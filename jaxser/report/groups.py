@@ -76,10 +76,14 @@ def known_genders(run: Run) -> list[str]:
 
 def by_speaker(run: Run) -> tuple[Group, ...]:
     """Return each known test speaker, at most the `MAX_SPEAKERS` with the most utterances."""
+    return score_groups(run, known_speakers(run), "speaker", by="utterance")
+
+
+def known_speakers(run: Run) -> list[str]:
+    """Return the known test speakers, at most the `MAX_SPEAKERS` with the most utterances."""
     speakers = [run.utterances[i].speaker for i in tested_ids(run)]
     names, counts = np.unique([name for name in speakers if name], return_counts=True)
-    kept = sorted(names[np.argsort(-counts, kind="stable")][:MAX_SPEAKERS].tolist())
-    return score_groups(run, kept, "speaker", by="utterance")
+    return sorted(names[np.argsort(-counts, kind="stable")][:MAX_SPEAKERS].tolist())
 
 
 def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
@@ -117,14 +121,16 @@ def clustered(run: Run, by: str = "speaker") -> Mapping[str, Interval]:
 def bootstrap(run: Run, by: str) -> Mapping[str, Interval]:
     """Return the intervals of the pooled scores by metric.
 
-    They are empty if there are too few units to resample, or they are unknown.
+    They are empty if there are too few units to resample, or they are unknown. A score that is undefined for some
+    draws, as the CCC of a single utterance is, has none.
     """
     if len(np.unique(run.predictions.utterance)) < 2:
         return {}
     try:
-        return intervals(run, by, resamples=RESAMPLES)
+        found = intervals(run, by, resamples=RESAMPLES)
     except UsageError:
         return {}
+    return {name: one for name, one in found.items() if np.isfinite([one.value, one.low, one.high]).all()}
 
 
 def part(run: Run, keeps: Bool[np.ndarray, " N"]) -> Run:

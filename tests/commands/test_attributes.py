@@ -136,6 +136,24 @@ def test_the_report_shows_every_attribute(folder, run):
     assert "CCC" in (folder / "report/card.md").read_text()
 
 
+def test_the_report_scores_speakers_and_genders_by_themselves(folder, run):
+    report.write(folder)
+    p = run.test_predictions
+    for field in ("speaker", "gender"):
+        values = np.array([getattr(run.utterances[i], field) for i in p.utterance])
+        with (folder / f"report/tables/{field}s.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row[field] for row in rows] == sorted(set(values.tolist()))
+        assert any(row["CCC of valence"] for row in rows)  # a speaker of few utterances may have no interval
+        for row in rows:
+            own = [(values == row[field]) & (p.seed == seed) for seed in sorted(set(p.seed.tolist()))]
+            assert int(row["utterances"]) == len(set(p.utterance[own[0]].tolist()))
+            for n, name in enumerate(NAMES):
+                expected = np.mean([ccc(p.true[rows_of, n], p.predicted[rows_of, n]) for rows_of in own])
+                shown = row[f"CCC of {name}"]
+                assert not shown or float(shown) == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_comparison_page(run, other, tmp_path):
     path = comparison_page.write([run, other], tmp_path / "comparison", Options(), "ua")
     page = path.read_text(encoding="utf-8")

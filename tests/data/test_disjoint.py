@@ -141,6 +141,10 @@ def test_twins_that_cannot_be_made(data):
     few = with_columns(60, speakers=4)
     with pytest.raises(UsageError, match="tiny has 4 speakers for 5 parts"):
         make_folds(few, Protocol("random", folds=5, twin="speaker"))
+    with pytest.raises(
+        UsageError, match=r"protocol\.twin='speaker' moves utterances that protocol\.group_by='transcript'"
+    ):
+        make_folds(data, Protocol("random", twin="speaker", group_by="transcript"))
     with pytest.raises(UsageError, match=r"protocol\.twin='sentence' is not one of speaker"):
         make_folds(data, Protocol("random", twin="sentence"))
 
