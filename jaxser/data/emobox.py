@@ -63,8 +63,10 @@ def published_folds(dataset: Dataset, file: str) -> tuple[Fold, ...]:
         file: the folder of the corpus in EmoBox's `data`, which holds `fold_1`, `fold_2`, ...
 
     Raises:
-        UsageError: if the folder has no such files, a file is damaged, or no recording of a part is in the dataset.
+        UsageError: if no folder is given, it has no such files, a file is damaged, or no recording is in the dataset.
     """
+    if not file:
+        raise UsageError("protocol emobox needs --config.protocol.file=FOLDER, such as EmoBox/data/emodb")
     folds = read_folds(Path(file))
     entries = {entry.path: entry for f in folds for part in (f.train, f.validation, f.test) for entry in part}
     row = match(dataset, list(entries.values()))

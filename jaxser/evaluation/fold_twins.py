@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxser.data.leaks import heard_speakers
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.comparisons import check_same_task, check_same_truth
 from jaxser.evaluation.hypothesis_tests import LEVEL, Result
@@ -27,6 +28,7 @@ class Worth:
         test: the paired test of the utterances; McNemar's for classes.
         tested: the number of utterances that both test.
         of: the numbers that each of them tests.
+        heard: of each run, the number of test speakers that are also heard in training, and that of test speakers.
     """
 
     spreads: Mapping[str, tuple[Spread, Spread]]
@@ -34,6 +36,7 @@ class Worth:
     test: Result
     tested: int
     of: tuple[int, int]
+    heard: tuple[tuple[int, int], tuple[int, int]]
 
     def __str__(self) -> str:
         """Return the scores, the differences and the verdict, one per line."""
@@ -42,10 +45,15 @@ class Worth:
             shared += f", of {self.of[0]} and {self.of[1]}"
         names = next(iter(self.differences.values())).runs
         means = [f"{name}: {own[row]}" for own in self.spreads.values() for row, name in enumerate(names)]
+        speakers = [
+            f"{name}: {heard} of {tested} test speakers are also heard in training"
+            for name, (heard, tested) in zip(names, self.heard, strict=True)
+        ]
         significant = "significant" if self.test.p < LEVEL else "not significant"
         return "\n".join(
             [
                 *means,
+                *speakers,
                 f"What shared speakers are worth, pooled over the {shared}:",
                 *map(str, self.differences.values()),
                 f"The paired difference of the utterances is {significant} at 5 % ({self.test.test}, "
@@ -81,6 +89,7 @@ def worth(published: Run, twin: Run) -> Worth:
         test=target.paired_test(own - other),
         tested=len(common),
         of=(_tests(published), _tests(twin)),
+        heard=(_heard(published), _heard(twin)),
     )
 
 
@@ -107,6 +116,11 @@ def _restricted(run: Run, ids: tuple[str, ...]) -> Run:
     rows = np.array([i in kept for i in run.predictions.utterance.tolist()], dtype=bool)
     folds = tuple(replace(fold, test=tuple(i for i in fold.test if i in kept)) for fold in run.folds)
     return replace(run, folds=folds, predictions=run.predictions.select(rows))
+
+
+def _heard(run: Run) -> tuple[int, int]:
+    heard, tested = heard_speakers(run.folds, run.utterances)
+    return len(heard), len(tested)
 
 
 def _tests(run: Run) -> int:

@@ -134,6 +134,8 @@ def test_folders_and_files_that_cannot_be_used(data, tmp_path):
         UsageError, match=r"is not a folder with EmoBox's fold_1, fold_2, \.\.\.: such as EmoBox"
     ):
         make_folds(data, Protocol("emobox", file=str(tmp_path / "nowhere")))
+    with pytest.raises(UsageError, match=r"protocol emobox needs --config\.protocol\.file=FOLDER"):
+        make_folds(data, Protocol("emobox"))
     write(tmp_path / "tiny", halves(data))
     with pytest.raises(UsageError, match="give one of its folders tiny"):
         make_folds(data, Protocol("emobox", file=str(tmp_path)))

@@ -46,6 +46,7 @@ def test_runs_on_different_folds_are_compared_on_all_utterances():
     found = worth(published, twin)
     every = set(fake().utterances)
     assert (found.tested, found.of) == (350, (350, 350))
+    assert found.heard == ((10, 10), (0, 10))
     between = found.differences["ua"]
     assert between.value == pytest.approx(ua(published, every) - ua(twin, every), abs=1e-6)
     assert (between.by, between.drawn) == ("speaker", 10)
@@ -54,6 +55,7 @@ def test_runs_on_different_folds_are_compared_on_all_utterances():
     assert found.test.p == pytest.approx(mcnemar(hits[0] - hits[1]).p)
     text = str(found)
     assert "published: UA " in text
+    assert "published: 10 of 10 test speakers are also heard in training" in text
     assert "pooled over the 350 utterances that both runs test:" in text
     assert "is significant at 5 % (McNemar's test, p = " in text
 
