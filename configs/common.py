@@ -52,6 +52,8 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.training = "paper"  # paper | modern
     config.as_published = False  # True: the paper's own settings, also where this config deviates from them
     config.published = ConfigDict()  # the fields that as_published sets
+    config.datasets = ""  # the datasets to train on, joined by +; "": dataset
+    config.test_on = ""  # other datasets, separated by commas, of which all utterances are tested; "": none
     config.classes = "seven"  # a label set (`corpora.LABEL_SETS`), or a list such as ang,hap+exc,sad
     config.subset = "all"  # all | improvised
     config.normalise = "train"  # statistics over: train | train_neutral | utterance | none
@@ -127,7 +129,14 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
         }
     )
     config.votes = ConfigDict({"loss": "cross_entropy"})  # target votes: cross_entropy | kl | class_balanced
-    config.protocol = ConfigDict(
+    config.across = ConfigDict(  # of runs on several datasets
+        {
+            "normalise": "together",  # statistics of: together | corpus
+            "sampling": "size",  # utterances of each corpus in an epoch: size | equal
+            "label_map": "",  # JSON file: for each dataset, the common class of some of its labels
+        }
+    )
+    config.protocol = ConfigDict(  # name of several datasets also: leave_corpus_out
         {
             "name": "random",  # random | session | holdout | speaker | official | corpus | emobox | file
             "folds": 0,  # 0: the protocol's own number

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 from jaxser import corpora
 from jaxser.configs import common
+from jaxser.data.across import LEAVE_ONE_OUT
+from jaxser.data.merging import Names
 from jaxser.data.normalisation import NORMALISATIONS
 from jaxser.encoders import Encoder, load
 from jaxser.encoders.frames import Layers
@@ -55,6 +57,8 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "copies": ("none", "available", "train", "train_and_validation"),
     "optimizer.clip": CLIPS,
     "optimizer.schedule": SCHEDULES,
+    "across.normalise": ("together", "corpus"),
+    "across.sampling": ("size", "equal"),
 }
 """The allowed values of fields that name a choice."""
 
@@ -86,6 +90,7 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
     _apply_variant(config)
     _apply_training(config)
     _apply_target(config, (given or {}).get("target", config.target))
+    _apply_across(config, given or {})
     if "epochs" in (given or {}):
         config.epochs_without_copies = 0
     config.sweep = ConfigDict({name: config.sweep.get(name, ()) for name in config.hyper})
@@ -93,8 +98,19 @@ def resolve(config: ConfigDict, given: Mapping[str, Any] | None = None) -> Confi
         if path.partition("[")[0] not in flatten(config.to_dict()):
             raise UsageError(f"config.{path}: variant {config.variant} has no such field")
         config.update_from_flattened_dict({path: value})
+    config.dataset = config.datasets or config.dataset
     _check_values(config)
+    _check_across(config)
     return config
+
+
+def datasets_of(config: ConfigDict) -> Names:
+    """Return the names of the datasets of a config.
+
+    Raises:
+        UsageError: if a name is empty, or there twice.
+    """
+    return Names.parse(config.datasets or config.dataset, config.test_on)
 
 
 def build_target(config: ConfigDict, dataset: Dataset) -> Target:
@@ -321,6 +337,48 @@ def _apply_target(config: ConfigDict, target: str) -> None:
     """Select the epoch by the target's headline score if a paper or corpus states a score of classes."""
     if target in _SELECTIONS and config.selection not in _SELECTIONS[target]:
         config.selection = _HEADLINES[target]
+
+
+def _apply_across(config: ConfigDict, given: Mapping[str, Any]) -> None:
+    """Set the classes, metric and protocol of a run on several datasets, where those of one corpus do not suit."""
+    datasets = given.get("datasets", config.datasets)
+    names = Names.parse(datasets or config.dataset, given.get("test_on", config.test_on))
+    if not names.is_merged:
+        return
+    if datasets and config.dataset not in (*names.training, datasets):
+        raise UsageError(
+            f"config.datasets={datasets}: the settings are those for {config.dataset}, which is none of them; write "
+            f"--config=FILE.py:{datasets}, or name one of them"
+        )
+    config.classes = "all"
+    if len(names.training) > 1:
+        config.selection = "ua"
+        name = "random" if names.tested else LEAVE_ONE_OUT
+        config.protocol.update({"name": name, "folds": 5 * bool(names.tested), "groups": ()})
+        config.protocol.update({"group_by": "speaker" if names.tested else "", "validation_share": 0.0})
+
+
+def _check_across(config: ConfigDict) -> None:
+    """Check the fields of a run on several datasets."""
+    is_merged, fields = datasets_of(config).is_merged, config.across
+    if not is_merged:
+        for name, off in (("normalise", "together"), ("sampling", "size"), ("label_map", "")):
+            if fields[name] != off:
+                raise UsageError(
+                    f"config.across.{name}={fields[name]} is for several datasets (config.datasets)"
+                )
+        return
+    if config.target != CLASSES:
+        raise UsageError(
+            f"config.target={config.target}: several datasets can only be merged by their classes"
+        )
+    if fields.normalise == "corpus" and config.normalise not in ("train", "train_neutral"):
+        raise UsageError(
+            f"config.across.normalise=corpus and config.normalise={config.normalise} exclude each other; set the "
+            "latter to train"
+        )
+    if fields.sampling == "equal" and len(datasets_of(config).training) == 1:
+        raise UsageError("config.across.sampling=equal: there is one training dataset (config.datasets)")
 
 
 def _check_values(config: ConfigDict) -> None:

@@ -70,6 +70,20 @@ LABEL_SETS: Mapping[str, Mapping[str, str]] = {
 SUBSETS: Mapping[str, str] = {"all": "", "improvised": "impro"}
 """Subsets of a dataset's utterances, and the text that the id of their dialogue contains."""
 
+COMMON_CLASSES: Mapping[str, tuple[str, ...]] = {
+    "neutral": ("neutral", "neu"),
+    "calm": ("calm",),
+    "happy": ("happy", "happiness", "hap", "joy"),
+    "sad": ("sad", "sadness"),
+    "angry": ("angry", "anger", "ang"),
+    "fear": ("fear", "fearful", "fea"),
+    "disgust": ("disgust", "disgusted", "dis"),
+    "surprise": ("surprise", "surprised", "pleasant surprise", "sur"),
+}
+"""The classes that corpora have in common, and the labels, in lower case, that name them."""
+
+_COMMON_OF = {label: name for name, labels in COMMON_CLASSES.items() for label in labels}
+
 DEMO_DATASETS: Mapping[str, Mapping[str, Any]] = {"demo": {}, "demo_quick": {"utterances": 400}}
 """Datasets of the demo corpus that are made automatically if they are missing, and the settings of each."""
 
@@ -103,6 +117,7 @@ class Corpus:
         is_small: whether a paper's batch size and number of epochs are scaled down.
         training: how networks are trained by default: as in their "paper", or "modern" (`configs/common.py`).
         label_names: display names of labels that are abbreviations.
+        common: the common classes of labels that `COMMON_CLASSES` does not list; "" is none.
         label_sets: the label sets that fit its labels, as in `LABEL_SETS`.
         classes: the name of its usual label set; "" is the one of the paper.
         protocol: its headline protocol; None is the one of the paper.
@@ -126,6 +141,7 @@ class Corpus:
     is_small: bool = False
     training: Literal["paper", "modern"] = "modern"
     label_names: Mapping[str, str] = field(default_factory=dict)
+    common: Mapping[str, str] = field(default_factory=dict)
     label_sets: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: LABEL_SETS)
     classes: str = "all"
     protocol: HeadlineProtocol | None = None
@@ -141,6 +157,10 @@ class Corpus:
     def label_name(self, label: str) -> str:
         """Return the display name of a label or class."""
         return self.label_names.get(label, label)
+
+    def common_class(self, label: str) -> str:
+        """Return the key of `COMMON_CLASSES` that a label belongs to, or ""."""
+        return self.common.get(label, _COMMON_OF.get(label.casefold(), ""))
 
 
 _ONLY_ALL = {"all": LABEL_SETS["all"]}
@@ -164,6 +184,9 @@ _IEMOCAP_LABELS = {
     "xxx": "no agreement",
 }
 
+_EXCITED_IS_HAPPY = {"exc": "happy"}
+"""IEMOCAP's excitement is merged with happiness, as usual."""
+
 _EMOBOX_RAVDESS = (
     (1, 11, 20, 21),
     (4, 10, 12, 14),
@@ -186,6 +209,7 @@ CORPORA: Mapping[str, Corpus] = {
             is_small=True,
             scale=(1.0, 5.0),
             label_names=_IEMOCAP_LABELS,
+            common=_EXCITED_IS_HAPPY,
             classes="seven",
             protocol=HeadlineProtocol("session"),
             selection="ua",
@@ -214,6 +238,7 @@ CORPORA: Mapping[str, Corpus] = {
             language="en-US",
             speech="acted",
             label_names=_IEMOCAP_LABELS,
+            common=_EXCITED_IS_HAPPY,
             classes="",
             training="paper",
             scale=(1.0, 5.0),
@@ -264,6 +289,7 @@ CORPORA: Mapping[str, Corpus] = {
             language="en-US",
             speech="acted",
             label_names=_IEMOCAP_LABELS,
+            common=_EXCITED_IS_HAPPY,
             has_word_times=False,
             training="paper",
             utterances=7_487,

@@ -83,7 +83,7 @@ def _main(_: list[str]) -> int:
 
 def _train() -> int:
     from jaxser import experiment  # it imports JAX, which takes seconds
-    from jaxser.config import check_strategy, resolve
+    from jaxser.config import check_strategy, datasets_of, resolve
     from jaxser.evaluation import fold_twins
     from jaxser.training import multihost
 
@@ -102,7 +102,7 @@ def _train() -> int:
     enable_compilation_cache(_CACHE_DIR.value)
     log = cli.log if is_primary else lambda text: None
     dataset = experiment.load_dataset(config, Path(_DATA_DIR.value), log)
-    folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{config.dataset}")
+    folder = Path(_WORKDIR.value or f"runs/{config.model.name}-{config.variant}-{datasets_of(config).title}")
     status = _train_one(config, dataset, folder, log)
     if _TWIN.value:
         twin, config.protocol.twin = folder.with_name(f"{folder.name}-twin"), "speaker"
@@ -131,6 +131,8 @@ def _train_one(config: ConfigDict, dataset: Dataset, folder: Path, log: Callable
         return 0
     page = report.write(folder)
     log(_test_scores(results))
+    for line in _scores_by_corpus(results):
+        log(line)
     log(f"report: {page}")
     return _report_failures(results)
 
@@ -161,6 +163,23 @@ def _test_scores(results: RunResults) -> str:
     scores = "  ".join(map(shown, results.target.compared))
     mark = " (demo numbers: synthetic speech)" if results.synthetic else ""
     return f"test  {scores}  (± over {summary.std_over}){mark}"
+
+
+def _scores_by_corpus(results: RunResults) -> list[str]:
+    """Return the mean test scores of each corpus, one line each, if there are several."""
+    from jaxser.evaluation.metrics import describe
+
+    if len(results.by_corpus) < 2:
+        return []
+
+    def shown(name: str, value: float | None) -> str:
+        return f"{describe(name).title} {'-' if value is None else describe(name).show(value)}"
+
+    compared = results.target.compared
+    return [
+        f"  on {corpus}  {'  '.join(shown(name, scores[name]) for name in compared)}"
+        for corpus, scores in results.by_corpus.items()
+    ]
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -158,6 +158,10 @@ class Dataset:
     target: Float[np.ndarray, "N A"] | None = (
         None  # the attributes, or the votes for each class; None: the labels are predicted
     )
+    sources: tuple[Dataset, ...] = ()  # without arrays, in order of rows; () if it is not merged of several
+    raw: Mapping[str, Normalisation] = field(
+        default_factory=dict
+    )  # what the training datasets' arrays had before each dataset was normalised by itself
 
     def column(self, name: str) -> np.ndarray:
         """Return one field of all utterances, such as `speaker`, as an array of N strings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -119,6 +119,23 @@ class FrameSums(NamedTuple):
         variance = np.maximum(self.squares[rows].sum(0) / count - mean**2, 0)
         std = _standard_deviation(mean, variance, np)
         return Normalisation(mean.astype(np.float32), std.astype(np.float32))
+
+
+def for_recordings(
+    statistics: Mapping[str, Normalisation], raw: Mapping[str, Normalisation]
+) -> dict[str, Normalisation]:
+    """Return statistics for recordings, which were not normalised by corpus before.
+
+    Args:
+        statistics: of training parts of arrays that were normalised by corpus.
+        raw: of the arrays before (`Dataset.raw`); empty if they were not.
+    """
+    return {
+        name: Normalisation(raw[name].mean + raw[name].std * own.mean, raw[name].std * own.std)
+        if name in raw
+        else own
+        for name, own in statistics.items()
+    }
 
 
 def normalised_by_utterance(frames: Ragged) -> Float[np.ndarray, "total D"]:

@@ -112,6 +112,7 @@ class ReplicaResult:
         test: None if there is no selected epoch.
         validation_loss: the mean of -log p(label) on the validation part, or the loss of another target; None like
             `validation`.
+        by_corpus: the scores on the test utterances of each corpus; empty unless datasets were merged.
     """
 
     fold: str
@@ -122,6 +123,7 @@ class ReplicaResult:
     validation: Scores | None = None
     test: Scores | None = None
     validation_loss: float | None = None
+    by_corpus: Mapping[str, Scores] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -144,6 +146,11 @@ class ReplicaResult:
             "validation": None if self.validation is None else self.validation.to_json(),
             "validation_loss": self.validation_loss,
             "test": None if self.test is None else self.test.to_json(),
+            **(
+                {"by_corpus": {name: one.to_json() for name, one in self.by_corpus.items()}}
+                if self.by_corpus
+                else {}
+            ),
         }
 
     @classmethod
@@ -162,6 +169,9 @@ class ReplicaResult:
             validation=_optional(scores, typed(value, "validation", Any)),
             test=_optional(scores, typed(value, "test", Any)),
             validation_loss=typed(value, "validation_loss", float | None, None),
+            by_corpus={
+                name: scores(own) for name, own in typed(value, "by_corpus", Mapping[str, Any], {}).items()
+            },
         )
 
 
@@ -323,6 +333,21 @@ class RunResults:
         return tuple(replica for replica in self.replicas if replica.setting == self.setting)
 
     @property
+    def by_corpus(self) -> Mapping[str, Moments]:
+        """The mean test scores of each corpus over the reported replicas that test it.
+
+        They are empty for a single dataset.
+        """
+        found: dict[str, list[Scores]] = {}
+        for replica in self.reported:
+            for name, scores in replica.by_corpus.items():
+                found.setdefault(name, []).append(scores)
+        return {
+            name: {metric: _mean([one[metric] for one in own]) for metric in self.target.score_names}
+            for name, own in found.items()
+        }
+
+    @property
     def observer(self) -> str:
         """The key in `best_possible` to compare with a model that has these `reads`.
 
@@ -448,6 +473,12 @@ def _scores(value: Any, target: Target) -> dict[str, float | None]:
 
 def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:
     return None if value is None else read(value)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the defined values."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _defined(value: Any) -> float | None:

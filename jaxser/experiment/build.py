@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from jaxser.config import build_model, build_target, swept, training_hyper
+from jaxser.config import build_model, build_target, datasets_of, swept, training_hyper
+from jaxser.data.across import make_folds_across, with_equal_corpora
 from jaxser.data.batch_schedule import make_buckets
 from jaxser.data.dataset import with_copies
-from jaxser.data.folds import Protocol, make_folds
+from jaxser.data.folds import Protocol
 from jaxser.experiment.checks import check_fit
 from jaxser.experiment.dataset import fit_to_dataset
 from jaxser.training.mesh import replica_mesh
@@ -53,9 +54,12 @@ def _sweep(
     model = build_model(config, target.width, dataset.manifest.get("parameters"), dataset.encoder)
     optimizer = Adam(**config.optimizer)
     check_fit(config, dataset, model, optimizer, devices, strategy)
-    original_folds = folds = make_folds(dataset, Protocol(**config.protocol))
+    protocol = Protocol(**config.protocol)
+    original_folds = folds = make_folds_across(dataset, protocol, datasets_of(config).tested)
     if config.copies != "none":
         dataset, folds = with_copies(dataset, folds, in_validation=config.copies == "train_and_validation")
+    if config.across.sampling == "equal":
+        folds = with_equal_corpora(dataset, folds, protocol.split_seed)
     lengths = {name: dataset.arrays[name].length for name in model.needs}
     buckets = make_buckets(lengths, config.buckets, config.batch_size, fixed=model.lengths)
     trainer = ReplicaTrainer(

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxser.config import describe_training
+from jaxser.data.merging import corpus_of
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.environment import environment
 from jaxser.evaluation.pretrained import PretrainedEncoder
@@ -60,6 +61,7 @@ def _replica_results(sweep: Sweep, trained: Trained, predicted: Sequence[Predict
                 validation=validation,
                 test=test,
                 validation_loss=_validation_loss(sweep, own) if best_epoch else None,
+                by_corpus=_scores_by_corpus(sweep, own) if best_epoch else {},
             )
         )
     return results
@@ -84,6 +86,22 @@ def _scores(sweep: Sweep, own: Predicted) -> tuple[Scores, Scores]:
         return Scores.of_statistics(np.asarray(statistics), target)
 
     return scores(slice(own.validation)), scores(slice(own.validation, None))
+
+
+def _scores_by_corpus(sweep: Sweep, own: Predicted) -> dict[str, Scores]:
+    """Return the scores on the test utterances of each dataset of a merged one."""
+    if not sweep.dataset.sources:
+        return {}
+    rows = own.rows[own.validation :]
+    target, guess = sweep.trainer.target, sweep.trainer.target.guess(own.estimates)[own.validation :]
+    true = target.truth(sweep.dataset)[rows]
+    corpus = np.array([corpus_of(i) for i in sweep.dataset.column("id")[rows].tolist()])
+    found = {}
+    for name in dict.fromkeys(corpus.tolist()):
+        of = corpus == name
+        statistics = target.statistics(true[of], guess[of], np.ones(int(of.sum())))
+        found[name] = Scores.of_statistics(np.asarray(statistics), target)
+    return found
 
 
 def predictions(sweep: Sweep, index: int, own: Predicted) -> run_folder.Predictions:

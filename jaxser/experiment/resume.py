@@ -47,9 +47,10 @@ def check_same(folder: Path, asked: RunConfig) -> None:
 def digest_of(dataset: Dataset) -> str:
     """Return a CRC-32C that tells datasets apart.
 
-    It covers what determines the shards, and the encoder of their waveforms.
+    It covers what determines the shards, and the encoder of their waveforms; of merged datasets, those of each.
     """
-    parts = ("name", "recipe", "version", "shards", "labels", "embeddings")
+    parts = ["name", "recipe", "version", "shards", "labels", "embeddings"]
+    parts += ["common"] if dataset.sources else []  # the common classes of the labels of merged datasets
     manifest = run_folder.plain({name: dataset.manifest.get(name) for name in parts})
     if dataset.encoder is not None:
         manifest["encoder"] = dataset.encoder.digest

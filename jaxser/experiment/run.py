@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxser import files
 from jaxser.data.leaks import FoldIds
+from jaxser.data.normalisation import for_recordings
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
 from jaxser.evaluation.results import RunResults, setting_name
@@ -140,7 +141,7 @@ def _write(
     save_models(
         folder,
         sweep.dataset,
-        rows,
+        rows._replace(normalisation=for_recordings(rows.normalisation, sweep.dataset.raw)),
         [(sweep.folds[p.fold].name, p.seed, setting_name(p.setting)) for p in points],
         model=config.model.to_dict(),
         target=results.described_target,

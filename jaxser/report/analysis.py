@@ -20,7 +20,7 @@ from jaxser.evaluation.run_folder import Run
 from jaxser.evaluation.run_scores import Spread
 from jaxser.evaluation.targets import CLASSES
 from jaxser.papers import Printed
-from jaxser.report import calibration, checks, groups, temperature
+from jaxser.report import across, calibration, checks, groups, temperature
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,8 @@ class Analysis:
 
         A run of an earlier version, which does not name it, has that of its dataset.
         """
+        if names := across.names_of(self.config):
+            return across.record(names)
         dataset = self.results.dataset
         name = self.config.get("corpus", "demo" if self.results.synthetic else dataset)
         return corpora.find(str(name), title=dataset)

@@ -44,12 +44,16 @@ def write(runs: Sequence[Run], out: Path, options: Options, metric: str = "ua") 
     sets, refused = comparison.comparable_sets(analyses, metric)
     by_set = [comparison_tables.all_tables(found) for found in sets]
     printed = comparison_tables.printed(analyses)
+    matrix = comparison_tables.matrix(analyses)
     figures = {name: one for found in sets for name, one in comparison_plots.figures(found).items()}
-    published = [table for of in (*by_set, {"printed": printed}) for table in of.values() if table]
+    published = [
+        table for of in (*by_set, {"across": matrix, "printed": printed}) for table in of.values() if table
+    ]
     values = {
         "title": f"{len(runs)} runs compared",
         "sections": [_section(found, of) for found, of in zip(sets, by_set, strict=True)],
         "refused": refused,
+        "across": matrix,
         "printed": printed,
         "figures": inline(figures),
         "runs": [_describe(one, options) for one in analyses],

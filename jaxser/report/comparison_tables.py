@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from jaxser import corpora
+from jaxser.data.across import LEAVE_ONE_OUT
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_scores import NAMES, Spread
 from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES, Classes
-from jaxser.report import groups
+from jaxser.papers import emobox
+from jaxser.report import across, groups
 from jaxser.report.analysis import Analysis
 from jaxser.report.comparison import Comparable, deciding_test
 from jaxser.report.protocols import corpus_title
@@ -170,6 +173,37 @@ def speakers(found: Comparable) -> Table | None:
     return Table(f"speakers{found.suffix}", caption, header, tuple(rows)) if rows else None
 
 
+def matrix(runs: Sequence[Analysis], metric: str = "ua") -> Table | None:
+    """Return what each run was trained on, and its score on each corpus.
+
+    It is None if no run has several datasets.
+    Below runs of a pair that is in EmoBox's table, there are its accuracies.
+    """
+    if not any(one.results.by_corpus for one in runs):
+        return None
+    rows_of = {one.name: (_trained_on(one), _scores(one, metric)) for one in runs}
+    tested = list(dict.fromkeys(name for _, scores in rows_of.values() for name in scores))
+    rows: list[tuple[Cell, ...]] = []
+    for name, (trained, scores) in rows_of.items():
+        rows.append((name, trained, *(_cell(scores.get(one)) for one in tested)))
+    measured = {
+        (one.results.dataset, name) for one in runs for name in _scores(one, metric) if one.results.by_corpus
+    }
+    trained_on = [one for one in emobox.CORPORA if any((one, name) in measured for name in emobox.CORPORA)]
+    for corpus in trained_on:
+        for encoder, accuracies in emobox.ACCURACIES.items():
+            cells = [_cell(accuracies.get((corpus, name))) for name in tested]
+            rows.append((f"EmoBox: {encoder}", corpora.find(corpus).title, *cells))
+    title = describe(metric).title
+    caption = f"{title} on each corpus, averaged over folds and seeds"
+    if trained_on:
+        caption += (
+            "; in EmoBox’s rows, the accuracy on balanced test sets of four classes (Ma et al. 2024, table 5)"
+        )
+    header = ("run", "trained on", *(f"on {corpora.find(name).title}" for name in tested))
+    return Table("across", caption, header, tuple(rows))
+
+
 def printed(runs: Sequence[Analysis]) -> Table | None:
     """Return the papers' scores, each above those of the run.
 
@@ -202,6 +236,26 @@ def printed(runs: Sequence[Analysis]) -> Table | None:
         "exchanges the names."
     )
     return Table("printed", caption, header, tuple(rows)) if rows else None
+
+
+def _trained_on(analysis: Analysis) -> str:
+    names = across.names_of(analysis.config)
+    if names is None:
+        return analysis.corpus.title
+    if analysis.results.protocol.get("name") == LEAVE_ONE_OUT:
+        return f"the others of {across.listed(names.training)}"
+    return across.listed(names.training)
+
+
+def _scores(analysis: Analysis, metric: str) -> dict[str, float | None]:
+    """Return the score of a run on each corpus."""
+    if analysis.results.by_corpus:
+        return {name: scores[metric] for name, scores in analysis.results.by_corpus.items()}
+    return {analysis.results.dataset: analysis.results.summary.mean.get(metric)}
+
+
+def _cell(value: float | None) -> Cell:
+    return "–" if value is None else Score(value)
 
 
 def _best(spreads: Mapping[str, Spread], metric: str) -> str:

@@ -99,10 +99,14 @@ def worst(kind: str, groups: Sequence[Group]) -> Worst | None:
 def score_groups(run: Run, names: Sequence[str], field: str, by: str = "speaker") -> tuple[Group, ...]:
     """Compute, for each name, the scores of the test utterances whose `field` it is."""
     ids = run.test_predictions.utterance.tolist()
-    values = np.array([getattr(run.utterances[i], field) for i in ids], dtype=str)
-    found = []
+    return grouped(run, names, [getattr(run.utterances[i], field) for i in ids], by)
+
+
+def grouped(run: Run, names: Sequence[str], values: Sequence[str], by: str = "speaker") -> tuple[Group, ...]:
+    """Compute, for each name, the scores of the test predictions whose value it is."""
+    value, found = np.array(values, dtype=str), []
     for name in names:
-        own = part(run, values == name)
+        own = part(run, value == name)
         scores = clustered(own, by)
         number = len(np.unique(own.predictions.utterance))
         found.append(Group(name, number, scores.get("wa"), scores.get("ua")))

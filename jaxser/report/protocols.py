@@ -12,7 +12,7 @@ from jaxser.encoders.contamination import contamination
 from jaxser.evaluation import metrics
 from jaxser.evaluation.run_folder import Run
 from jaxser.papers import Printed
-from jaxser.report import settings
+from jaxser.report import across, settings
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import shares_speakers
 
@@ -27,6 +27,8 @@ PROTOCOLS = {
     "corpus": "The folds are those published with the corpus.",
     "emobox": "The folds are those published by EmoBox (Ma et al. 2024); where it has no validation part, a share of "
     "the training part validates.",
+    "leave_corpus_out": "Each dataset is the test part of a fold that is trained on the others. A fifth of each of "
+    "these, in whole speakers if three at least are known, validates.",
     "file": "The folds were read from a file of utterance ids.",
     "imported": "The predictions were imported; only their test folds are known.",
 }
@@ -54,7 +56,7 @@ def describe(run: Run) -> list[str]:
     sentences = [
         PROTOCOLS.get(name, f"The protocol is called {name}." if name else "The protocol is unknown.")
     ]
-    sentences += _training(run)
+    sentences += [*across.sentences(run), *_training(run)]
     if protocol.get("group_by") == BOTH:
         sentences.append("Neither the speakers nor the sentences of a test part are heard in training.")
     elif protocol.get("group_by"):

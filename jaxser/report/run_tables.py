@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from jaxser import corpora
+from jaxser.data.merging import corpus_of
 from jaxser.evaluation import metrics
 from jaxser.evaluation.intervals import Interval
 from jaxser.evaluation.metrics import describe
@@ -15,7 +17,7 @@ from jaxser.evaluation.targets import CLASSES
 from jaxser.papers import Printed
 from jaxser.report import checks
 from jaxser.report.analysis import Analysis
-from jaxser.report.groups import CLUSTERED, Group, tested_ids
+from jaxser.report.groups import CLUSTERED, Group, grouped, tested_ids
 from jaxser.report.tables import Cell, Range, Score, Table, csv_text
 
 OBSERVERS = {
@@ -40,6 +42,7 @@ def all_tables(analysis: Analysis) -> dict[str, Table | None]:
         "paper": paper(run, row) if row else None,
         "best_possible": best_possible(run),
         "recalls": recalls(analysis),
+        "corpora": by_corpus(run),
         "speakers": speakers(analysis),
         "genders": genders(analysis),
         "leaks": checks.leak_table(analysis.leaks, run),
@@ -118,6 +121,29 @@ def genders(analysis: Analysis) -> Table | None:
     rows = [(group.name, group.utterances, *_group_cells(group)) for group in analysis.by_gender]
     caption = f"Test scores by gender (%), averaged over seeds; intervals {CLUSTERED}"
     return Table("genders", caption, ("gender", "utterances", *_COLUMNS), tuple(rows)) if rows else None
+
+
+def by_corpus(run: Run) -> Table | None:
+    """Return WA and UA by test corpus with intervals; None for a single dataset."""
+    names = list(run.results.by_corpus)
+    if not names:
+        return None
+    values = [corpus_of(i) for i in run.test_predictions.utterance.tolist()]
+    rows: list[tuple[Cell, ...]] = []
+    for group in grouped(run, names, values):
+        mean = run.results.by_corpus[group.name]
+        rows.append(
+            (
+                corpora.find(group.name).title,
+                group.utterances,
+                Score(mean["wa"]),
+                Score(mean["ua"]),
+                *interval_cells(group.ua),
+            )
+        )
+    header = ("corpus", "test utterances", "WA", "UA", "UA, pooled", "95 % interval of UA")
+    caption = f"Test scores by corpus (%), averaged over folds and seeds; intervals {CLUSTERED}"
+    return Table("corpora", caption, header, tuple(rows))
 
 
 def speakers(analysis: Analysis) -> Table | None:
