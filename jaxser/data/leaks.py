@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -59,15 +60,17 @@ class Leak:
 
 def normalise_transcript(transcript: str) -> str:
     """Return the lower-cased words without punctuation, or "" if there are fewer than `SHORT`."""
+    if not transcript:
+        return ""
     words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", transcript.lower())
     return " ".join(words) if len(words) >= SHORT else ""
 
 
 KINDS: Mapping[str, Callable[[Utterance], str]] = {
-    "utterance": lambda utterance: utterance.id,
-    "recording": lambda utterance: utterance.sha256,
-    "speaker": lambda utterance: utterance.speaker,
-    "dialogue": lambda utterance: utterance.dialogue,
+    "utterance": attrgetter("id"),
+    "recording": attrgetter("sha256"),
+    "speaker": attrgetter("speaker"),
+    "dialogue": attrgetter("dialogue"),
     "transcript": lambda utterance: normalise_transcript(utterance.transcript),
 }
 """The kinds of leaks, most severe first, and the value of an utterance for each; "" is unknown and never shared."""

@@ -144,6 +144,8 @@ class _Tensors:
                 name = key
                 for new, old in _WEIGHT_NORM.items():
                     name = name.replace(new, old)
+                if name in self._where:
+                    raise InputError(f"{path}: tensor {name} is also in {self._where[name][0].name}")
                 self._where[name] = (path, key)
 
     def has(self, name: str) -> bool:
@@ -181,10 +183,15 @@ class _Tensors:
             return self._read(name, digest, label)
         length = self._read(f"{name}_g", digest, f"{label}_g")
         direction = self._read(f"{name}_v", digest, f"{label}_v")
+        where = self._where[f"{name}_g"][0]
+        if length.ndim != direction.ndim or any(
+            a not in (1, b) for a, b in zip(length.shape, direction.shape, strict=True)
+        ):
+            raise InputError(f"{where}: {name}_g and {name}_v do not fit together")
         axes = tuple(axis for axis, size in enumerate(length.shape) if size == 1)
         norm = np.sqrt(np.sum(np.square(direction, dtype=np.float64), axis=axes, keepdims=True))
-        if length.ndim != direction.ndim or np.broadcast_shapes(length.shape, norm.shape) != norm.shape:
-            raise InputError(f"{self._where[name + '_g'][0]}: {name}_g and {name}_v do not fit together")
+        if not norm.all():
+            raise InputError(f"{where}: {name}_v has a direction of length 0")
         return (direction * (length / norm)).astype(np.float32)
 
     def _read(self, name: str, digest: Any, label: str) -> np.ndarray:

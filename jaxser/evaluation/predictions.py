@@ -6,11 +6,12 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxser.evaluation.csv_cells import from_cell, to_cells
+from jaxser.evaluation.csv_cells import from_cell, to_cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,20 +67,29 @@ def rows(parts: Iterable[Predictions]) -> Iterator[list[object]]:
             continue
         names = np.array(part.classes, dtype=object)
         named = (names[part.true], names[part.predicted])
-        columns = (part.utterance, part.fold, part.seed, part.setting, part.split, *named)
         layout = " ".join(["%.6g"] * len(names))
         probabilities = ((layout % tuple(row)).split() for row in part.probabilities.tolist())
-        cells = zip(*(column.tolist() for column in columns), strict=True)
-        yield from ([*to_cells(first), *last] for first, last in zip(cells, probabilities, strict=True))
+        cells = zip(*map(_cells, (*_identity(part), *named)), strict=True)
+        yield from ([*first, *last] for first, last in zip(cells, probabilities, strict=True))
 
 
 def _numeric_rows(part: Predictions) -> Iterator[list[object]]:
-    columns = (part.utterance, part.fold, part.seed, part.setting, part.split)
-    cells = zip(*(column.tolist() for column in columns), strict=True)
+    cells = zip(*map(_cells, _identity(part)), strict=True)
     values = np.concatenate([part.true, part.predicted], axis=1).tolist()
     layout = " ".join(["%.6g"] * (2 * len(part.classes)))
     for first, own in zip(cells, values, strict=True):
-        yield [*to_cells(first), *(layout % tuple(own)).split()]
+        yield [*first, *(layout % tuple(own)).split()]
+
+
+def _identity(part: Predictions) -> tuple[np.ndarray, ...]:
+    return part.utterance, part.fold, part.seed, part.setting, part.split
+
+
+def _cells(column: Shaped[np.ndarray, " N"]) -> Iterator[Any]:
+    """Return the cells of a column; equal values are looked at once."""
+    values = column.tolist()
+    cell_of = {value: to_cell(value) for value in set(values)}
+    return map(cell_of.__getitem__, values)
 
 
 def parse(text: str, classes: Sequence[str], is_numeric: bool = False) -> Predictions:

@@ -100,8 +100,12 @@ class Run:
         return p.select((p.split == split) & (p.setting == setting) & np.array(has_score, dtype=bool))
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path, utterances: Iterable[Utterance] | None = None) -> Run:
     """Read everything that a report needs.
+
+    Args:
+        folder: the folder of the run.
+        utterances: the run's utterances, if the caller has just written them and they need not be read again.
 
     Raises:
         InputError: if the folder is not a finished run, or one of its files is missing or damaged.
@@ -123,7 +127,7 @@ def read_run(folder: str | Path) -> Run:
         protocol=protocol,
         split_seed=split_seed,
         folds=folds,
-        utterances={utterance.id: utterance for utterance in read_utterances(folder)},
+        utterances={one.id: one for one in (read_utterances(folder) if utterances is None else utterances)},
         epochs=tuple(read_epochs(folder)),
         predictions=read_predictions(folder, results.target),
         results=results,

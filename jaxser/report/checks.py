@@ -65,7 +65,7 @@ def _without(ids: Sequence[str], excluded: Sequence[str]) -> tuple[str, ...]:
 
 def known_kinds(utterances: Mapping[str, Utterance]) -> tuple[str, ...]:
     """Return the kinds of leaks that can be checked, because some utterance has a value."""
-    return tuple(kind for kind, value in KINDS.items() if any(value(row) for row in utterances.values()))
+    return tuple(kind for kind, value in KINDS.items() if any(map(value, utterances.values())))
 
 
 def shares_speakers(found: Sequence[Leak]) -> bool:

@@ -54,8 +54,7 @@ def import_csv(path: Path, folder: Path, *, utterances: Path | None = None, like
         UsageError: if the folder has a run that was not imported.
     """
     with _without_garbage_collection():
-        _write_run(path, folder, utterances, like)
-        return run_folder.read_run(folder)
+        return run_folder.read_run(folder, _write_run(path, folder, utterances, like))
 
 
 @contextmanager
@@ -70,7 +69,8 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _write_run(path: Path, folder: Path, utterances: Path | None, like: Sequence[Run]) -> None:
+def _write_run(path: Path, folder: Path, utterances: Path | None, like: Sequence[Run]) -> list[Utterance]:
+    """Write the folder of a run, and return its utterances."""
     if path.stem.strip(".") == "":
         raise UsageError(f"{path}: rename the file; the run is named after it")
     if (folder / run_folder.CONFIG).exists() and not run_folder.read_config(folder).imported:
@@ -90,6 +90,7 @@ def _write_run(path: Path, folder: Path, utterances: Path | None, like: Sequence
         run_folder.write_utterances(folder, described)
         run_folder.write_predictions(folder, [predictions])
         run_folder.write_results(folder, results)
+    return described
 
 
 def _classes(columns: Columns, like: Sequence[Run]) -> tuple[str, ...]:

@@ -99,6 +99,36 @@ def test_weight_norm_by_old_and_new_names(names, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("length", "zeros", "message"),
+    [
+        ((1, 1, 5), False, "do not fit together"),
+        ((1, 1, 1, 1), False, "do not fit together"),
+        ((), False, "do not fit together"),
+        ((1, 1, 6), True, "weight_v has a direction of length 0"),
+    ],
+)
+def test_weight_norm_that_has_no_value(length, zeros, message, tmp_path):
+    tensors = tensors_of("wav2vec2")
+    name = "encoder.pos_conv_embed.conv.weight"
+    direction = tensors.pop(name)
+    assert direction.shape[2] == 6
+    direction[..., 0] *= not zeros
+    tensors |= {f"{name}_g": np.ones(length, np.float32), f"{name}_v": direction}
+    assert message in rejection(write_folder(tmp_path, "wav2vec2", tensors))
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    folder = write_folder(tmp_path, "wavlm")
+    tensors = tensors_of("wavlm")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    name = "encoder.layer_norm.bias"
+    save_file({name: tensors[name] + 1}, folder / "b.safetensors")
+    weight_map = dict.fromkeys(tensors, "a.safetensors") | {name: "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert f"b.safetensors: tensor {name} is also in a.safetensors" in rejection(folder)
+
+
 def test_the_digest_covers_every_value(tmp_path):
     tensors = tensors_of("wav2vec2")
     plain = encoders.load(write_folder(tmp_path / "a", "wav2vec2", tensors))

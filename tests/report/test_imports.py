@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxser.data.leaks import FoldIds
+from jaxser.evaluation import run_folder
 from jaxser.evaluation.csv_cells import from_cell, to_cell
 from jaxser.report import checks, imports
 from jaxser.report.__main__ import main
@@ -16,6 +17,20 @@ WITH_P = f"{HEAD},p_ang,p_sad"
 def imported(folder, text, **options):
     (folder / "x.csv").write_text(text, encoding="utf-8", newline="")
     return imports.import_csv(folder / "x.csv", folder / "run", **options)
+
+
+def test_an_import_is_what_its_folder_says(tmp_path):
+    described = tmp_path / "u.csv"
+    described.write_text("utterance,speaker,gender,transcript\nb,s1,F,ça va\n=a,s2,M,\n", encoding="utf-8")
+    text = f"{WITH_P}\nb,1,0,ang,ang,0.123456789,0.876543211\n'=a,1,0,sad,ang,1,0\n".replace(
+        "ang,ang", "ang,sad"
+    )
+    run = imported(tmp_path, text, utterances=described)
+    again = run_folder.read_run(tmp_path / "run")
+    assert list(run.utterances) == ["b", "=a"]
+    assert dict(run.utterances) == dict(again.utterances)
+    for field in ("utterance", "true", "predicted", "probabilities"):
+        np.testing.assert_array_equal(getattr(run.predictions, field), getattr(again.predictions, field))
 
 
 @pytest.mark.parametrize(
