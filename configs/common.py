@@ -63,7 +63,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
     config.selection = "wa"  # on validation: wa | ua | f1_weighted | f1_macro | wa_plus_ua | loss
     config.best_epochs = 1  # number of best epochs whose mean probabilities predict
     config.patience = 0  # epochs without improvement before a replica stops; 0: train all epochs
-    config.target = "classes"  # what is predicted: classes | attributes
+    config.target = "classes"  # what is predicted: classes | attributes | votes
     config.precision = "float32"  # of training steps: float32 | bfloat16
     config.seeds = 5  # number of seeds
     config.buckets = 8  # groups of similar length, each compiled separately
@@ -128,6 +128,7 @@ def base_config(dataset: str, paper: str) -> ConfigDict:
             "class_share": 0.0,  # weight of the cross-entropy of the classes in the loss
         }
     )
+    config.votes = ConfigDict({"loss": "cross_entropy"})  # target votes: cross_entropy | kl | class_balanced
     config.across = ConfigDict(  # of runs on several datasets
         {
             "normalise": "together",  # statistics of: together | corpus

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ def apply_labels(
     """Clean, rename and select the labels of a corpus.
 
     Spaces around a label and the form of its accents do not matter. Labels that differ in case only are one. Labels
-    that stand for a missing value are rejected, unless the utterance has attributes. Numbers on a scale become the
-    attribute `value`.
+    that stand for a missing value are rejected, unless the utterance has attributes or votes. Numbers on a scale become
+    the attribute `value`. Votes are renamed like labels.
 
     Args:
         corpus: the name of the corpus.
@@ -81,11 +81,13 @@ def apply_labels(
     warnings += _number_warnings(found)
     class_of = corpora.class_of_labels(corpora.find(corpus), classes, found) if classes else {}
     final = {label: class_of.get(new, "") if class_of else new for label, new in renamed.items()}
+    new_votes = _vote_renamer(label_map, class_of)
     kept, rejected, left_out = [], list(reading.rejected), Counter[str]()
     for utterance in reading.utterances:
         label = tidy(utterance.label)
-        if final[label] or (utterance.attributes and label in missing | {""}):
-            kept.append(replace(utterance, label=final[label]))
+        is_annotated = utterance.attributes or utterance.votes
+        if final[label] or (is_annotated and label in missing | {""}):
+            kept.append(replace(utterance, label=final[label], votes=new_votes(utterance.votes)))
         elif label in missing:
             rejected.append(
                 Rejection(utterance.id, utterance.wav, f"no label ({label!r}; --label_map can name it)")
@@ -152,6 +154,21 @@ def _renamed(counts: Mapping[str, int], label_map: Mapping[str, str]) -> tuple[d
     if label_map and len(unused) == len(label_map):
         raise UsageError(f"--label_map: none of its labels occurs; the labels are {_shown(counts)}")
     return renamed, unused
+
+
+def _vote_renamer(
+    label_map: Mapping[str, str], class_of: Mapping[str, str]
+) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """Return what renames votes like labels; votes that are left out are dropped."""
+    if not label_map and not class_of:
+        return tuple
+    folded = {label.casefold(): new for label, new in label_map.items()}
+
+    def rename(votes: Sequence[str]) -> tuple[str, ...]:
+        new = (folded.get(tidy(vote).casefold(), tidy(vote)) for vote in votes)
+        return tuple(class_of.get(vote, vote) for vote in new if vote)
+
+    return rename
 
 
 def _one_spelling(counts: Mapping[str, int], renamed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -23,11 +23,16 @@ from jaxser.encoders.tuning import Tuning
 from jaxser.evaluation.targets import (
     ATTRIBUTE_LOSSES,
     ATTRIBUTES,
+    CLASS_BALANCED,
     CLASSES,
+    KINDS,
     TARGETS,
+    VOTE_LOSSES,
+    VOTES,
     Attributes,
     Classes,
     Target,
+    Votes,
 )
 from jaxser.models import MODELS, encoded
 from jaxser.models.encoded import with_waveforms
@@ -44,6 +49,7 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
     "training": common.TRAININGS,
     "target": TARGETS,
     "attributes.loss": ATTRIBUTE_LOSSES,
+    "votes.loss": VOTE_LOSSES,
     "subset": corpora.SUBSETS,
     "normalise": NORMALISATIONS,
     "class_weights": ("none", "balanced"),
@@ -56,10 +62,13 @@ _CHOICES: Mapping[str, Sequence[str] | Mapping[str, Any]] = {
 }
 """The allowed values of fields that name a choice."""
 
-_SELECTIONS = {target.kind: target.selections for target in (Classes, Attributes)}
+BETA = 0.999
+"""The `class_balance` of `config.votes.loss=class_balanced`, unless another one is given."""
+
+_SELECTIONS = {target.kind: target.selections for target in KINDS}
 """The allowed values of `config.selection`, by target."""
 
-_HEADLINES = {target.kind: target.headline for target in (Classes, Attributes)}
+_HEADLINES = {target.kind: target.headline for target in KINDS}
 """The score that selects the epoch if nothing else is stated, by target."""
 
 
@@ -116,7 +125,9 @@ def build_target(config: ConfigDict, dataset: Dataset) -> Target:
         return Classes(dataset.classes)
     values, share = dataset.target, config.attributes.class_share
     if values is None:
-        raise UsageError(f"config.target={config.target}: {dataset.name} was loaded without attributes")
+        raise UsageError(f"config.target={config.target}: {dataset.name} was loaded without {config.target}")
+    if config.target == VOTES:
+        return Votes(dataset.classes, config.votes.loss)
     if constant := [name for name, own in zip(dataset.attributes, values.T, strict=True) if not np.ptp(own)]:
         raise UsageError(
             f"config.attributes.names: {constant[0]} has the same value for all utterances of {dataset.name}; "
@@ -390,12 +401,18 @@ def _check_values(config: ConfigDict) -> None:
         raise UsageError(f"config.attributes.class_share={share} must be at least 0 and less than 1")
     if config.target == ATTRIBUTES and config.class_weights != "none" and not config.attributes.class_share:
         config.class_weights = "none"  # those of a paper: there are no classes
+    if config.target == VOTES and config.votes.loss == CLASS_BALANCED:
+        config.class_weights = "none"
+        if not config.hyper.get("class_balance", 0) and not config.sweep.get("class_balance"):
+            config.hyper.class_balance = BETA
 
 
 def _unsuitable(name: str, model: Network, config: ConfigDict) -> str:
     """Return why a run cannot use an optional hyper-parameter; "" if it can."""
     if name in OF_CLASSES and config.target == ATTRIBUTES and not config.attributes.class_share:
         return "needs classes (config.target, config.attributes.class_share)"
+    if name == "focal_gamma" and config.target == VOTES:
+        return "needs labels, not votes (config.target)"
     if name == "stochastic_depth_rate" and name not in model.optional_hyper:
         return "needs a network with transformers"
     if name in encoded.HYPER and name not in model.optional_hyper:

@@ -30,7 +30,7 @@ with cli.importing("jaxser.export"):
     from jaxser import files
     from jaxser.cli import run_command
     from jaxser.evaluation.environment import environment
-    from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
+    from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES
     from jaxser.inference.ensemble import Ensemble
     from jaxser.inference.saved_model import load
     from jaxser.types import UsageError
@@ -40,7 +40,7 @@ PROGRAM = "jaxser.export"
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "jaxser export 1"
 
-OUTPUTS = {CLASSES: "probabilities", ATTRIBUTES: "attributes"}
+OUTPUTS = {CLASSES: "probabilities", ATTRIBUTES: "attributes", VOTES: "probabilities"}
 """The name of the output, by target."""
 
 MEANINGS = {

@@ -205,9 +205,9 @@ def _table(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction]
 
 
 def _has_classes(ensemble: Ensemble) -> bool:
-    from jaxser.evaluation.targets import CLASSES
+    from jaxser.evaluation.targets import ATTRIBUTES
 
-    return ensemble.target.kind == CLASSES
+    return ensemble.target.kind != ATTRIBUTES
 
 
 def _cells(one: Prediction | AttributePrediction, has_several: bool) -> list[str]:
@@ -278,9 +278,11 @@ def _json(ensemble: Ensemble, found: Sequence[Prediction | AttributePrediction],
 
 
 def _described(ensemble: Ensemble) -> dict[str, Any]:
-    if _has_classes(ensemble):
-        return {"classes": ensemble.classes}
-    return {"target": ensemble.target.to_json()}
+    described = dict(ensemble.run_results.described_target)
+    return {
+        **({"classes": ensemble.classes} if _has_classes(ensemble) else {}),
+        **({"target": described} if described else {}),
+    }
 
 
 def _to_json(one: Prediction | AttributePrediction) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Dataset:
     version: str
     classes: tuple[str, ...]
     utterances: tuple[Utterance, ...]
-    label: Int[np.ndarray, " N"]  # -1: none of the classes, which only numeric targets allow
+    label: Int[np.ndarray, " N"]  # -1: none of the classes, which attributes and votes allow
     arrays: Mapping[str, Ragged]  # "audio": float32 [total, D]; "words": int32 [total]
     vocabulary: tuple[str, ...] = ()
     embeddings: Float[np.ndarray, "V E"] | None = None
@@ -156,7 +156,7 @@ class Dataset:
     folder: Path | None = None  # of the files; None if the dataset has none
     attributes: tuple[str, ...] = ()  # the names of the columns of `target`
     target: Float[np.ndarray, "N A"] | None = (
-        None  # the attributes to predict; None: the labels are predicted
+        None  # the attributes, or the votes for each class; None: the labels are predicted
     )
     sources: tuple[Dataset, ...] = ()  # without arrays, in order of rows; () if it is not merged of several
     raw: Mapping[str, Normalisation] = field(
@@ -207,7 +207,7 @@ class Batch(NamedTuple):
     waveform_mask: Bool[Array, "B Tw"] = ABSENT
     embeddings: Float[Array, "V E"] = ABSENT  # word vectors, shared by all replicas
     encoder: PyTree = ABSENT  # pretrained parameters, shared by all replicas
-    target: Float[Array, "B A"] = ABSENT  # the attributes to predict
+    target: Float[Array, "B A"] = ABSENT  # the attributes, or the votes for each class
 
 
 class Axis(NamedTuple):

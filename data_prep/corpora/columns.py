@@ -12,9 +12,13 @@ REQUIRED = ("path", "label")
 ATTRIBUTES = ("valence", "arousal", "activation", "dominance")
 """The columns of numbers, of which one makes a label unnecessary."""
 
+VOTES = "votes"
+"""The column of raters' votes, which makes a label unnecessary too."""
+
 COLUMNS = (
     *REQUIRED,
     *ATTRIBUTES,
+    VOTES,
     "id",
     "text",
     "speaker",
@@ -100,7 +104,7 @@ class Columns:
                 )
             found |= dict.fromkeys(candidates, column)
         resolved = set(found.values())
-        unnecessary = {"label"} if resolved & set(ATTRIBUTES) else set()
+        unnecessary = {"label"} if resolved & {*ATTRIBUTES, VOTES} else set()
         if missing := [column for column in self.required if column not in resolved | unnecessary]:
             raise InputError(
                 f"{table}: no column {' and no column '.join(missing)}; found {_shown(names)}; "

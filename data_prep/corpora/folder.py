@@ -3,7 +3,8 @@
     path,label,speaker,text
     clips/0001.wav,angry,anna,Give it back!
 
-`path` is required, and `label` or one of `valence`, `arousal`, `activation` and `dominance` (numbers on any scale).
+`path` is required, and `label`, `votes` (what each rater chose: `angry;angry;sad` or `angry:2;sad:1`) or one of
+`valence`, `arousal`, `activation` and `dominance` (numbers on any scale).
 Optional columns are `id` (default: the path without its suffix), `text`, `speaker`, `gender` (F, M), `session`,
 `dialogue`, `split` (train, validation, test), `start` and `end` (seconds: the row is that part of a longer recording)
 and `alignment` (a file with the times of the words). Paths are relative to the root. Without sound (recipe `words`),
@@ -16,7 +17,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jaxser.features.paths import OUTSIDE, leaves
 from jaxser.types import InputError, Reading, Rejection, Utterance
 
 from .alignments import read_alignment
-from .columns import ATTRIBUTES, COLUMNS, REQUIRED, SPLITS, Columns, read_columns
+from .columns import ATTRIBUTES, COLUMNS, REQUIRED, SPLITS, VOTES, Columns, read_columns
 from .layouts import find_layout
 from .parsing import find_file, is_copy
 from .tables import MISSING, Row, parse_number
@@ -39,8 +40,10 @@ GENDERS = {
 }
 """The gender of an utterance by its cell in lower case; other cells are unknown too, with a warning."""
 
+_MAX_VOTES = 1000  # for one label of an utterance
+
 _MAY_BE_MISSING = (
-    *ATTRIBUTES,
+    *(*ATTRIBUTES, VOTES),
     *("speaker", "gender", "session", "dialogue", "split", "start", "end", "alignment"),
 )
 
@@ -160,9 +163,10 @@ class _Corpus:
         return cells
 
     def _utterance(self, identity: str, cells: Mapping[str, str]) -> Utterance:
-        attributes = _attributes(cells)
+        attributes, votes = _attributes(cells), read_votes(cells.get(VOTES, ""))
+        label = cells["label"] or _majority(votes)
         for column in REQUIRED if self.has_sound else ("label",):
-            if not cells[column] and not (column == "label" and attributes):
+            if not cells[column] and not (column == "label" and (attributes or votes)):
                 raise ValueError(f"no {column}")
         for column, cell in {**cells, "id": identity, "text": ""}.items():
             if control := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", cell):
@@ -177,13 +181,14 @@ class _Corpus:
         return Utterance(
             id=identity,
             wav=path + _span(cells.get("start", ""), cells.get("end", "")),
-            label=cells["label"],
+            label=label,
             transcript=cells.get("text", ""),
             speaker=unicodedata.normalize("NFC", cells.get("speaker", "")),
             gender=GENDERS.get(gender.lower(), ""),
             session=unicodedata.normalize("NFC", cells.get("session", "")),
             dialogue=unicodedata.normalize("NFC", cells.get("dialogue", "")),
             split=_split(split),
+            votes=votes,
             attributes=attributes,
         )
 
@@ -209,6 +214,30 @@ class _Corpus:
         self.mended += timed.mended
         flags = ("mended_alignment",) if timed.mended else ()
         return replace(utterance, words=timed.words, flags=flags), ""
+
+
+def read_votes(cell: str) -> tuple[str, ...]:
+    """Return the votes in a cell such as "angry;angry;sad" or "angry:2;sad:1".
+
+    Raises:
+        ValueError: if a label is missing, or a number is not a number of raters.
+    """
+    votes: list[str] = []
+    for entry in filter(None, map(str.strip, cell.split(";"))):
+        label, colon, number = (part.strip() for part in entry.rpartition(":"))
+        label, number = (label, number) if colon else (number, "1")
+        if not label or not re.fullmatch(r"[0-9]{1,4}", number) or int(number) > _MAX_VOTES:
+            raise ValueError(
+                f"votes {cell!r}: {entry!r} is not a label, or a label and its number as in sad:2"
+            )
+        votes += [label] * int(number)
+    return tuple(votes)
+
+
+def _majority(votes: Sequence[str]) -> str:
+    """Return the label with more votes than any other, or "" if there is none."""
+    counts = Counter(votes).most_common(2)
+    return counts[0][0] if counts and (len(counts) == 1 or counts[0][1] > counts[1][1]) else ""
 
 
 def _attributes(cells: Mapping[str, str]) -> dict[str, float]:

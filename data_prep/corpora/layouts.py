@@ -17,7 +17,7 @@ from typing import Any
 from jaxser.types import InputError, UsageError
 
 from . import audformat, kaldi
-from .columns import ATTRIBUTES, COLUMNS, SPLITS, Columns
+from .columns import ATTRIBUTES, COLUMNS, SPLITS, VOTES, Columns
 from .parsing import is_apple_double, printable
 from .row_paths import FOLDERS_OF_AUDIO, SUFFIXES, complete_paths
 from .tables import DELIMITERS, RawRow, Row, csv_rows, json_rows, read_text, split_rows
@@ -274,7 +274,7 @@ def _looks_like_row(cells: Mapping[str, str], within: Mapping[str, str]) -> bool
     """Return whether cells are annotated, with the suffix of a recording or of the row that they are in."""
     suffix = Path(cells.get("path", "")).suffix.lower()
     expected = Path(within.get("path", "")).suffix.lower()
-    is_annotated = any(cells.get(column) for column in ("label", *ATTRIBUTES))
+    is_annotated = any(cells.get(column) for column in ("label", *ATTRIBUTES, VOTES))
     return is_annotated and bool(suffix) and (suffix == (expected or suffix) or suffix in SUFFIXES)
 
 

@@ -34,7 +34,7 @@ from .synthesis import speak_all
 from .truth import CLASSES, MIXES, Truth
 from .video import FOLDER, MARKER, write_video
 
-FORMAT = 2  # increase it when the same settings give different bytes
+FORMAT = 3  # increase it when the same settings give different bytes
 
 
 def make(

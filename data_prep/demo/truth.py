@@ -22,6 +22,7 @@ from jaxtyping import Float
 from jaxser.types import UsageError
 
 from .attributes import best_scores
+from .votes import best_divergences
 
 COUNTS = {
     "ang": 1103,
@@ -197,10 +198,16 @@ def rater_table() -> Float[np.ndarray, "emotions labels"]:
 
     The rest of each row, up to 1, is the probability of `xxx`.
     """
+    p = vote_table()
+    return p**3 + 3 * p**2 * (1 - p)
+
+
+def vote_table() -> Float[np.ndarray, "emotions classes"]:
+    """Return the probability that a rater names each class, given the emotion."""
     table = np.zeros((len(CLASSES), len(CLASSES)))
     for row, emotion in enumerate(CLASSES):
         for name, p in zip((emotion, *NEAR[emotion]), (VOTE_TRUE, VOTE_NEAR, VOTE_FAR), strict=True):
-            table[row, CLASSES.index(name)] = p**3 + 3 * p**2 * (1 - p)
+            table[row, CLASSES.index(name)] = p
     return table
 
 
@@ -223,7 +230,7 @@ class Truth:
         """Return the best possible WA and UA of each observer, in total and by mechanism.
 
         They are over the labelled utterances. Under `attributes`, there are the best possible CCC and RMSE over all
-        utterances.
+        utterances, and under `votes` the lowest possible divergences from the raters' votes.
 
         `late_fusion` multiplies the posteriors of words and voice and divides by the prior, the best that a sum of the
         scores of two separate networks can do. Observers never know the mechanism. `joint_without` is the joint
@@ -242,7 +249,9 @@ class Truth:
             }
             for m in present
         }
-        overall["attributes"] = best_scores(self._observed_emotions(), CLASSES)
+        observed = self._observed_emotions()
+        overall["attributes"] = best_scores(observed, CLASSES)
+        overall["votes"] = best_divergences(observed, CLASSES, vote_table(), RATERS)
         overall["label_prior"] = dict(zip(CLASSES, self._label_prior.round(9).tolist(), strict=True))
         overall["without_majority"] = 1 - float(self._total)
         return overall

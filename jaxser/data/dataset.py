@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from jaxser import corpora
 from jaxser.data import shards
 from jaxser.data.manifest import array_specs, read_manifest
+from jaxser.data.votes import count_votes, has_votes, voted_classes
 from jaxser.features.recipes import RECIPES, ArraySpec
 from jaxser.files import CheckedFolder
 from jaxser.types import Dataset, Fold, InputError, Ragged, UsageError, Utterance
@@ -34,6 +35,7 @@ def load_prepared(
     classes: str = "all",
     subset: str = "all",
     attributes: str | None = None,
+    votes: bool = False,
 ) -> Dataset:
     """Load a prepared dataset into memory, with its utterances sorted by id.
 
@@ -46,10 +48,12 @@ def load_prepared(
         subset: a key of `jaxser.corpora.SUBSETS`.
         attributes: the numeric attributes to predict, separated by commas; "" is all that the dataset has. All
             utterances with these attributes are used, whatever their label. None predicts the labels.
+        votes: whether the raters' votes are predicted. All utterances with a vote for one of the classes are used,
+            whatever their label.
 
     Raises:
         UsageError: if the dataset is missing or does not match, with the command that prepares it, or if no utterance
-            has a label of the label set, or the attributes.
+            has a label of the label set, the attributes, or votes.
         InputError: if a file of the dataset is damaged.
     """
     corpora.check_classes(classes)
@@ -61,11 +65,17 @@ def load_prepared(
     class_of.pop("", None)  # utterances without a label
     vocabulary = read_vocabulary(folder)
     wanted = None if attributes is None else _names(attributes)
-    utterances, arrays, left_out = _read(folder, manifest, _selection(class_of, wanted), subset)
+    is_used = _selection(class_of, wanted) if not votes else lambda one: has_votes(one, class_of)
+    utterances, arrays, left_out = _read(folder, manifest, is_used, subset)
     _check_words(folder, arrays, vocabulary)
     if not utterances and wanted is not None:
         raise UsageError(
             f"{folder}: no utterance has {', '.join(wanted) or 'attributes'}, which config.target=attributes needs"
+        )
+    if not utterances and votes:
+        raise UsageError(
+            f"{folder}: no utterance has votes for classes={classes}, which config.target=votes needs; prepare the "
+            "dataset from a release with the raters' votes, or a table with a column votes"
         )
     if not utterances and labels == [""]:
         raise UsageError(
@@ -76,6 +86,8 @@ def load_prepared(
             f"{folder}: no utterance matches classes={classes}, subset={subset}; "
             f"the dataset has the labels {', '.join(labels)}"
         )
+    if votes and classes == "all":
+        class_of = voted_classes(utterances, class_of)
     names = tuple(dict.fromkeys(class_of.values()))
     if wanted is not None:
         wanted = _attributes_of(folder, utterances, wanted)
@@ -94,7 +106,11 @@ def load_prepared(
         manifest=manifest,
         folder=folder,
         attributes=wanted or (),
-        target=_values(utterances, wanted) if wanted else None,
+        target=_values(utterances, wanted)
+        if wanted
+        else count_votes(utterances, class_of)
+        if votes
+        else None,
     )
 
 

@@ -38,11 +38,11 @@ from jaxser.evaluation.run_scores import (
     replica_scores,
     test_train_ratio,
 )
-from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES
 from jaxser.types import UsageError
 
-_CHOSEN_BY = {CLASSES: "--config.classes", ATTRIBUTES: "--config.attributes.names"}
-_TRUTH = {CLASSES: "labels", ATTRIBUTES: "values"}
+_CHOSEN_BY = {CLASSES: "--config.classes", ATTRIBUTES: "--config.attributes.names", VOTES: "--config.classes"}
+_TRUTH = {CLASSES: "labels", ATTRIBUTES: "values", VOTES: "votes"}
 
 MIN_FOLDS = 3
 """The smallest number of folds for a t-test over folds."""
@@ -63,7 +63,7 @@ class Comparison:
         corrected: the test that decides; `low`, `high` and `detectable` (at 5 % / `family`) are of the mean difference.
         wilcoxon: for information; None if there are too few folds.
         by_utterance: for information; McNemar's test of correct and wrong utterances, or a paired t-test of the squared
-            errors of attributes, whatever the metric.
+            errors of attributes or of the divergences of votes, whatever the metric.
         unpaired: for information; the test of Rajan et al. (2022).
     """
 

@@ -17,9 +17,10 @@ class Overfitting:
 
     Attributes:
         since: the first epoch of overfitting; None if there is none.
-        gap: training UA (or CCC) minus that of the validation part, of the selected epoch.
-        selected: validation UA (or CCC) of the selected epoch.
-        last: validation UA (or CCC) of the last epoch.
+        gap: how much better the headline score (such as UA) of the training steps is than that of the validation part,
+            for the selected epoch.
+        selected: validation score of the selected epoch.
+        last: validation score of the last epoch.
     """
 
     since: int | None

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from jaxser.evaluation import metrics
 from jaxser.types import Utterance
 
 Number = float | None
@@ -119,9 +120,9 @@ class EpochRecord:
 
     @property
     def gap(self) -> float | None:
-        """The headline score of the training steps minus that on the validation part."""
-        score = self.validation_score
-        return None if score is None or self.train_score is None else self.train_score - score
+        """How much better the headline score of training steps is than that of validation."""
+        score, gain = self.validation_score, metrics.describe(self.headline).gain
+        return None if score is None or self.train_score is None else gain(self.train_score) - gain(score)
 
     @property
     def validation_score(self) -> float | None:
@@ -152,7 +153,7 @@ class EpochRecord:
         Earlier versions called the fraction of valid frames `real_share`.
         """
         validation = dict(typed(value, "validation", Mapping[str, Number] | None) or {})
-        headline = "ccc" if "train_ccc" in value else "ua"
+        headline = next((name for name in ("ccc", "js") if f"train_{name}" in value), "ua")
         return cls(
             epoch=typed(value, "epoch", int),
             fold=typed(value, "fold", str),

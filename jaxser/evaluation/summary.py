@@ -140,18 +140,19 @@ def _protocol_warnings(
 
 
 def _too_good(results: RunResults, summary: Summary, folds: Sequence[FoldIds]) -> list[str]:
-    """Return a warning if the pooled WA or CCC is more than three standard errors above the best possible one."""
+    """Return a warning if the pooled headline score is more than three standard errors better than possible."""
     best_possible, target = results.best_possible, results.target
     if not best_possible or "joint" not in best_possible or not summary.pooled:
         return []
     name = target.bounded[0]
     best, pooled, metric = best_possible["joint"][name], summary.pooled[name], describe(name)
     tested = len({i for fold in folds for i in fold.test})
-    if pooled is None or pooled <= best + 3 * target.deviation(best, tested):
+    if pooled is None or metric.gain(pooled) <= metric.gain(best) + 3 * target.deviation(best, tested):
         return []
+    side = "below" if metric.lower_is_better else "above"
     return [
-        f"{metric.title} {metric.show(pooled)}{metric.unit} is more than three standard errors above the best possible "
-        f"{metric.show(best)}{metric.unit}: something leaks the labels."
+        f"{metric.title} {metric.show(pooled)}{metric.unit} is more than three standard errors {side} the best "
+        f"possible {metric.show(best)}{metric.unit}: something leaks the labels."
     ]
 
 

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxser.config import check_hyper, swept, training_hyper
-from jaxser.evaluation.targets import CLASSES
+from jaxser.evaluation.targets import ATTRIBUTES
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.models.network import Network
 from jaxser.training.optim import Adam
@@ -28,7 +28,7 @@ def check_fit(
     Raises:
         UsageError: if they do not fit.
     """
-    if config.target == CLASSES and len(dataset.classes) < 2:
+    if config.target != ATTRIBUTES and len(dataset.classes) < 2:
         raise UsageError(
             f"{dataset.name} has one class ({', '.join(dataset.classes)}), so every network would score 100 %: choose "
             "other --config.classes, or prepare a corpus with two classes at least"

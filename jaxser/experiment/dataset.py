@@ -14,7 +14,7 @@ from jaxser.config import datasets_of, load_encoder
 from jaxser.data.dataset import copies_of, load_prepared
 from jaxser.data.merging import load_merged, normalised_by_corpus
 from jaxser.data.shards import MANIFEST
-from jaxser.evaluation.targets import ATTRIBUTES
+from jaxser.evaluation.targets import ATTRIBUTES, VOTES
 from jaxser.training.multihost import run_on_primary
 from jaxser.types import Dataset, UsageError
 
@@ -64,6 +64,7 @@ def _single(config: ConfigDict, data_dir: Path) -> Dataset:
         classes=config.classes,
         subset=config.subset,
         attributes=config.attributes.names if config.target == ATTRIBUTES else None,
+        votes=config.target == VOTES,
     )
 
 

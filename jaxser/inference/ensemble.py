@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxser.evaluation.results import RunResults
-from jaxser.evaluation.targets import CLASSES
+from jaxser.evaluation.targets import ATTRIBUTES
 from jaxser.features.audio import SAMPLE_RATE
 from jaxser.features.recipes import Recipe
 from jaxser.features.text import Vocabulary
@@ -69,7 +69,7 @@ class Ensemble(TrainedNetworks):
     ) -> list[Prediction] | list[AttributePrediction]:
         """Predict the emotion of recordings, with one prediction per window.
 
-        A run of classes gives a `Prediction`, and one of attributes such as valence an `AttributePrediction`.
+        A run of classes or votes gives a `Prediction`, and one of attributes such as valence an `AttributePrediction`.
 
         Args:
             paths: audio or video files, or folders of them.
@@ -134,7 +134,7 @@ class Ensemble(TrainedNetworks):
 
     def predict_windows(self, windows: Sequence[Window]) -> list[Prediction] | list[AttributePrediction]:
         """Predict windows that a `Reader` has read, in their order."""
-        kind: Any = Prediction if self.target.kind == CLASSES else AttributePrediction
+        kind: Any = AttributePrediction if self.target.kind == ATTRIBUTES else Prediction
         return [
             kind(
                 window.path,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jaxser.types import AnyArray, Batch, Hyper, Output
 
@@ -73,6 +73,49 @@ def sigmoid_cross_entropy(
     return weighted_mean(class_weights[batch.label] * each.mean(1), batch)
 
 
+def soft_cross_entropy(
+    log_probs: Float[Array, "B C"],
+    shares: Float[AnyArray, "B C"],
+    weight: Float[AnyArray, " B"],
+    class_weights: Float[Array, " C"],
+    hyper: Hyper = PLAIN,
+) -> Float[Array, ""]:
+    """Return the mean cross-entropy to distributions, -sum_c w_c y_c log p_c.
+
+    With weights by the effective number of votes (Cui et al. 2019, eq. 2), it is the class-balanced loss for
+    distributions, with which EMO-SUPERB trains (Wu et al. 2024).
+
+    Args:
+        log_probs: the log-probabilities of the classes.
+        shares: the distributions; each row adds up to one.
+        weight: 1 for an utterance, 0 for a padding row.
+        class_weights: the weight w_c of each class.
+        hyper: may have `label_smoothing` e, which replaces the share y by (1 - e) y + e / C.
+    """
+    if "label_smoothing" in hyper:
+        shares = shares + hyper["label_smoothing"] * (1 / shares.shape[1] - shares)
+    each = -(class_weights * shares * log_probs).sum(1)
+    return (each * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+
+def kl_divergence(
+    log_probs: Float[Array, "B C"],
+    shares: Float[AnyArray, "B C"],
+    weight: Float[AnyArray, " B"],
+    class_weights: Float[Array, " C"],
+    hyper: Hyper = PLAIN,
+) -> Float[Array, ""]:
+    """Return the mean of sum_c w_c y_c log(y_c / p_c), which is 0 for a perfect prediction.
+
+    It differs from `soft_cross_entropy` by a constant, the entropy of the distributions. For the arguments see there.
+    """
+    if "label_smoothing" in hyper:
+        shares = shares + hyper["label_smoothing"] * (1 / shares.shape[1] - shares)
+    log_shares = jnp.log(jnp.where(shares > 0, shares, 1))
+    constant = soft_cross_entropy(log_shares, shares, weight, class_weights)
+    return soft_cross_entropy(log_probs, shares, weight, class_weights) - constant
+
+
 def concordance_loss(
     values: Float[AnyArray, "B A"], truth: Float[AnyArray, "B A"], weight: Float[AnyArray, " B"]
 ) -> Float[Array, ""]:
@@ -122,14 +165,20 @@ def class_weights(
         beta: between 0 (all weights are 1) and 1 (the limit is `balanced`): weights by the effective number of
             utterances, (1 - beta) / (1 - beta^N_c) (Cui et al. 2019, eq. 2), scaled to a mean of 1 over the labels.
     """
+    return weights_of_counts(np.bincount(label, minlength=num_classes), balanced, beta)
+
+
+def weights_of_counts(
+    counts: Num[np.ndarray, " C"], balanced: bool, beta: float = 0.0
+) -> Float[np.ndarray, " C"]:
+    """Return the weights of `class_weights`, given the numbers of utterances (or shares)."""
     if not balanced and not beta:
-        return np.ones(num_classes, np.float32)
-    counts = np.bincount(label, minlength=num_classes)
+        return np.ones(len(counts), np.float32)
     if balanced:
-        weights = len(label) / (num_classes * np.maximum(counts, 1))
+        weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
     else:
         effective = (1 - beta ** np.maximum(counts, 1)) / (1 - beta)
-        weights = len(label) / (effective * (counts / effective).sum())
+        weights = counts.sum() / (effective * (counts / effective).sum())
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 

@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--metric",
         default="ua",
-        help="main metric of the comparison: wa, ua, f1_weighted (%(default)s); of attributes ccc, pearson, rmse",
+        help="main metric of the comparison: wa, ua, f1_weighted (%(default)s); of attributes ccc, pearson, rmse; "
+        "of votes js, f1_threshold, entropy_error, wa, ua",
     )
     add(
         "--twin",

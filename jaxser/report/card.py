@@ -6,11 +6,11 @@ The sections follow Mitchell et al. (2019, "Model Cards for Model Reporting").
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jaxser.evaluation.targets import CLASSES, Attributes
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES, Attributes, Votes
 from jaxser.papers.names import run_name
-from jaxser.report import attributes, checks, run_tables, tables
+from jaxser.report import attributes, checks, run_tables, tables, votes
 from jaxser.report.analysis import Analysis
 from jaxser.report.tables import Table, escape_markdown
 
@@ -51,6 +51,10 @@ SCORES = (
 ATTRIBUTE_SCORES = (
     "CCC is the concordance correlation coefficient, RMSE the root mean square error on the scale of the corpus; ± is "
     "a standard deviation."
+)
+VOTE_SCORES = (
+    "The Jensen-Shannon divergence is between votes and prediction, in bits; for macro F1, a class is present if its "
+    "share exceeds 1/C; WA and UA are over utterances with a majority; ± is a standard deviation."
 )
 INTERVALS = (
     "The intervals account for other utterances or speakers of the same corpus, not for other corpora."
@@ -100,7 +104,8 @@ def _outputs(analysis: Analysis) -> str:
     target = analysis.results.target
     if isinstance(target, Attributes):
         return f"Attributes: {', '.join(target.names)}, on a scale from {target.low:g} to {target.high:g}."
-    return f"Classes: {', '.join(target.names)}."
+    what = "Distribution of votes over classes" if isinstance(target, Votes) else "Classes"
+    return f"{what}: {', '.join(target.names)}."
 
 
 def _command(analysis: Analysis) -> list[str]:
@@ -127,7 +132,7 @@ def _data(analysis: Analysis) -> list[str]:
 
 def _results(analysis: Analysis) -> list[str]:
     if analysis.results.target.kind != CLASSES:
-        return [ATTRIBUTE_SCORES]
+        return [_SCORES[analysis.results.target.kind]]
     measured = analysis.calibration
     error = [f"Expected calibration error: {tables.percent(measured.error)} %."] if measured else []
     if analysis.scaling is not None:
@@ -136,13 +141,20 @@ def _results(analysis: Analysis) -> list[str]:
     return [SCORES, *map(str, analysis.worst), *error]
 
 
+_SCORES = {ATTRIBUTES: ATTRIBUTE_SCORES, VOTES: VOTE_SCORES}
+_TABLES: dict[str, tuple[Callable[[Analysis], Table | None], ...]] = {
+    CLASSES: (run_tables.recalls, run_tables.genders),
+    ATTRIBUTES: (attributes.by_attribute, attributes.genders),
+    VOTES: (votes.by_class, votes.genders),
+}
+"""Further tables of the card, by target."""
+
+
 def _tables(analysis: Analysis) -> list[Table]:
-    has_classes = analysis.results.target.kind == CLASSES
     chosen = (
         run_tables.headline(analysis.run),
         run_tables.intervals(analysis),
-        run_tables.recalls(analysis) if has_classes else attributes.by_attribute(analysis),
-        run_tables.genders(analysis) if has_classes else attributes.genders(analysis),
+        *(table(analysis) for table in _TABLES[analysis.results.target.kind]),
     )
     return [table for table in chosen if table is not None]
 

@@ -22,11 +22,11 @@ from jaxser.evaluation.hypothesis_tests import LEVEL, Result, holm
 from jaxser.evaluation.intervals import Interval, difference
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.targets import Attributes, Classes, Target
+from jaxser.evaluation.targets import KINDS, Target
 from jaxser.report.analysis import Analysis
 from jaxser.types import UsageError
 
-METRICS = tuple(metric for target in (Classes, Attributes) for metric in target.compared)
+METRICS = tuple(dict.fromkeys(metric for target in KINDS for metric in target.compared))
 """The metrics of comparisons, of all targets."""
 
 

@@ -8,7 +8,7 @@ from jaxser import corpora
 from jaxser.data.across import LEAVE_ONE_OUT
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_scores import NAMES, Spread
-from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, Classes
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES, Classes
 from jaxser.papers import emobox
 from jaxser.report import across, groups
 from jaxser.report.analysis import Analysis
@@ -27,8 +27,18 @@ DEFINITIONS_OF_ATTRIBUTES = (
     "the scale of the corpus, each averaged over attributes."
 )
 
+DEFINITIONS_OF_VOTES = (
+    "Divergences are between votes and predictions, in bits; macro F1 is over classes with a share above 1/C; the "
+    "entropy error is the mean absolute difference of entropies; WA and UA are over utterances with a majority."
+)
+
+_DEFINITIONS = {
+    CLASSES: DEFINITIONS,
+    ATTRIBUTES: DEFINITIONS_OF_ATTRIBUTES,
+    VOTES: DEFINITIONS_OF_VOTES,
+}
 _OTHERS = ("wilcoxon", "by_utterance", "unpaired")
-_BY_UTTERANCE = {CLASSES: "p McNemar", ATTRIBUTES: "p squared errors"}
+_BY_UTTERANCE = {CLASSES: "p McNemar", ATTRIBUTES: "p squared errors", VOTES: "p divergences"}
 
 
 def all_tables(found: Comparable) -> dict[str, Table | None]:
@@ -37,7 +47,7 @@ def all_tables(found: Comparable) -> dict[str, Table | None]:
         return {
             "scores": scores(found),
             "comparisons": comparisons(found),
-            "attributes": by_attribute(found),
+            "attributes": by_attribute(found) if found.target.kind == ATTRIBUTES else None,
         }
     return {
         "scores": scores(found),
@@ -268,7 +278,7 @@ def _scores_caption(found: Comparable, over: str) -> str:
     folds = len(first.run.folds)
     has_classes = found.target.kind == CLASSES
     what = f"{len(first.results.classes)} classes" if has_classes else ", ".join(found.target.names)
-    definitions = DEFINITIONS if has_classes else DEFINITIONS_OF_ATTRIBUTES
+    definitions = _DEFINITIONS[found.target.kind]
     caption = (
         f"Test scores{unit(first.run)} on {first.corpus_name}, {what}, "
         f"{folds} fold{'s' if folds != 1 else ''}: mean ± standard deviation over {over}. {definitions}"

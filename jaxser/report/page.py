@@ -18,7 +18,7 @@ from jaxser.cli import printable
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.run_folder import Run
-from jaxser.evaluation.targets import ATTRIBUTES, CLASSES
+from jaxser.evaluation.targets import ATTRIBUTES, CLASSES, VOTES
 from jaxser.papers.names import run_name
 from jaxser.report import (
     attributes,
@@ -32,6 +32,7 @@ from jaxser.report import (
     run_tables,
     style,
     tables,
+    votes,
 )
 from jaxser.report.analysis import Analysis
 from jaxser.report.style import Drawing
@@ -70,6 +71,7 @@ class _View(NamedTuple):
 _VIEWS = {
     CLASSES: _View(run_tables.all_tables, plots.figures, "page.html"),
     ATTRIBUTES: _View(attributes.tables, attributes.figures, "attributes.html"),
+    VOTES: _View(votes.tables, votes.figures, "votes.html"),
 }
 """How runs are shown, by target."""
 
@@ -162,7 +164,7 @@ def context(
         "results": run.results,
         "summary": run.results.summary,
         "headline": run.results.target.headline,
-        "scatters": () if has_classes else attributes.scatter_names(analysis),
+        "scatters": attributes.scatter_names(analysis) if run.results.target.kind == ATTRIBUTES else (),
         "tables": chosen,
         "figures": inline(figures),
         "warnings": analysis.warnings,

@@ -23,8 +23,8 @@ MAX_ROWS = 40
 class EpochProgress:
     """Shows each epoch of a sweep; use it in a `with` block.
 
-    The score is the target's headline, such as UA. The gap is that of the training steps, with dropout and
-    augmentation, minus that of the validation part.
+    The score is the target's headline, such as UA. The gap is how much better that of the training steps is,
+    with dropout and augmentation, than that of the validation part.
 
     Args:
         names: the names of the replicas.
@@ -62,7 +62,7 @@ class EpochProgress:
 
     def restore_best(self, index: int, score: float) -> None:
         """Take into account a score that a replica reached before the run was interrupted."""
-        self._best[index] = np.fmax(self._best[index], score)
+        self._best[index] = self._better(self._best[index], score)
 
     def show(self, epoch: int, result: EpochResult, running: int, waiting: int = 0) -> None:
         """Show an epoch.
@@ -77,8 +77,8 @@ class EpochProgress:
         left = running * (self._epochs - epoch) + waiting * self._epochs
         train_loss, validation_loss = np.asarray(result.train_loss), np.asarray(result.validation_loss)
         score = self._scores(result.statistics)
-        gap = self._scores(result.train_statistics) - score
-        self._best = np.fmax(self._best, score)
+        gap = self._metric.gain(self._scores(result.train_statistics)) - self._metric.gain(score)
+        self._best = self._better(self._best, score)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
             f"validation loss {_median(validation_loss, '.3f')}  {self._metric.title} {self._spread(score)}  "
@@ -89,6 +89,9 @@ class EpochProgress:
             self._live.update(self._table(line, train_loss, validation_loss, score, gap), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _better(self, a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
+        return (np.fmin if self._metric.lower_is_better else np.fmax)(a, b)
 
     def _time_for(self, replica_epochs: int) -> timedelta:
         each = (time.monotonic() - self._started) / max(self._trained, 1)

@@ -18,7 +18,7 @@ from jaxser.data.batch_schedule import BatchSchedule, Buckets
 from jaxser.data.device import on_host
 from jaxser.data.normalisation import fold_normalisations
 from jaxser.evaluation.results import setting_name
-from jaxser.models.losses import class_weights
+from jaxser.models.losses import weights_of_counts
 from jaxser.training.data_source import DataSource, EpochSchedules
 from jaxser.training.mesh import AXIS, abstract, fetch, put, rows_for
 from jaxser.training.programs import ProgramCache, Programs
@@ -214,15 +214,10 @@ class Sweep:
             {name: np.float32(value) for name, value in {**self.hyper, **replica.setting}.items()}
             for replica in replicas
         ]
-        number, label = max(len(self.dataset.classes), 1), self.dataset.label
-        parts = [label[fold.train] for fold in self.folds]
+        number, target = max(len(self.dataset.classes), 1), self.trainer.target
+        counts = [target.class_counts(self.dataset, fold.train, number) for fold in self.folds]
         weights = [
-            class_weights(
-                parts[replica.fold][parts[replica.fold] >= 0],
-                number,
-                self.balanced,
-                float(own.get("class_balance", 0)),
-            )
+            weights_of_counts(counts[replica.fold], self.balanced, float(own.get("class_balance", 0)))
             for replica, own in zip(replicas, hyper, strict=True)
         ]
         return (

@@ -303,6 +303,39 @@ def test_attributes_make_a_label_unnecessary(tmp_path):
     assert [one.reason for one in reading.rejected] == ["valence 'high': not a number", "no label"]
 
 
+def test_votes_make_a_label_unnecessary(tmp_path):
+    table = (
+        "path,label,votes\na.wav,,angry; angry;sad\nb.wav,,angry:1;sad:1\nc.wav,calm,sad:2\nd.wav,,sad:x\n"
+        "e.wav,,:2\nf.wav,,\ng.wav,,nan\n"
+    )
+    reading = folder.read(write(tmp_path, table))
+    assert [(one.label, one.votes) for one in reading.utterances] == [
+        ("angry", ("angry", "angry", "sad")),
+        ("", ("angry", "sad")),
+        ("calm", ("sad", "sad")),
+    ]
+    assert [one.reason for one in reading.rejected] == [
+        "votes 'sad:x': 'sad:x' is not a label, or a label and its number as in sad:2",
+        "votes ':2': ':2' is not a label, or a label and its number as in sad:2",
+        *["no label"] * 2,
+    ]
+
+
+def test_a_table_of_votes_is_trained_on_without_a_majority(tmp_path):
+    rows = ["angry;angry;sad", "angry;sad", "sad:3", "calm:2;sad:1", "other:3;sad:2", "joy"]
+    root = write(tmp_path / "own", "path,votes\n" + "".join(f"{n}.wav,{row}\n" for n, row in enumerate(rows)))
+    for n in range(6):
+        soundfile.write(root / f"{n}.wav", noise(0.3, seed=n), RATE)
+    made = preparation.prepare("folder", root, out=tmp_path / "data", name="own", workers=1, quiet=True)
+    found = dataset.load_prepared(made, classes="angry,sad,calm", votes=True)
+    assert found.classes == ("angry", "sad", "calm")
+    assert found.target.tolist() == [[2, 1, 0], [1, 1, 0], [0, 3, 0], [0, 1, 2], [0, 2, 0]]
+    assert found.label.tolist() == [0, -1, 1, 2, -1]
+    assert dataset.load_prepared(made, votes=True).classes == ("angry", "calm", "joy", "other", "sad")
+    with pytest.raises(UsageError, match="no utterance has votes for classes=joy,other"):
+        dataset.load_prepared(made, classes="joy,other", votes=True, subset="improvised")
+
+
 def test_a_table_of_attributes_is_trained_on_without_labels(tmp_path):
     root = write(tmp_path / "own", "path,label\n" + "".join(f"{n}.wav,{n / 4:.2f}\n" for n in range(6)))
     for n in range(6):

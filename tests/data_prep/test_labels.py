@@ -69,6 +69,25 @@ def test_names_among_values_are_rejected():
     assert found.rejected[0].reason == "label 'angry' is not a number, as most labels are"
 
 
+def test_votes_are_renamed_like_labels():
+    rated = replace(reading("ang", "hap", "exc"), expected={})
+    votes = ("Ang", "exc", "hap", "fru")
+    rated = replace(rated, utterances=tuple(replace(one, votes=votes) for one in rated.utterances))
+    found, _ = apply_labels("folder", rated, {"ang": "anger", "fru": ""})
+    assert found.utterances[0].votes == ("anger", "exc", "hap")
+    merged, _ = apply_labels("folder", rated, classes="ang,hap+exc")
+    assert merged.utterances[0].votes == ("Ang", "hap", "hap", "fru")
+    kept, _ = apply_labels("folder", rated)
+    assert kept.utterances[0].votes == votes
+
+
+def test_utterances_with_votes_need_no_label():
+    rated = reading("ang", "", "sad")
+    rated = replace(rated, utterances=tuple(replace(one, votes=("ang", "sad")) for one in rated.utterances))
+    found, _ = apply_labels("folder", rated)
+    assert [one.label for one in found.utterances] == ["ang", "", "sad"]
+
+
 def test_utterances_with_attributes_need_no_label():
     read = reading("angry", "", "nan")
     with_values = replace(

@@ -41,7 +41,8 @@ def dataset(recipe: str, target: str = "classes") -> Dataset:
     demo = None if is_spoken else {"utterances": 60}
     prepare("demo", recipe=recipe, out=folder(), demo=demo, workers=1, quiet=True)
     attributes = "" if target == "attributes" else None
-    return load_prepared(folder() / "demo", recipe, classes="seven", attributes=attributes)
+    votes = target == "votes"
+    return load_prepared(folder() / "demo", recipe, classes="seven", attributes=attributes, votes=votes)
 
 
 def wav(utterance: Utterance) -> Path:

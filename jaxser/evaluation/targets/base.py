@@ -168,6 +168,11 @@ class Target(ABC):
     def to_json(self) -> dict[str, Any]:
         """Return the target as in results.json; `from_json` is its inverse."""
 
+    def class_counts(self, dataset: Any, rows: Int[np.ndarray, " n"], number: int) -> Num[np.ndarray, " C"]:
+        """Count utterances by class, for the weights of `number` classes."""
+        label = dataset.label[rows]
+        return np.bincount(label[label >= 0], minlength=number)
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
