@@ -81,7 +81,7 @@ def read_parameters(
         stored = tensors.read(prefix + name, digest, name)
         value = _to_flax_layout(path, stored)
         if value.shape != shapes[path]:
-            expected = _to_flax_layout(path, np.empty(shapes[path], bool)).shape
+            expected = _to_flax_layout(path, np.broadcast_to(False, shapes[path])).shape
             raise InputError(
                 f"{folder}: tensor {prefix + name} has shape {list(stored.shape)}, but config.json implies "
                 f"{list(expected)}"

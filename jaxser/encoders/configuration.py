@@ -31,7 +31,7 @@ class Fields:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(values, dict):
             raise InputError(f"{path}: not a JSON object")

@@ -192,6 +192,13 @@ def test_configs_that_cannot_be_used(change, expected, tmp_path):
     assert expected in rejection(write_folder(tmp_path, "wav2vec2", **change))
 
 
+def test_configs_that_exhaust_memory_or_stack(tmp_path):
+    folder = write_folder(tmp_path, "wav2vec2", hidden_size=2**40)
+    assert "config.json implies [1099511627776" in rejection(folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    assert "config.json: not valid JSON" in rejection(folder)
+
+
 @pytest.mark.parametrize(("buckets", "distance"), [(3, 12), (8, 2), (8, 1)])
 def test_buckets_without_a_logarithmic_part_are_refused(buckets, distance, tmp_path):
     folder = write_folder(tmp_path, "wavlm", num_buckets=buckets, max_bucket_distance=distance)
