@@ -10,6 +10,8 @@ from typing import Any
 
 from jaxser.types import InputError
 
+MAX_LAYERS = 1000
+
 _REQUIRED: Any = object()
 
 
@@ -50,6 +52,11 @@ class Fields:
     def count(self, name: str, default: int = _REQUIRED) -> int:
         """Return a positive integer."""
         return self._get(name, default, "a positive integer", _is_count)
+
+    def layers(self, name: str, default: int = _REQUIRED) -> int:
+        """Return a number of layers, of which each is traced."""
+        expected = f"a positive integer of at most {MAX_LAYERS}"
+        return self._get(name, default, expected, lambda v: _is_count(v) and v <= MAX_LAYERS)
 
     def divisor(self, name: str, default: int, of: str, size: int) -> int:
         """Return a positive integer that divides the field `of`, which is `size`."""

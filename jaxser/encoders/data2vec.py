@@ -69,7 +69,7 @@ class Data2Vec(Wav2Vec2):
     def family_fields(cls, config: Fields) -> dict[str, Any]:
         """Return the fields of the stacked positional convolution."""
         return {
-            "position_layers": config.count("num_conv_pos_embeddings", 5),
+            "position_layers": config.layers("num_conv_pos_embeddings", 5),
             "position_kernel": config.count("conv_pos_kernel_size", 19),
             "position_groups": position_groups(config),
         }

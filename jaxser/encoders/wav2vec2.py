@@ -200,7 +200,7 @@ def _transformer(config: Fields) -> TransformerConfig:
     )
     width = config.count("hidden_size", 768)
     return TransformerConfig(
-        layers=config.count("num_hidden_layers", 12),
+        layers=config.layers("num_hidden_layers", 12),
         width=width,
         heads=config.divisor("num_attention_heads", 12, "hidden_size", width),
         feed_forward_size=config.count("intermediate_size", 3072),

@@ -67,7 +67,7 @@ class Whisper(SpeechEncoder):
         )
         width = config.count("d_model")
         transformer = TransformerConfig(
-            layers=config.count("encoder_layers"),
+            layers=config.layers("encoder_layers"),
             width=width,
             heads=config.divisor("encoder_attention_heads", 1, "d_model", width),
             feed_forward_size=config.count("encoder_ffn_dim"),

@@ -195,6 +195,8 @@ def test_configs_that_cannot_be_used(change, expected, tmp_path):
 def test_configs_that_exhaust_memory_or_stack(tmp_path):
     folder = write_folder(tmp_path, "wav2vec2", hidden_size=2**40)
     assert "config.json implies [1099511627776" in rejection(folder)
+    folder = write_folder(tmp_path / "deep", "wav2vec2", num_hidden_layers=2**20)
+    assert "num_hidden_layers=1048576 is not a positive integer of at most 1000" in rejection(folder)
     (folder / "config.json").write_text("[" * 100_000)
     assert "config.json: not valid JSON" in rejection(folder)
 
