@@ -46,6 +46,7 @@ class EpochProgress:
         self._console = console or Console(quiet=not enabled)
         self._names, self._epochs, self._target = names, epochs, target
         self._metric = metrics.describe(target.headline)
+        self._better_of = np.fmin if self._metric.lower_is_better else np.fmax
         self._started, self._trained = time.monotonic(), 0
         self._best = np.full(len(names), np.nan)
         is_live = self._console.is_terminal and enabled
@@ -62,7 +63,7 @@ class EpochProgress:
 
     def restore_best(self, index: int, score: float) -> None:
         """Take into account a score that a replica reached before the run was interrupted."""
-        self._best[index] = self._better(self._best[index], score)
+        self._best[index] = self._better_of(self._best[index], score)
 
     def show(self, epoch: int, result: EpochResult, running: int, waiting: int = 0) -> None:
         """Show an epoch.
@@ -78,7 +79,7 @@ class EpochProgress:
         train_loss, validation_loss = np.asarray(result.train_loss), np.asarray(result.validation_loss)
         score = self._scores(result.statistics)
         gap = self._metric.gain(self._scores(result.train_statistics)) - self._metric.gain(score)
-        self._best = self._better(self._best, score)
+        self._best = self._better_of(self._best, score)
         line = (
             f"epoch {epoch}/{self._epochs}  loss {_median(train_loss, '.3f')}  "
             f"validation loss {_median(validation_loss, '.3f')}  {self._metric.title} {self._spread(score)}  "
@@ -89,9 +90,6 @@ class EpochProgress:
             self._live.update(self._table(line, train_loss, validation_loss, score, gap), refresh=True)
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
-
-    def _better(self, a: float | np.ndarray, b: float | np.ndarray) -> np.ndarray:
-        return (np.fmin if self._metric.lower_is_better else np.fmax)(a, b)
 
     def _time_for(self, replica_epochs: int) -> timedelta:
         each = (time.monotonic() - self._started) / max(self._trained, 1)
