@@ -31,7 +31,8 @@ from sklearn.svm import LinearSVC
 from jaxser import files
 from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
-from jaxser.evaluation.results import ReplicaResult, Scores, Summary
+from jaxser.evaluation.results import ReplicaResult, Summary
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.summary import summarise
 from jaxser.types import InputError, Status
 

@@ -17,7 +17,7 @@ LEAVE_ONE_OUT = "leave_corpus_out"
 """The protocol in which each dataset is the test part of a fold."""
 
 PARTS = 5
-"""One part out of so many of each training dataset validates (`LEAVE_ONE_OUT`)."""
+"""Under `LEAVE_ONE_OUT`, one of `PARTS` parts of each training dataset is for validation."""
 
 
 def make_folds_across(dataset: Dataset, protocol: Protocol, tested: Sequence[str] = ()) -> tuple[Fold, ...]:

@@ -188,7 +188,7 @@ def _parts(folder: Path, number: int) -> dict[str, Path]:
 
 
 def _read(path: Path | None) -> tuple[Entry, ...]:
-    """Return the lines of a file; none if there is no file."""
+    """Return the lines of a file, or an empty tuple if `path` is None."""
     entries: list[Entry] = []
     try:
         lines = path.read_bytes().splitlines() if path else []

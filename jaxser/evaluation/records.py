@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ from jaxser.evaluation import metrics
 from jaxser.types import Utterance
 
 Number = float | None
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number of things; floats hold these exactly."""
 
 _CONFIG_TEXTS = ("paper", "dataset", "corpus", "variant", "subset")
 

@@ -6,7 +6,6 @@ scores of a replica whose loss was not finite) is None in Python and null in JSO
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,91 +13,18 @@ from typing import Annotated, Any, Literal, SupportsFloat, TypeVar
 
 import msgspec
 import numpy as np
-from jaxtyping import Num
 
-from jaxser.evaluation import metrics
 from jaxser.evaluation.metrics import describe
 from jaxser.evaluation.pretrained import PretrainedEncoder
-from jaxser.evaluation.records import Number, typed
-from jaxser.evaluation.targets import CLASSES, Classes, Target
+from jaxser.evaluation.records import Count, typed
+from jaxser.evaluation.scores import Moments, Scores, moments
+from jaxser.evaluation.targets import CLASSES, Target
 from jaxser.evaluation.targets import from_json as target_from_json
 from jaxser.types import InputError, Status
 
-Moments = Mapping[str, float | None]
-"""One statistic of each of the target's scores."""
-
 Value = TypeVar("Value")
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]  # floats hold these exactly
 _STATUSES = tuple(status.final_label for status in Status)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of the predictions of a replica on one part.
-
-    Attributes:
-        by_metric: each of the target's scores.
-        recall: the recall of each class, in the order of the classes; empty for other targets.
-        confusion: utterances by true class (rows) and predicted class (columns); empty for other targets.
-        sums: the sums of `jaxser.evaluation.concordance` for each attribute; empty for classes.
-    """
-
-    by_metric: Moments
-    recall: Moments = field(default_factory=dict)
-    confusion: tuple[tuple[int, ...], ...] = ()
-    sums: tuple[tuple[float, ...], ...] = ()
-
-    @classmethod
-    def of_statistics(cls, statistics: Num[np.ndarray, "K L"], target: Target) -> Scores:
-        """Compute the scores of a target's statistics, in float64."""
-        if isinstance(target, Classes):
-            return cls.of(statistics, target.names)
-        sums = np.asarray(statistics, dtype=np.float64)
-        values = target.scores(sums)
-        by_metric = {name: _defined(values[name]) for name in target.score_names}
-        return cls(by_metric, sums=tuple(map(tuple, sums.tolist())))
-
-    @classmethod
-    def of(cls, confusion: Num[np.ndarray, "C C"], classes: Sequence[str]) -> Scores:
-        """Compute the scores of a confusion matrix, in float64."""
-        counts = np.rint(np.asarray(confusion, dtype=np.float64)).astype(int)
-        values = metrics.scores(counts)
-        return cls(
-            by_metric={name: _defined(values[name]) for name in metrics.SCORES},
-            recall=dict(zip(classes, map(_defined, values["recall"]), strict=True)),
-            confusion=tuple(map(tuple, counts.tolist())),
-        )
-
-    def __getitem__(self, metric: str) -> float | None:
-        return self.by_metric[metric]
-
-    @property
-    def statistics(self) -> Num[np.ndarray, "K L"]:
-        """The confusion matrix, or the sums."""
-        return np.array(self.sums or self.confusion)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the scores as in results.json."""
-        if self.sums:
-            return {**self.by_metric, "sums": [list(row) for row in self.sums]}
-        return {
-            **self.by_metric,
-            "recall": dict(self.recall),
-            "confusion": [list(row) for row in self.confusion],
-        }
-
-    @classmethod
-    def from_json(cls, value: Any, target: Target) -> Scores:
-        """Read the scores as in results.json."""
-        by_metric = _scores(value, target)
-        if not isinstance(target, Classes):
-            return cls(by_metric, sums=typed(value, "sums", tuple[tuple[float, ...], ...]))
-        return cls(
-            by_metric=by_metric,
-            recall=typed(value, "recall", Moments),
-            confusion=typed(value, "confusion", tuple[tuple[_Count, ...], ...]),
-        )
 
 
 @dataclass(frozen=True)
@@ -247,14 +173,14 @@ class Summary:
         """Read the summary as in results.json."""
 
         def scores(one: Any) -> dict[str, float | None]:
-            return _scores(one, target)
+            return moments(one, target)
 
         recall = typed(value, "recall", Mapping[str, Moments])
         return cls(
-            runs=typed(value, "runs", _Count),
-            folds=typed(value, "folds", _Count),
-            seeds=typed(value, "seeds", _Count),
-            left_out=typed(value, "left_out", _Count),
+            runs=typed(value, "runs", Count),
+            folds=typed(value, "folds", Count),
+            seeds=typed(value, "seeds", Count),
+            left_out=typed(value, "left_out", Count),
             mean=scores(typed(value, "mean", Moments)),
             std=scores(typed(value, "std", Moments)),
             std_over=typed(value, "std_over", str),
@@ -411,7 +337,7 @@ class RunResults:
             dataset=typed(value, "dataset", str),
             protocol=typed(value, "protocol", dict[str, Any]),
             classes=classes,
-            epochs=typed(value, "epochs", _Count),
+            epochs=typed(value, "epochs", Count),
             replicas=tuple(
                 ReplicaResult.from_json(one, target) for one in typed(value, "replicas", list[Any])
             ),
@@ -466,11 +392,6 @@ def setting_name(scalars: Mapping[str, SupportsFloat]) -> str:
     return " ".join(f"{name}={float(value):.6g}" for name, value in sorted(scalars.items()))
 
 
-def _scores(value: Any, target: Target) -> dict[str, float | None]:
-    """Return one statistic of each score."""
-    return {name: typed(value, name, Number) for name in target.score_names}
-
-
 def _optional(read: Callable[[Any], Value], value: Any) -> Value | None:
     return None if value is None else read(value)
 
@@ -479,10 +400,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """Return the mean of the defined values."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _defined(value: Any) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -506,5 +423,5 @@ def _environment(environment: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check the devices of an environment, which reports list."""
     for device in typed(environment, "devices", list[Any], []):
         typed(device, "kind", str)
-        typed(device, "number", _Count)
+        typed(device, "number", Count)
     return environment

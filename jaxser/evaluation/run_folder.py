@@ -42,7 +42,8 @@ from jaxser.evaluation.records import (
     utterance_from_json,
     utterance_to_json,
 )
-from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
+from jaxser.evaluation.results import ReplicaResult, RunResults
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.targets import CLASSES, Target
 from jaxser.types import InputError, Utterance
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxser.data.leaks import FoldIds, class_warnings, heard_speakers, leak_warnings
 from jaxser.evaluation.metrics import describe
-from jaxser.evaluation.results import Moments, ReplicaResult, RunResults, Scores, Summary
+from jaxser.evaluation.results import ReplicaResult, RunResults, Summary
+from jaxser.evaluation.scores import Moments, Scores
 from jaxser.evaluation.targets import ANY_CLASSES, CLASSES, Target
 from jaxser.types import Utterance
 

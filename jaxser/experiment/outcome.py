@@ -13,7 +13,8 @@ from jaxser.data.merging import corpus_of
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.environment import environment
 from jaxser.evaluation.pretrained import PretrainedEncoder
-from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
+from jaxser.evaluation.results import ReplicaResult, RunResults, setting_name
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.targets import CLASSES
 from jaxser.models.encoded import encoder_of
 from jaxser.training.loop import Predicted

@@ -28,8 +28,9 @@ from jaxser.data_prep.corpora.tables import MISSING
 from jaxser.data_prep.labels import tidy
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import RunConfig
-from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
+from jaxser.evaluation.results import ReplicaResult, RunResults
 from jaxser.evaluation.run_folder import Predictions, Run
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.summary import with_summaries
 from jaxser.report.analysis import Analysis
 from jaxser.report.checks import assumed_folds

@@ -13,8 +13,6 @@ from jaxser.data.emobox import Entry, match, read_folds
 from jaxser.data.folds import EMOBOX_SHARE, Protocol, make_folds
 from jaxser.types import UsageError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "emobox"
-
 
 @pytest.fixture(scope="module")
 def data():
@@ -153,7 +151,6 @@ def test_folders_and_files_that_cannot_be_used(data, tmp_path):
         make_folds(data, Protocol("emobox", file=str(tmp_path / "tiny")))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="EmoBox's files are not here")
 @pytest.mark.parametrize(
     ("corpus", "sizes", "speaker", "shared"),
     [
@@ -163,8 +160,9 @@ def test_folders_and_files_that_cannot_be_used(data, tmp_path):
         ("cremad", [(5586, 1856)], lambda name: name[:4], 91),
     ],
 )
-def test_the_published_files(corpus, sizes, speaker, shared):
-    folds = read_folds(REAL / corpus)
+def test_the_published_files(real_data, corpus, sizes, speaker, shared):
+    folder = real_data / "emobox" / corpus
+    folds = read_folds(folder)
     assert [(len(fold.train), len(fold.test)) for fold in folds] == sizes
     heard = [
         {speaker(Path(one.path).stem) for one in fold.train}
@@ -181,5 +179,5 @@ def test_the_published_files(corpus, sizes, speaker, shared):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = dataclasses.replace(base, utterances=utterances)
-        made = make_folds(dataset, Protocol("emobox", file=str(REAL / corpus)))
+        made = make_folds(dataset, Protocol("emobox", file=str(folder)))
     assert [(len(fold.train) + len(fold.validation), len(fold.test)) for fold in made] == sizes

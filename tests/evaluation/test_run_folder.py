@@ -11,7 +11,8 @@ import pytest
 from helpers.fake_run import CLASSES, make_utterances, session_folds, write_fake_run
 from jaxser.evaluation import run_folder
 from jaxser.evaluation.records import EpochRecord, RunConfig
-from jaxser.evaluation.results import RunResults, Scores
+from jaxser.evaluation.results import RunResults
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.targets import Classes
 from jaxser.types import InputError
 

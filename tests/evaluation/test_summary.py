@@ -5,7 +5,8 @@ import pytest
 
 from helpers.fake_run import make_utterances, session_folds, with_fields, write_fake_run
 from jaxser.data.leaks import FoldIds, leaks, normalise_transcript
-from jaxser.evaluation.results import ReplicaResult, RunResults, Scores, setting_name
+from jaxser.evaluation.results import ReplicaResult, RunResults, setting_name
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.summary import run_warnings, summarise, with_summaries
 from jaxser.types import Fold, Status
 

@@ -13,7 +13,8 @@ from jaxser.data.leaks import FoldIds
 from jaxser.evaluation import metrics, run_folder
 from jaxser.evaluation.environment import environment
 from jaxser.evaluation.records import EpochRecord, RunConfig
-from jaxser.evaluation.results import ReplicaResult, RunResults, Scores
+from jaxser.evaluation.results import ReplicaResult, RunResults
+from jaxser.evaluation.scores import Scores
 from jaxser.evaluation.summary import with_summaries
 from jaxser.types import Status, Utterance
 

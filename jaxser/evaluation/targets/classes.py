@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num, PyTree
+from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jaxser.evaluation import metrics
 from jaxser.evaluation.hypothesis_tests import Result, mcnemar
-from jaxser.evaluation.targets.base import Target
+from jaxser.evaluation.targets.distribution import Distribution
 from jaxser.models.network import Network
 from jaxser.types import AnyArray, Batch, Hyper, Output
 
@@ -22,7 +21,7 @@ CLASSES = "classes"
 
 
 @dataclass(frozen=True)
-class Classes(Target):
+class Classes(Distribution):
     """Classes: one label per utterance."""
 
     names: tuple[str, ...]
@@ -36,11 +35,6 @@ class Classes(Target):
     rounding = 0.0
     score_names = metrics.SCORES
     scores = staticmethod(metrics.scores)
-
-    @property
-    def width(self) -> int:
-        """The number of classes."""
-        return len(self.names)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,17 +56,6 @@ class Classes(Target):
     ) -> Float[Array, ""]:
         """Return the loss of the network."""
         return model.loss(output, batch, class_weights, params, hyper)
-
-    def estimates(self, model: Network, output: Output, hyper: Hyper) -> Float[Array, "B C"]:
-        """Return the log-probabilities under the network's own inference rule."""
-        return output.log_probs
-
-    def mean(
-        self, estimates: Float[Array, "M steps B C"], is_kept: Bool[Array, " M"]
-    ) -> Float[Array, "steps B C"]:
-        """Return the log of the mean probabilities."""
-        log_weight = jnp.where(is_kept, -jnp.log(is_kept.sum()), -jnp.inf)
-        return jax.nn.logsumexp(estimates + log_weight[:, None, None, None], axis=0)
 
     def guess(self, estimates: Float[AnyArray, "*rows C"]) -> Int[AnyArray, "*rows"]:
         """Return the most probable class."""
@@ -120,10 +103,6 @@ class Classes(Target):
     def loss_in_full(self, estimates: Float[np.ndarray, "N C"], truth: Int[np.ndarray, " N"]) -> float:
         """Return the mean of -log p(label)."""
         return -float(estimates[np.arange(len(truth)), truth].astype(np.float64).mean())
-
-    def readable(self, estimates: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows C"]:
-        """Return the probabilities."""
-        return estimates.__array_namespace__().exp(estimates)
 
     def probabilities(self, estimates: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N C"]:
         """Return the probabilities."""

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num, PyTree
+from jaxtyping import Array, Float, Int, Num, PyTree
 
 from jaxser.evaluation import divergence
 from jaxser.evaluation.hypothesis_tests import Result, paired_t_test
-from jaxser.evaluation.targets.base import Target
+from jaxser.evaluation.targets.distribution import Distribution
 from jaxser.models import losses
 from jaxser.models.network import Network
 from jaxser.types import AnyArray, Batch, Hyper, Output
@@ -27,7 +27,7 @@ VOTE_LOSSES = ("cross_entropy", "kl", CLASS_BALANCED)
 
 
 @dataclass(frozen=True)
-class Votes(Target):
+class Votes(Distribution):
     """The distribution of raters' votes over classes.
 
     The truth of an utterance is the number of votes for each class. Utterances without a majority are trained and
@@ -50,11 +50,6 @@ class Votes(Target):
     rounding = 1e-6
     score_names = divergence.SCORES
     bounded = ("js", "wa", "ua")
-
-    @property
-    def width(self) -> int:
-        """The number of classes."""
-        return len(self.names)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,17 +78,6 @@ class Votes(Target):
         ]
         total = sum(each, start=jnp.zeros(()))
         return total / sum(weight for weight, _ in heads) + model.penalty(params, hyper)
-
-    def estimates(self, model: Network, output: Output, hyper: Hyper) -> Float[Array, "B C"]:
-        """Return the log-probabilities under the network's own inference rule."""
-        return output.log_probs
-
-    def mean(
-        self, estimates: Float[Array, "M steps B C"], is_kept: Bool[Array, " M"]
-    ) -> Float[Array, "steps B C"]:
-        """Return the log of the mean probabilities."""
-        log_weight = jnp.where(is_kept, -jnp.log(is_kept.sum()), -jnp.inf)
-        return jax.nn.logsumexp(estimates + log_weight[:, None, None, None], axis=0)
 
     def guess(self, estimates: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows C"]:
         """Return the probabilities, in six decimals as in predictions.csv."""
@@ -158,10 +142,6 @@ class Votes(Target):
         if self.criterion == "kl":
             found = found - divergence.entropy(shares) * math.log(2)
         return float(found.mean())
-
-    def readable(self, estimates: Float[AnyArray, "*rows C"]) -> Float[AnyArray, "*rows C"]:
-        """Return the probabilities."""
-        return estimates.__array_namespace__().exp(estimates)
 
     def probabilities(self, estimates: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N 0"]:
         """Return no probabilities besides those that are the guesses."""
