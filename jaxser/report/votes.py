@@ -13,7 +13,7 @@ from jaxser.report.analysis import Analysis
 from jaxser.report.groups import CLUSTERED
 from jaxser.report.run_tables import interval_cells
 from jaxser.report.style import ACCENT, MUTED, STYLE, WIDTH, Drawing, new_figure
-from jaxser.report.tables import Cell, Number, Score, Table
+from jaxser.report.tables import Cell, Score, Table
 
 
 def tables(analysis: Analysis) -> dict[str, Table | None]:
@@ -57,7 +57,7 @@ def by_class(analysis: Analysis) -> Table:
     for n, name in enumerate(analysis.results.target.names):
         f1 = 2 * hits[n] / total[n] if total[n] else None
         shares = (Score(float(mean[n])) for mean in means)
-        rows.append((name, *shares, *(Number(float(one[:, n].mean())) for one in present), Score(f1)))
+        rows.append((name, *shares, *(Score(float(one[:, n].mean())) for one in present), Score(f1)))
     header = (
         "class",
         "share of votes",
@@ -66,7 +66,7 @@ def by_class(analysis: Analysis) -> Table:
         "present in predictions",
         "F1",
     )
-    caption = "Votes by class (%): mean shares, how often the share exceeds 1/C (fractions), and F1, over all replicas"
+    caption = "Votes by class (%): mean shares, how often the share exceeds 1/C, and F1, over all replicas"
     return Table("votes", caption, header, tuple(rows))
 
 
