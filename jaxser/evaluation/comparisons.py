@@ -194,6 +194,9 @@ def check_comparable(a: Run, b: Run) -> None:
     """
     check_same_task(a, b)
     names = f"{name_of(a)} and {name_of(b)}"
+    tested, other_tested = ({i for fold in run.folds for i in fold.test} for run in (a, b))
+    if tested.isdisjoint(other_tested):
+        raise UsageError(f"{names} have no test utterance in common")
     again = "train both with the same --config.protocol, or the second one with the folds.json of the first"
     if [fold.name for fold in a.folds] != [fold.name for fold in b.folds]:
         raise UsageError(f"{names} have different folds ({len(a.folds)} and {len(b.folds)}): {again}")

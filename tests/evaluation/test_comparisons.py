@@ -124,6 +124,9 @@ B = redrawn(fake(), "b", 0.6)
 NOT_COMPARABLE = {
     "called base": replace(B, folder=Path("base")),
     "different classes": with_predictions(B, classes=(*CLASSES[:-1], "fear")),
+    "no test utterance in common": replace(
+        B, folds=tuple(replace(fold, test=tuple(f"other/{i}" for i in fold.test)) for fold in B.folds)
+    ),
     "different folds": replace(B, folds=B.folds[:4]),
     "test different utterances in fold 1": other_fold(B, test=(*B.folds[0].test[1:], B.folds[1].test[0])),
     "train on different utterances in fold 1": other_fold(
